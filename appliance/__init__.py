@@ -1,0 +1,1 @@
+"""vendorgate: a host appliance that judges what vendor agents do over the network."""

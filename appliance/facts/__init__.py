@@ -1,0 +1,50 @@
+"""What a message would do, as sets of words. Knows no bytes, no rules.
+
+A `Reader` follows one flow: it sees every message of both sides in order and keeps what is needed to say what the
+next one would do (settings, prepared statements, the catalogue). Keys of `Facts.values` are the words rules use in
+`when`; each protocol's module documents its own.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from appliance.model import Column, Message
+
+
+class Facts(msgspec.Struct, frozen=True, gc=False):
+    """What one message would do.
+
+    A key in `unknown` may have more values than `values` shows, for the reason in `why`.
+    """
+
+    protocol: str
+    values: Mapping[str, frozenset[str]]
+    unknown: frozenset[str] = frozenset()
+    why: str = ""
+    changes: bool = False  # may change how later messages are to be read: they wait until it is answered
+    subject: str = ""  # the message with its parameters, for the reviewer and the record
+
+
+class Reader(Protocol):
+    """Follows one flow of one protocol."""
+
+    def ask(self, message: Message) -> Facts | None:
+        """Return what a client's message would do, or None if it carries no request of its own."""
+
+    def sent(self, message: Message) -> None:
+        """Note that a client's message went up."""
+
+    def heard(self, message: Message) -> None:
+        """Note an answer of the server, the answers to `wanted` included (kind "injected")."""
+
+    def wanted(self, facts: Facts | None) -> str:
+        """Return a statement of our own to run before a request with these facts is judged; empty for none.
+
+        Asked only while the wire is idle. Its answer comes through `heard`; the request is then asked about again.
+        """
+
+    def origins(self, column: Column) -> frozenset[str] | None:
+        """Return the names a rule may call this column by ("schema.table.column", base tables of a view
+        included), or None if where it comes from is not known."""

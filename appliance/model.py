@@ -1,0 +1,264 @@
+"""The nouns that cross borders. Imports nothing of ours.
+
+One word per idea, across the tree:
+
+    flow       one connection of one process, as the kernel saw it open
+    side       who sent it: the client (the vendor's process) or the server (upstream)
+    message    one unit of a protocol, complete on arrival
+    facts      what a message would do (facts/), as sets of words
+    decision   what the rules say of it (policy/)
+    effect     what the shell must do next, in order; an event is what happened to it
+    question   a message that waits for a reviewer
+    note       one line of the record
+"""
+
+import ipaddress
+from enum import Enum
+from typing import Literal
+
+import msgspec
+
+
+class Side(Enum):
+    """Who sent the bytes."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+    @property
+    def other(self) -> "Side":
+        return Side.SERVER if self is Side.CLIENT else Side.CLIENT
+
+
+class Address(msgspec.Struct, frozen=True, gc=False, order=True):
+    """An IP address and a port. IPv4-mapped IPv6 is written as the IPv4 it is."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def of(cls, host: str, port: int) -> "Address":
+        """Return the address in its one normal form; ValueError if `host` is no IP address."""
+        ip = ipaddress.ip_address(host.split("%", 1)[0])
+        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+        return cls(str(mapped or ip), port)
+
+
+class Process(msgspec.Struct, frozen=True, gc=False):
+    """The process that opened a flow, as copied in the kernel when it connected."""
+
+    pid: int
+    started_ns: int  # since boot; with pid it names the process for ever
+    exe: str
+    argv: tuple[str, ...]
+    cgroup: str  # path below the governed slice, e.g. "acme.service"
+    uid: int
+    package: str = ""
+    parents: tuple[str, ...] = ()  # executables, nearest first
+
+
+class Flow(msgspec.Struct, frozen=True, gc=False):
+    """One connection. `server` is where the process meant to go, not the relay."""
+
+    id: str  # sortable, unique on this host: see service.flow_id
+    opened: float  # unix seconds
+    client: Address
+    server: Address
+    process: Process | None
+    cookie: int = 0  # the kernel's socket cookie
+
+
+class Column(msgspec.Struct, frozen=True, gc=False):
+    """A column of a result, as the server described it."""
+
+    name: str
+    table: int = 0  # object id of the table it comes from; 0: not known
+    attribute: int = 0  # number of the attribute in that table; 0: not known, or the whole row
+    type: int = 0  # type id of the protocol
+    binary: bool = False
+
+
+class Value(msgspec.Struct, frozen=True, gc=False):
+    """One parameter of a request. `data` None is NULL."""
+
+    data: bytes | None
+    type: int = 0
+    binary: bool = False
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One message of a protocol. `kind` is from the closed list in the protocol's wire module.
+
+    `raw` is exactly what was on the wire, header included, or what is to be sent in its place (a masked row,
+    an error in our own words). A wire may join a run of messages nobody needs to see singly into one.
+    """
+
+    side: Side
+    kind: str
+    raw: bytes
+    text: str = ""  # the statement, the request line, an error's message
+    name: str = ""  # what it defines or refers to: a prepared statement, a setting, a user
+    cursor: str = ""  # the portal or cursor it is about
+    values: tuple[Value, ...] = ()
+    columns: tuple[Column, ...] = ()
+    status: str = ""  # command tag, SQLSTATE, value of a setting, transaction state
+    masked: int = 0  # cells of `raw` that a mask changed
+    secret: bool = False  # `raw` must never be recorded (passwords)
+    count: int = 1  # messages or rows joined in `raw`
+
+
+Verdict = Literal["allow", "block", "approve"]
+
+
+class Approval(msgspec.Struct, frozen=True, gc=False):
+    """Who may release a held message, and for how long it waits."""
+
+    group: str = ""
+    count: int = 1
+    within_s: float = 600.0
+    reuse: str = "once"  # once | session | a number of seconds
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """What the rules say of one message, and which of them said it."""
+
+    verdict: Verdict
+    rule: str  # id of the rule; "default" when none matched
+    file: str = ""
+    revision: str = ""
+    reason: str = ""
+    unknown: str = ""  # why a condition could not be evaluated, when that is why it matched
+    shadow: tuple[str, ...] = ()  # rules in shadow that would have matched
+    approval: Approval | None = None
+
+
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """A held message, as the reviewer sees it."""
+
+    id: str
+    flow: Flow
+    identity: str
+    target: str
+    protocol: str
+    text: str  # what it says, with its parameters
+    raw: bytes  # exactly what will be released
+    decision: Decision
+    asked: float  # unix seconds
+    expires: float
+    cancel_key: bytes = b""  # a cancel request that carries this withdraws it
+
+
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """Bytes came from `side`."""
+
+    side: Side
+    data: bytes
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """`side` will send no more (`lost`: nor take any)."""
+
+    side: Side
+    lost: bool = False
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False):
+    """A reviewer, or the hub for one, answered a question."""
+
+    id: str
+    approved: bool
+    by: str = ""
+    reason: str = ""
+    cancelled: bool = False  # the client itself took the request back
+
+
+class Woke(msgspec.Struct, frozen=True, gc=False):
+    """`deadline` has passed."""
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Write `data` to the side named."""
+
+    to: Side
+    data: bytes
+
+
+class Shut(msgspec.Struct, frozen=True, gc=False):
+    """Send no more to the side named; it may still send (half-close)."""
+
+    to: Side
+
+
+class Close(msgspec.Struct, frozen=True, gc=False):
+    """End the flow, both ends, after what was sent before is written. `abort` sends a reset."""
+
+    abort: bool = False
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """Put the question to the reviewers; the answer comes back as `Answered`."""
+
+    question: Question
+
+
+class Withdraw(msgspec.Struct, frozen=True, gc=False):
+    """The question is moot: timed out, cancelled or the client left."""
+
+    id: str
+    reason: str
+
+
+class Cancel(msgspec.Struct, frozen=True, gc=False):
+    """A cancel request for the flow to `server` that was given `key` came in over this flow."""
+
+    server: Address
+    key: bytes
+
+
+NoteKind = Literal["opened", "message", "decision", "asked", "answered", "incident", "closed"]
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """One line of the record. What a mask touched is here only masked; what is secret is not here at all."""
+
+    kind: NoteKind
+    text: str = ""
+    side: Side | None = None
+    message: str = ""  # kind of the message
+    raw: bytes = b""  # as sent on, masked
+    decision: Decision | None = None
+    id: str = ""  # of the decision or question
+    identity: str = ""
+    target: str = ""
+    protocol: str = ""
+    count: int = 0  # messages or rows in `raw`
+    masked: int = 0  # cells masked in `raw`
+    masks: tuple[str, ...] = ()  # rules that masked them
+    by: str = ""  # who answered
+
+
+Event = Received | Ended | Answered | Woke
+Effect = Send | Shut | Close | Ask | Withdraw | Cancel | Note
+
+
+class ConfigError(Exception):
+    """The operator's fault: where (file:line), what, and one hint."""
+
+    def __init__(self, where: str, what: str, hint: str = "") -> None:
+        super().__init__(f"{where}: {what}" + (f"\nhint: {hint}" if hint else ""))
+        self.where, self.what, self.hint = where, what, hint
+
+
+class ProtocolError(Exception):
+    """A peer's fault: the bytes cannot be this protocol, or exceed a limit. Ends its own flow."""
+
+
+class HostError(Exception):
+    """The host cannot do what was asked: what was asked, what the kernel said, and one remedy."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what + (f"\nhint: {hint}" if hint else ""))
+        self.what, self.hint = what, hint

@@ -1,0 +1,73 @@
+"""Bytes <-> messages, one protocol one module. No I/O, no clock, no rules.
+
+A wire is one connection of one protocol, both directions. It parses, keeps the protocol's state, and carries out on
+the wire what the session decided about a client's message: pass it (`allow`) or let it fail as the server would
+have failed it (`deny`). Answers of the server come out of `feed` already in the form the client may see: masked as
+the plan of the request said, answers to what we injected taken out, refusals in our own words.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from appliance.model import Column, Message, Send, Side
+
+Cell = Callable[[str], str | None]
+"""Masks one value in its text form. Returns the same object when nothing is to be masked; None is NULL."""
+
+Plan = Callable[[tuple[Column, ...]], Sequence[Cell | None] | None]
+"""Given the columns of a result: a cell per column (None: leave it), or None to leave the whole result."""
+
+
+class Wire(Protocol):
+    """One connection of one protocol, both directions."""
+
+    name: str
+
+    def feed(self, side: Side, data: bytes) -> Iterator[Message]:
+        """Yield each message that `data` completes, in wire order.
+
+        Messages of the client have not been sent on: the caller gives each, in order, to `allow` or `deny`, or
+        drops it. Messages of the server are to be sent on as their `raw` says (which may be empty).
+
+        Raises:
+            ProtocolError: the bytes cannot be this protocol, or exceed a limit.
+        """
+
+    def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
+        """Return what to send so that `message` reaches the server.
+
+        `plan` masks the rows it brings back; `redact` takes data out of errors and notices that answer it.
+        """
+
+    def deny(self, message: Message, code: str, text: str) -> list[Send]:
+        """Return what to send so that `message` fails with `text`, connection and state living on.
+
+        `code` is the protocol-neutral cause: "denied" or "cancelled".
+        """
+
+    def inject(self, statement: str) -> list[Send]:
+        """Return what to send to run a statement of our own; its answer comes as one message, kind "injected".
+
+        Only while `idle`.
+        """
+
+    def settle(self) -> list[Send]:
+        """Return what to send so that the server answers what it was sent so far, if it would otherwise wait."""
+
+    def notice(self, text: str) -> bytes:
+        """Return a notice to the waiting client; empty where the protocol has none, or not at this time."""
+
+    def refuse(self, text: str) -> bytes:
+        """Return a last error for the client before the connection is closed."""
+
+    @property
+    def idle(self) -> bool:
+        """True when the server owes no answer and the next request may be anything."""
+
+    @property
+    def busy(self) -> bool:
+        """True while the server owes an answer to something sent."""
+
+    @property
+    def cancel_key(self) -> bytes:
+        """What a cancel request for this connection carries; empty if not known."""
