@@ -24,6 +24,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     unknown: frozenset[str] = frozenset()
     why: str = ""
     changes: bool = False  # may change how later messages are to be read: they wait until it is answered
+    runs: bool = True  # False: it only prepares; an approval is asked when it runs
     subject: str = ""  # the message with its parameters, for the reviewer and the record
 
 
