@@ -1,12 +1,74 @@
-# Targets: make (build), make demo, make test. Each installs what it needs and may be repeated.
+# make          build: virtual environment, bpf objects; the command is .venv/bin/vendorgate
+# make demo     the lab of the README (root)
+# make test     everything CI runs (root)
+# make bench    the benchmarks (root)
+# Each installs what it needs and may be repeated. `make check` needs no root: style, types, pure tests.
+
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
+BPF := $(patsubst %.bpf.c,%.bpf.o,$(wildcard bpf/*.bpf.c))
 
-.PHONY: all venv
-all: venv
+BUILD_PACKAGES := clang llvm libbpf-dev libbpf1 bpftool gcc libc6-dev python3-venv python3-dev
+RUN_PACKAGES := nftables iproute2 util-linux
+LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark
+PYTEST := $(PY) -m pytest -q
+
+.PHONY: all venv bpf packages lab-packages demo test check bench clean
+
+all: packages venv bpf
+
+# Debian packages by name, only those that are not there.
+define install
+	@missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  [ $$(id -u) = 0 ] || { echo "make: needs root to install:" $$missing "(run: sudo make)" >&2; exit 3; }; \
+	  echo "installing" $$missing; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+packages:
+	$(call install,$(BUILD_PACKAGES) $(RUN_PACKAGES))
+
+# The lab starts servers of its own: the package must not start one on the host.
+lab-packages: packages
+	@if ! dpkg -s postgresql >/dev/null 2>&1; then \
+	  mkdir -p /etc/postgresql-common/createcluster.d && \
+	  echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/vendorgate.conf; fi
+	$(call install,$(LAB_PACKAGES))
+	@rm -f /etc/postgresql-common/createcluster.d/vendorgate.conf
+
 venv: $(VENV)/.built
-$(VENV)/.built: pyproject.toml
+
+$(VENV)/.built: pyproject.toml | packages
 	test -x $(PY) || /usr/bin/python3 -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[test]'
-	touch $@
+	@touch $@
+
+bpf: $(BPF)
+
+bpf/vmlinux.h: | packages
+	bpftool btf dump file /sys/kernel/btf/vmlinux format c >$@.new && mv $@.new $@
+
+bpf/%.bpf.o: bpf/%.bpf.c bpf/vendorgate.h bpf/vmlinux.h
+	clang -O2 -g -Wall -Werror -target bpf -D__TARGET_ARCH_$(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/') -c $< -o $@
+
+demo: all lab-packages
+	$(VENV)/bin/vendorgate demo
+
+check: venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(PYTEST) -m 'not kernel and not peer and not slow'
+
+test: all lab-packages
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(PYTEST) --durations=15
+
+bench: all lab-packages
+	$(PY) -m pytest -q -s tests/bench --override-ini python_files='bench_*.py'
+
+clean:
+	rm -rf $(VENV) bpf/*.bpf.o bpf/vmlinux.h build *.egg-info
