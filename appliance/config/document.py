@@ -1,0 +1,242 @@
+"""YAML text -> a tree in which each node knows its line.
+
+Source: YAML 1.1 as libyaml reads it. Built from libyaml's events instead of with `yaml.compose`, which
+recurses in C and kills the process on a few hundred thousand brackets. Scalars keep their text: what a field
+expects decides how it is read, so that `who: on` is the name "on" and not a boolean.
+
+Not handled: tags, several documents in one file, keys that are not plain text. Each is an error.
+"""
+
+from difflib import get_close_matches
+from typing import NoReturn
+
+import msgspec
+import yaml
+
+from appliance.model import ConfigError
+
+MAX_FILE = 1 << 20  # characters; a thousand rules are about 200,000
+MAX_DEPTH = 16  # the deepest a valid file goes is 6
+MAX_NODES = 200_000  # aliases counted at the size of what they stand for: no "billion laughs"
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A scalar (`text`), a list (`items`) or a mapping (`fields`), and where it stands."""
+
+    file: str
+    line: int
+    text: str | None = None
+    quoted: bool = False
+    items: tuple["Node", ...] | None = None
+    fields: tuple[tuple["Node", "Node"], ...] | None = None
+    size: int = 1  # nodes below, itself included
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    @property
+    def empty(self) -> bool:
+        """True for nothing written, `~` and `null`."""
+        return self.text in ("", "~", "null", "Null", "NULL") and not self.quoted
+
+    def fail(self, what: str, hint: str = "") -> NoReturn:
+        raise ConfigError(self.where, what, hint)
+
+
+class _Open(msgspec.Struct):
+    """A collection whose end has not come yet."""
+
+    line: int
+    mapping: bool
+    anchor: str | None
+    parts: list[Node] = []
+
+
+def parse(file: str, text: str) -> Node:
+    """Return the tree of `text`; an empty mapping if it holds nothing."""
+    if len(text) > MAX_FILE:
+        raise ConfigError(f"{file}:1", f"file is longer than {MAX_FILE} characters", "split it into several")
+    try:
+        return _build(file, text)
+    except yaml.MarkedYAMLError as e:
+        line = e.problem_mark.line + 1 if e.problem_mark else 1
+        what = f"not YAML: {e.problem}"
+        raise ConfigError(f"{file}:{line}", what, "check indent, brackets and quotes") from e
+    except (yaml.YAMLError, UnicodeError) as e:
+        what = "not YAML: a character that may not be there"
+        raise ConfigError(f"{file}:1", what, "save as UTF-8 text") from e
+
+
+def _build(file: str, text: str) -> Node:
+    root: Node | None = None
+    stack: list[_Open] = []
+    anchors: dict[str, Node] = {}
+    total = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        node = _step(file, event, stack, anchors)
+        if node is None:
+            continue
+        total += node.size if isinstance(event, yaml.AliasEvent) else 1
+        if total > MAX_NODES:
+            node.fail(f"more than {MAX_NODES} values", "use fewer aliases, or split the file")
+        if stack:
+            stack[-1].parts.append(node)
+        elif root is not None:
+            node.fail("a second document in one file", "put it into a file of its own")
+        else:
+            root = node
+    return root if root is not None and not root.empty else Node(file, 1, fields=())
+
+
+def _step(file: str, event: yaml.Event, stack: list[_Open], anchors: dict[str, Node]) -> Node | None:
+    """Take one event; return the node it completes."""
+    line = _line(event)
+    match event:
+        case yaml.ScalarEvent():
+            node = Node(file, line, text=event.value, quoted=event.style is not None)
+        case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
+            if len(stack) >= MAX_DEPTH:
+                raise ConfigError(f"{file}:{line}", f"nested deeper than {MAX_DEPTH}", "write it flatter")
+            stack.append(_Open(line, isinstance(event, yaml.MappingStartEvent), event.anchor))
+            _refuse_tag(file, event)
+            return None
+        case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
+            done = stack.pop()
+            node = _close(file, done)
+            if done.anchor:
+                anchors[done.anchor] = node
+            return node
+        case yaml.AliasEvent():
+            if event.anchor not in anchors:
+                raise ConfigError(f"{file}:{line}", f"alias `*{event.anchor}` stands for nothing yet")
+            return anchors[event.anchor]
+        case _:
+            return None
+    _refuse_tag(file, event)
+    if event.anchor:
+        anchors[event.anchor] = node
+    return node
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _refuse_tag(file: str, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+    if event.tag is not None:
+        what = f"tag `{event.tag}`"
+        raise ConfigError(f"{file}:{_line(event)}", what, "write the value without a tag")
+
+
+def _close(file: str, done: _Open) -> Node:
+    size = 1 + sum(n.size for n in done.parts)
+    if not done.mapping:
+        return Node(file, done.line, items=tuple(done.parts), size=size)
+    pairs = tuple(zip(done.parts[::2], done.parts[1::2], strict=True))
+    seen: dict[str, int] = {}
+    for key, _ in pairs:
+        if key.text is None:
+            key.fail("a key that is not a word")
+        if key.text in seen:
+            key.fail(f"`{key.text}` is written twice", f"the first is at line {seen[key.text]}")
+        seen[key.text] = key.line
+    return Node(file, done.line, fields=pairs, size=size)
+
+
+# Readers: a node and what to call it in an error -> a value.
+
+
+def mapping(node: Node, name: str, known: tuple[str, ...] | None = None) -> dict[str, Node]:
+    """Return the fields of a mapping by key; with `known`, a key outside it is an error."""
+    if node.fields is None:
+        if node.empty:
+            return {}
+        node.fail(f"{name}: expected a mapping", "write `key: value`")
+    for key, _ in node.fields:
+        if known is not None and key.text not in known:
+            key.fail(f"{name}: unknown field `{key.text}`", did_you_mean(str(key.text), known))
+    return {str(key.text): value for key, value in node.fields}
+
+
+def sequence(node: Node, name: str) -> tuple[Node, ...]:
+    if node.items is None:
+        if node.empty:
+            return ()
+        node.fail(f"{name}: expected a list", "write `- ` before each entry")
+    return node.items
+
+
+def string(node: Node, name: str) -> str:
+    """Return a scalar as text, whatever YAML thinks its type is."""
+    if node.text is None:
+        node.fail(f"{name}: expected one value")
+    if node.empty or not node.text:
+        node.fail(f"{name}: is empty", "write a value, or leave the field out")
+    return node.text
+
+
+def strings(node: Node, name: str) -> tuple[str, ...]:
+    """Return one value, or a list of at least one."""
+    return tuple(string(n, name) for n in one_or_more(node, name))
+
+
+def one_or_more(node: Node, name: str) -> tuple[Node, ...]:
+    if node.items is None:
+        return (node,)
+    if not node.items:
+        node.fail(f"{name}: an empty list", "name at least one, or leave the field out")
+    return node.items
+
+
+def whole(node: Node, name: str, low: int, high: int) -> int:
+    text = string(node, name)
+    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 20) or not low <= int(text) <= high:
+        node.fail(f"{name}: `{text}` is not a whole number from {low} to {high}")
+    return int(text)
+
+
+def flag(node: Node, name: str) -> bool:
+    text = string(node, name)
+    if text not in ("true", "false") or node.quoted:
+        node.fail(f"{name}: `{text}` is not true or false", "write true or false")
+    return text == "true"
+
+
+def choice(node: Node, name: str, words: tuple[str, ...]) -> str:
+    text = string(node, name)
+    if text not in words:
+        node.fail(f"{name}: unknown value `{text}`", did_you_mean(text, words))
+    return text
+
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}  # fmt: skip
+
+
+def duration(node: Node, name: str) -> float:
+    """Return seconds: "30d", "10m", "90s", "12h"."""
+    return float(_scaled(node, name, SECONDS, "write a number and s, m, h or d, as in 10m"))
+
+
+def size(node: Node, name: str) -> int:
+    """Return bytes: "20GiB", "500MB", "1048576"."""
+    return _scaled(node, name, BYTES, "write a number and a unit, as in 20GiB")
+
+
+def _scaled(node: Node, name: str, units: dict[str, int], hint: str) -> int:
+    text = string(node, name)
+    digits = text[: len(text) - len(text.lstrip("0123456789"))]
+    unit = text[len(digits) :].strip()
+    if not digits or unit not in units or len(digits) > 15 or int(digits) == 0:
+        node.fail(f"{name}: `{text}` is not a {'duration' if units is SECONDS else 'size'} above zero", hint)
+    return int(digits) * units[unit]
+
+
+def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """Return the hint for a word that is not in `known`."""
+    near = get_close_matches(word.lower(), [k.lower() for k in known], n=1, cutoff=0.6)
+    if near:
+        return f"did you mean `{next(k for k in known if k.lower() == near[0])}`?"
+    return "known: " + ", ".join(known) if len(known) <= 16 else ""

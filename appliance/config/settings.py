@@ -1,0 +1,140 @@
+"""vendorgate.yaml -> Settings. Every key has a default, so an empty file is a valid one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+
+from appliance.config import document
+from appliance.config.document import Node
+
+
+class Relay(msgspec.Struct, frozen=True):
+    """Where governed connections are taken to, and who does it."""
+
+    port: int = 15001
+    workers: int = 0  # 0: one a core ("auto")
+    user: str = "vendorgate"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What is kept, for how long, and whether traffic may go on without it."""
+
+    level: Literal["full", "requests", "metadata"] = "full"
+    retention_s: float = 30 * 86400.0
+    max_bytes: int = 20 << 30
+    required: bool = True
+
+
+class Approvals(msgspec.Struct, frozen=True):
+    """How many held messages there may be; one more is denied."""
+
+    max_pending: int = 1000
+    max_pending_per_process: int = 20
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """All of vendorgate.yaml."""
+
+    slice: str = "vendor.slice"  # cgroup path below cgroup_root
+    cgroup_root: Path = Path("/sys/fs/cgroup")
+    rules: Path = Path("/etc/vendorgate/rules.d")
+    state_dir: Path = Path("/var/lib/vendorgate")
+    runtime_dir: Path = Path("/run/vendorgate")
+    relay: Relay = Relay()
+    record: Record = Record()
+    approvals: Approvals = Approvals()
+    on_failure: Literal["closed", "open"] = "closed"
+    existing_connections: Literal["drop", "keep"] = "drop"
+
+
+MAX_WORKERS = 256  # far above any core count that helps; a typo must not fork thousands
+MAX_PENDING = 1_000_000  # each held message keeps its bytes in a relay
+MAX_USER = 32  # characters; useradd(8)
+
+
+def settings(where: str, text: str) -> Settings:
+    """Return the settings in `text`; `where` is the file's name for errors.
+
+    Raises:
+        ConfigError: an unknown key or a value that cannot be.
+    """
+    fields = document.mapping(document.parse(where, text), "settings", Settings.__struct_fields__)
+    read: dict[str, Callable[[Node, str], Any]] = {
+        "slice": _slice,
+        "cgroup_root": _path,
+        "rules": _path,
+        "state_dir": _path,
+        "runtime_dir": _path,
+        "relay": _relay,
+        "record": _record,
+        "approvals": _approvals,
+        "on_failure": lambda n, name: document.choice(n, name, ("closed", "open")),
+        "existing_connections": lambda n, name: document.choice(n, name, ("drop", "keep")),
+    }
+    return msgspec.structs.replace(Settings(), **{key: read[key](node, key) for key, node in fields.items()})
+
+
+def _slice(node: Node, name: str) -> str:
+    text = document.string(node, name)
+    parts = text.split("/")
+    if text.startswith("/") or any(p in ("", ".", "..") for p in parts):
+        node.fail(f"{name}: `{text}` is not a path below cgroup_root", "write it as in vendor.slice")
+    return text
+
+
+def _path(node: Node, name: str) -> Path:
+    text = document.string(node, name)
+    if not text.startswith("/") or "\0" in text:
+        node.fail(f"{name}: `{text}` is not an absolute path", "begin it with /")
+    return Path(text)
+
+
+def _relay(node: Node, name: str) -> Relay:
+    fields = document.mapping(node, name, Relay.__struct_fields__)
+    relay = Relay()
+    if "port" in fields:
+        relay = msgspec.structs.replace(relay, port=document.whole(fields["port"], f"{name}.port", 1, 65535))
+    if "workers" in fields:
+        relay = msgspec.structs.replace(relay, workers=_workers(fields["workers"], f"{name}.workers"))
+    if "user" in fields:
+        relay = msgspec.structs.replace(relay, user=_user(fields["user"], f"{name}.user"))
+    return relay
+
+
+def _workers(node: Node, name: str) -> int:
+    if document.string(node, name) == "auto":
+        return 0
+    return document.whole(node, name, 1, MAX_WORKERS)
+
+
+def _user(node: Node, name: str) -> str:
+    text = document.string(node, name)
+    if len(text) > MAX_USER or any(c in text for c in ":/ \n\0"):
+        node.fail(f"{name}: `{text}` is not a user's name")
+    return text
+
+
+def _record(node: Node, name: str) -> Record:
+    fields = document.mapping(node, name, ("level", "retention", "max_bytes", "required"))
+    record = Record()
+    if "level" in fields:
+        level = document.choice(fields["level"], f"{name}.level", ("full", "requests", "metadata"))
+        record = msgspec.structs.replace(record, level=cast(Literal["full", "requests", "metadata"], level))
+    if "retention" in fields:
+        retention_s = document.duration(fields["retention"], f"{name}.retention")
+        record = msgspec.structs.replace(record, retention_s=retention_s)
+    if "max_bytes" in fields:
+        max_bytes = document.size(fields["max_bytes"], f"{name}.max_bytes")
+        record = msgspec.structs.replace(record, max_bytes=max_bytes)
+    if "required" in fields:
+        required = document.flag(fields["required"], f"{name}.required")
+        record = msgspec.structs.replace(record, required=required)
+    return record
+
+
+def _approvals(node: Node, name: str) -> Approvals:
+    fields = document.mapping(node, name, Approvals.__struct_fields__)
+    found = {key: document.whole(n, f"{name}.{key}", 1, MAX_PENDING) for key, n in fields.items()}
+    return msgspec.structs.replace(Approvals(), **found)
