@@ -6,11 +6,16 @@ next one would do (settings, prepared statements, the catalogue). Keys of `Facts
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from appliance.model import Column, Message
+
+
+Stage = Literal["prepares", "begins", "continues"]
+"""Where in its life a request is: an approval is asked where it begins. One that only prepares waits for that;
+one that continues (Execute of a bound portal) rides on the approval of its beginning."""
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
@@ -24,7 +29,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     unknown: frozenset[str] = frozenset()
     why: str = ""
     changes: bool = False  # may change how later messages are to be read: they wait until it is answered
-    runs: bool = True  # False: it only prepares; an approval is asked when it runs
+    stage: Stage = "begins"
     subject: str = ""  # the message with its parameters, for the reviewer and the record
 
 

@@ -191,11 +191,14 @@ class Session:
     def _judge(self, wire: Wire, message: Message, facts: Facts, now: float) -> None:
         decision = self._policy.decide(self._who, self._flow.server, facts)
         subject = facts.subject or message.text
+        if facts.stage == "begins":
+            self._released.pop(message.cursor, None)
         if decision.verdict == "approve":
-            if facts.runs and self._released.get(message.cursor) != self._release_of(subject):
+            released = self._released.get(message.cursor) == self._release_of(subject)
+            if facts.stage == "begins" or (facts.stage == "continues" and not released):
                 self._hold(wire, message, subject, decision, now)
                 return
-            reason = "released by its approval" if facts.runs else "only prepares; asked when it runs"
+            reason = "only prepares: asked when it runs" if facts.stage == "prepares" else "approved when it began"
             decision = Decision("allow", decision.rule, decision.file, decision.revision, reason)
         self._shift()
         self._scribe.request(message, subject)
@@ -282,7 +285,8 @@ class Session:
         facts = self._reading(wire).ask(message)
         self._shift()
         if answer.approved:
-            self._released[message.cursor] = self._release_of(question.text)
+            if facts and facts.stage == "begins":
+                self._released[message.cursor] = self._release_of(question.text)
             self._forward(wire, message, facts)
         elif answer.cancelled:
             self._deny(wire, message, "canceling statement due to user request", "cancelled")
