@@ -1,0 +1,137 @@
+"""What the control interface and its clients say to each other: the values, and the struct the service fills.
+
+Text that came from a governed process may hold bytes that are no UTF-8 (kept as lone surrogates); `plain`
+makes it fit for JSON. Making it fit for a terminal is the client's work.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from appliance.model import Answered, Process, Question
+
+MAX_SHOWN = 64 * 1024  # bytes of a held message in a list; the whole is at /approvals/ID
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """A question as a reviewer sees it."""
+
+    id: str
+    asked: float  # unix seconds
+    expires: float
+    identity: str
+    process: Process | None
+    target: str
+    server: str
+    protocol: str
+    message: str  # what it says, with its parameters
+    rule: str
+    reason: str  # of the rule
+    file: str
+    revision: str
+    raw: bytes  # exactly what will be released; base64 in JSON
+    size: int  # bytes of the whole `raw`
+    sha256: str  # of the whole `raw`
+    group: str
+    needed: int
+    approved_by: tuple[str, ...]
+    flow: str
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """What came of one reviewer's answer."""
+
+    result: Literal["done", "waiting", "absent", "forbidden", "repeated", "unavailable"]
+    text: str
+    answered: Answered | None = None  # for the session that waits; set when the question is over
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Health of the appliance. A mapping is open: name -> figure."""
+
+    ready: bool
+    version: str = ""
+    started: float = 0.0  # unix seconds; 0: not running
+    rules_revision: str = ""
+    rules_error: str = ""  # why the files on disk are not the rules in force
+    coverage: Mapping[str, str | int | bool] = {}
+    fence: Mapping[str, str | int | bool] = {}
+    losses: Mapping[str, int] = {}
+    workers: Mapping[str, str | int] = {}
+    pending: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class Filters(msgspec.Struct, frozen=True, gc=False):
+    """Which sessions. Empty fields ask for nothing."""
+
+    who: str = ""
+    to: str = ""
+    verdict: str = ""
+    since: float | None = None
+    until: float | None = None
+    limit: int = 100
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """What the control interface can ask for.
+
+    `sessions`, `session` and `export` read files and are called in a thread, one at a time; the others on
+    the loop.
+    """
+
+    status: Callable[[], Status]
+    sessions: Callable[[Filters], Sequence[msgspec.Struct]]
+    session: Callable[[str], msgspec.Struct | None]  # by its whole id
+    approvals: Callable[[], Sequence[Held]]
+    question: Callable[[str], Question | None]
+    answer: Callable[[str, str, frozenset[str], bool, str], Reply]  # id, by, groups, approved, reason
+    reload: Callable[[str], str]  # by -> revision in force; raises ConfigError
+    export: Callable[[Sequence[str], str], Iterator[bytes]]  # ids, format; raises ConfigError, KeyError
+
+
+def held(question: Question, most: int = MAX_SHOWN) -> Held:
+    """Return a question as a reviewer sees it, with at most `most` bytes of the message itself."""
+    decision = question.decision
+    approval = decision.approval
+    return Held(
+        id=question.id,
+        asked=question.asked,
+        expires=question.expires,
+        identity=question.identity,
+        process=_plain_process(question.flow.process),
+        target=question.target,
+        server=str(question.flow.server),
+        protocol=question.protocol,
+        message=plain(question.text),
+        rule=decision.rule,
+        reason=plain(decision.reason),
+        file=decision.file,
+        revision=decision.revision,
+        raw=question.raw[:most],
+        size=len(question.raw),
+        sha256=hashlib.sha256(question.raw).hexdigest(),
+        group=approval.group if approval else "",
+        needed=approval.count if approval else 1,
+        approved_by=(),
+        flow=question.flow.id,
+    )
+
+
+def plain(text: str) -> str:
+    """Return `text` with what UTF-8 cannot say written as a backslash escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _plain_process(process: Process | None) -> Process | None:
+    if process is None:
+        return None
+    return msgspec.structs.replace(
+        process,
+        exe=plain(process.exe),
+        argv=tuple(map(plain, process.argv)),
+        cgroup=plain(process.cgroup),
+        parents=tuple(map(plain, process.parents)),
+    )
