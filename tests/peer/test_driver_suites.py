@@ -1,0 +1,97 @@
+"""The drivers' own public test suites give through vendorgate what they give direct.
+
+The suites come from the drivers' source packages at test time. Each runs twice, direct and through an allow-all rule
+that records everything; the outcome of every single test must be the same. (psycopg 3 publishes no tests in its
+package; psycopg2, by the same authors and over the same libpq, does.)
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from appliance.lab.servers import Postgres
+from appliance.model import Address
+from tests.gate import Gate
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
+SUITE_LIMIT = 400  # seconds a run; they took 27 to 40
+
+
+class Suite(msgspec.Struct, frozen=True):
+    package: str
+    version: str
+    needs: tuple[str, ...]
+    folder: str = "tests"
+    # Tests whose outcome is a matter of luck when run direct, twice; each with the reason.
+    lucky: frozenset[str] = frozenset()
+
+
+SUITES = {
+    "asyncpg": Suite("asyncpg", "0.32.0", ("distro", "uvloop", "pytest")),
+    "psycopg2": Suite("psycopg2", "2.9.13", ("pytest",)),
+}
+
+
+def fetch(suite: Suite, home: Path) -> tuple[Path, Path]:
+    """Return the python of a fresh environment with the driver installed, and a folder that holds its tests."""
+    python = home / "env/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", home / "env"], check=True)
+    wheel = f"{suite.package}{'-binary' if suite.package == 'psycopg2' else ''}=={suite.version}"
+    subprocess.run([python, "-m", "pip", "install", "-q", wheel, *suite.needs], check=True)
+    source = ["download", "-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", home]
+    done = subprocess.run([python, "-m", "pip", *source, f"{suite.package}=={suite.version}"], capture_output=True)
+    found = list(home.glob("*.tar.gz"))
+    if not found:
+        again = ["download", "-q", "--no-deps", "--no-binary", suite.package, "-d", home]
+        done = subprocess.run([python, "-m", "pip", *again, f"{suite.package}=={suite.version}"], capture_output=True)
+        found = list(home.glob("*.tar.gz"))
+    assert found, done.stderr.decode()
+    with tarfile.open(found[0]) as source_package:
+        source_package.extractall(home / "source", filter="data")
+    (home / "run").mkdir()
+    (tests,) = (home / "source").glob(f"*/{suite.folder}")
+    tests.rename(home / "run/tests")
+    return python, home / "run"
+
+
+def outcomes(python: Path, folder: Path, port: int, database: str) -> dict[str, str]:
+    """Run the suite against a port; return the outcome of each test."""
+    report = folder / f"report-{port}.xml"
+    environment = {
+        **os.environ,
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(port),
+        "PGUSER": "tester",
+        "PGPASSWORD": "secret",
+        "PGDATABASE": database,
+        "PSYCOPG2_TESTDB": database,
+    }
+    words = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", "tests"]
+    subprocess.run(words, cwd=folder, env=environment, capture_output=True, timeout=SUITE_LIMIT)
+    found: dict[str, str] = {}
+    for case in ET.parse(report).getroot().iter("testcase"):
+        worst = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+        found[f"{case.get('classname')}.{case.get('name')}"] = worst[0] if worst else "passed"
+    return found
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suite_gives_what_it_gives_direct(name: str, postgres: Postgres, tmp_path: Path) -> None:
+    suite = SUITES[name]
+    python, folder = fetch(suite, tmp_path)
+    postgres.admin(f"create database {name}_direct owner tester; create database {name}_gate owner tester")
+    direct = outcomes(python, folder, postgres.port, f"{name}_direct")
+    with Gate(Address("127.0.0.1", postgres.port)) as gate:
+        through = outcomes(python, folder, gate.port, f"{name}_gate")
+        assert gate.of("message"), "nothing went through the gate"
+    passed = sum(outcome == "passed" for outcome in direct.values())
+    print(f"{name}: {len(direct)} tests, {passed} passed direct")
+    assert passed > 250
+    differ = {test: (direct.get(test), through.get(test)) for test in direct.keys() | through.keys()}
+    assert {t: d for t, d in differ.items() if d[0] != d[1] and t not in suite.lucky} == {}
