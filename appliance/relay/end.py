@@ -1,0 +1,176 @@
+"""One end of a flow: a TCP connection and the state of its two directions."""
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+from typing import Protocol, cast
+
+from appliance.model import Side
+from appliance.relay.limits import MAX_READ, Limits
+
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST and forgets what was not sent
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Make the close of `sock` a reset, as the network does for a peer that is not there."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    except OSError:
+        pass  # closed already
+
+
+class Owner(Protocol):
+    """Who is told what happens at an end."""
+
+    def arrived(self, side: Side, data: bytes) -> None:
+        """`side` sent `data`."""
+
+    def ended(self, side: Side) -> None:
+        """`side` will send no more."""
+
+    def lost(self, side: Side) -> None:
+        """The connection of `side` is no more."""
+
+    def regulate(self) -> None:
+        """How much waits to be written has changed."""
+
+
+class End(asyncio.Protocol):
+    """One connection. What is written before it is attached to the loop waits; it never closes by itself."""
+
+    def __init__(self, side: Side, owner: Owner, limits: Limits, sock: socket.socket | None = None) -> None:
+        self.sock = sock
+        self.full = False  # over the high water mark, until under the low one
+        self.finished = False  # its peer will send no more
+        self.shut = False  # we send no more
+        self.gone = False  # there is no connection any more
+        self._side, self._owner, self._limits = side, owner, limits
+        self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
+        self._wanted = self._reading = True
+        self._others_turn = False
+
+    @property
+    def open(self) -> bool:
+        """True while there is a connection that the loop knows of."""
+        return self._transport is not None and not self.gone
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait to be written."""
+        if self.gone:
+            return 0
+        waiting = self._transport.get_write_buffer_size() if self._transport else 0
+        return waiting + sum(map(len, self._unsent))
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the peer's host has not taken: those that wait to be written, and those in the kernel.
+
+        A slow reader shows here. The loop writes to a socket only when a third of its kernel buffer is free.
+        """
+        if self.gone or self.sock is None:
+            return 0
+        try:
+            (queued,) = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            queued = 0
+        return self.buffered + int(queued)
+
+    # -- what its owner does ---------------------------------------------------------------------------------
+
+    def read(self, wanted: bool) -> None:
+        """Read, or not, from now on."""
+        self._wanted = wanted
+        self._apply()
+
+    def write(self, data: bytes) -> None:
+        """Write `data` after what was written before; dropped when nobody can take it any more."""
+        if self.gone or self.shut or not data:
+            return
+        if self._transport:
+            self._transport.write(data)
+        else:
+            self._unsent.append(data)
+
+    def finish(self) -> None:
+        """Send no more after what was written."""
+        if self._transport and not (self.gone or self.shut):
+            self._transport.write_eof()
+        self.shut = True
+
+    def close(self) -> None:
+        """Close after what was written."""
+        if self._transport:
+            self._transport.close()
+        elif self.sock:
+            self.sock.close()
+            self.gone = True
+
+    def reset(self) -> None:
+        """Close at once, by a reset; what is not written yet is dropped."""
+        if self.gone:
+            return
+        if self.sock:
+            reset_on_close(self.sock)
+        if self._transport:
+            self._transport.abort()
+        elif self.sock:
+            self.sock.close()
+            self.gone = True
+
+    # -- what the loop calls ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Reading cannot be paused here: uvloop 0.23 starts it after this call whatever was asked.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._limits.high_water, low=self._limits.low_water)
+        if self._unsent:
+            self._transport.write(b"".join(self._unsent))
+            self._unsent.clear()
+        if self.shut:
+            self._transport.write_eof()
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) > MAX_READ // 2 and not self._others_turn:
+            # After a full buffer libuv reads on, up to 32 times, before other flows have their turn.
+            self._others_turn = True
+            asyncio.get_running_loop().call_soon(self._my_turn)
+            self._apply()
+        self._owner.arrived(self._side, data)
+
+    def eof_received(self) -> bool:
+        self._reading = False
+        if not self.finished:
+            self.finished = True
+            self._owner.ended(self._side)
+        return True  # the other direction lives on
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+        self._owner.lost(self._side)
+
+    def pause_writing(self) -> None:
+        self.full = True
+        self._owner.regulate()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        self._owner.regulate()
+
+    def _my_turn(self) -> None:
+        self._others_turn = False
+        self._apply()
+
+    def _apply(self) -> None:
+        transport = self._transport
+        if transport is None or self.gone or self.finished or transport.is_closing():
+            return
+        reading = self._wanted and not self._others_turn
+        if reading and not self._reading:
+            transport.resume_reading()
+        elif self._reading and not reading:
+            transport.pause_reading()
+        self._reading = reading

@@ -1,0 +1,22 @@
+"""Every limit of the relay, by name. Tests pass smaller ones."""
+
+import msgspec
+
+MAX_READ = 256 * 1024  # bytes given to a session at once; what asyncio reads at most (uvloop: 256,000)
+
+
+class Limits(msgspec.Struct, frozen=True, gc=False):
+    """How much one worker takes on, and how long it waits."""
+
+    flows: int = 4096  # at a time; two descriptors each, so RLIMIT_NOFILE must be over twice this
+    share: float = 0.5  # of `flows` that one cgroup may hold: one vendor cannot starve the others
+    accepts: int = 64  # connections taken in one turn of the loop, before live flows get theirs
+    connect_s: float = 30.0  # for upstream to answer; the client saw its own connect succeed and waits
+    linger_s: float = 5.0  # after a close, without progress of what is still to be written or read
+    linger_max_s: float = 60.0  # after a close, with progress
+    high_water: int = 512 * 1024  # bytes waiting to be written to one side that stop reading from the other
+    low_water: int = 128 * 1024  # bytes waiting at which reading goes on
+    answers: int = 4 * 1024 * 1024  # bytes waiting for one side that stop reading from that side too
+    held: int = 1024 * 1024  # bytes of complete messages waiting in a session that stop reading its client
+    tick_s: float = 0.001  # at least between two wakes of a session that does not move its deadline
+    out_of_files_s: float = 0.2  # pause of accepting when the process has no descriptor left

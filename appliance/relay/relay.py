@@ -1,0 +1,189 @@
+"""The relay of one worker: takes connections, makes pipes of them, and carries answers to them.
+
+Decides nothing: who a connection belongs to, what may pass and what is kept are callables given (`Duties`).
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from appliance.model import Answered, Cancel, Flow, Note, Question, Withdraw
+from appliance.relay.end import reset_on_close
+from appliance.relay.limits import Limits
+from appliance.relay.pipe import Counts, Pipe
+from appliance.relay.session_type import Session
+
+log = logging.getLogger(__name__)
+OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Duties(msgspec.Struct, frozen=True):
+    """What the relay has others do. None of these may wait, or call back into the relay from inside."""
+
+    identify: Callable[[socket.socket], Flow | None]  # None: refuse by a reset
+    session: Callable[[Flow], Session]
+    record: Callable[[Flow, Sequence[Note]], None]  # OSError: not recorded
+    ask: Callable[[Question], None]  # ValueError: it cannot be asked
+    withdraw: Callable[[Withdraw], None]
+    cancel: Callable[[Cancel], None]
+    incident: Callable[[Flow | None, str], None]
+
+
+class Relay:
+    """Accepts on the sockets given to `listen`, until `stop`; `answer` brings what the reviewers said."""
+
+    def __init__(self, duties: Duties, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.counts = Counts()
+        self._duties = duties
+        self._loop = asyncio.get_running_loop()
+        self._listeners: list[socket.socket] = []
+        self._pipes: set[Pipe] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._held_by: Counter[str] = Counter()  # flows of each cgroup
+        self._asked: dict[str, Callable[[Answered], None]] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def flows(self) -> int:
+        """Connections at this moment, those that are winding up included."""
+        return len(self._pipes)
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept on a listening socket, which is the relay's from now on."""
+        sock.setblocking(False)
+        self._listeners.append(sock)
+        self._loop.add_reader(sock, self._accept, sock)
+
+    def stop(self) -> None:
+        """Accept no more; the flows live on."""
+        for sock in self._listeners:
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._listeners.clear()
+
+    def answer(self, answered: Answered) -> None:
+        """Give an answer to the flow that asked; nothing happens if it is gone."""
+        give = self._asked.pop(answered.id, None)
+        if give:
+            give(answered)
+
+    def deny_held(self, reason: str) -> None:
+        """Deny every question that waits, when nobody can answer any more."""
+        for id in list(self._asked):
+            self.answer(Answered(id, approved=False, by="vendorgate", reason=reason))
+
+    def fail(self, text: str) -> None:
+        """End all flows with an error of their protocol."""
+        for pipe in list(self._pipes):
+            pipe.fail(text)
+
+    def abort(self) -> None:
+        """End all flows at once, by resets."""
+        for pipe in list(self._pipes):
+            pipe.abort()
+
+    async def empty(self) -> None:
+        """Wait until there is no flow."""
+        await self._empty.wait()
+
+    # -- accepting -------------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(self.limits.accepts):
+            try:
+                sock, _peer = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in OUT_OF_FILES:
+                    self._rest(listener, error)
+                    return
+                continue  # this connection died in the queue
+            self._admit(sock)
+
+    def _rest(self, listener: socket.socket, error: OSError) -> None:
+        """Do not accept for a while: the connection stays in the queue, and so would the event."""
+        self.incident(None, f"connections wait: {error.strerror}")
+        self._loop.remove_reader(listener)
+        self._loop.call_later(self.limits.out_of_files_s, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    def _admit(self, sock: socket.socket) -> None:
+        """Make a pipe of a connection, or reset it."""
+        self.counts.accepted += 1
+        try:
+            flow = self._duties.identify(sock)
+            if flow is None:
+                self.counts.refused += 1
+            elif self._has_room(flow):
+                self._start(Pipe(flow, self._duties.session(flow), sock, self))
+                return
+        except Exception as error:
+            log.exception("a connection is refused: %s", error)
+            self.counts.failed += 1
+        reset_on_close(sock)
+        sock.close()
+
+    def _has_room(self, flow: Flow) -> bool:
+        limits, held = self.limits, self._held_by[_cgroup(flow)]
+        if len(self._pipes) < limits.flows and held < max(1, limits.flows * limits.share):
+            return True
+        if self.counts.full == 0:
+            self.incident(flow, f"connections refused: {len(self._pipes)} open, {held} of this cgroup")
+        self.counts.full += 1
+        return False
+
+    def _start(self, pipe: Pipe) -> None:
+        self._pipes.add(pipe)
+        self._held_by[_cgroup(pipe.flow)] += 1
+        self._empty.clear()
+        task = self._loop.create_task(pipe.open())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    # -- what pipes tell (pipe.Outside) ----------------------------------------------------------------------
+
+    def record(self, flow: Flow, notes: Sequence[Note]) -> None:
+        self._duties.record(flow, notes)
+
+    def ask(self, question: Question, answer: Callable[[Answered], None]) -> None:
+        self._asked[question.id] = answer
+        try:
+            self._duties.ask(question)
+        except ValueError as error:
+            no = Answered(question.id, approved=False, by="vendorgate", reason=str(error))
+            self._loop.call_soon(self.answer, no)
+
+    def withdraw(self, effect: Withdraw) -> None:
+        if self._asked.pop(effect.id, None):
+            self._duties.withdraw(effect)
+
+    def cancel(self, effect: Cancel) -> None:
+        self._duties.cancel(effect)
+
+    def incident(self, flow: Flow | None, text: str) -> None:
+        log.warning("incident: %s%s", f"flow {flow.id}: " if flow else "", text)
+        self._duties.incident(flow, text)
+
+    def ended(self, pipe: Pipe) -> None:
+        self._pipes.discard(pipe)
+        cgroup = _cgroup(pipe.flow)
+        self._held_by[cgroup] -= 1
+        if not self._held_by[cgroup]:
+            del self._held_by[cgroup]
+        if not self._pipes:
+            self._empty.set()
+
+
+def _cgroup(flow: Flow) -> str:
+    return flow.process.cgroup if flow.process else ""

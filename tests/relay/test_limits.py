@@ -1,0 +1,263 @@
+"""Every limit of the relay, by its name in `Limits`."""
+
+import asyncio
+import errno
+import socket
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from appliance.model import Answered, Close, Effect, Event, Received, Send
+from appliance.relay.limits import Limits
+from tests.relay.sessions import C, Holds, Pass, World, looped, until, world
+
+SMALL = Limits(high_water=64 * 1024, low_water=16 * 1024, linger_s=0.2)
+CHUNK = b"x" * 65536
+
+
+async def pour(reader: object, writer: asyncio.StreamWriter) -> None:
+    """Send without end."""
+    try:
+        while True:
+            writer.write(CHUNK)
+            await writer.drain()
+    except ConnectionError:
+        writer.close()
+
+
+async def never_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.pause_reading()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        writer.transport.abort()
+
+
+def buffered(here: World) -> int:
+    return max((end.buffered for pipe in here.relay._pipes for end in pipe._ends.values()), default=0)
+
+
+async def settled(here: World) -> int:
+    """Return how many bytes were passed when no more pass."""
+    before = -1
+    while before != here.relay.counts.bytes:
+        before = here.relay.counts.bytes
+        await asyncio.sleep(0.3)
+    return before
+
+
+@looped
+async def test_high_water_stops_a_server_whose_client_does_not_read() -> None:
+    async with world(serve=pour, limits=SMALL) as here:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.connect(here.address)
+            await settled(here)
+            assert SMALL.high_water < buffered(here) <= SMALL.high_water + 256 * 1024
+            before = here.relay.counts.bytes
+            await asyncio.to_thread(take, sock, 20_000_000)  # and it goes on when the client does
+            assert here.relay.counts.bytes - before > 10_000_000
+
+
+def take(sock: socket.socket, size: int) -> None:
+    while size > 0:
+        size -= len(sock.recv(262144))
+
+
+@looped
+async def test_high_water_stops_a_client_whose_server_does_not_read() -> None:
+    async with world(serve=never_read, limits=SMALL) as here:
+        _, writer = await here.client()
+        task = asyncio.create_task(pour(None, writer))
+        await settled(here)
+        assert SMALL.high_water < buffered(here) <= SMALL.high_water + 256 * 1024
+        task.cancel()
+        writer.transport.abort()
+
+
+@looped
+async def test_answers_stops_a_client_that_reads_no_answers() -> None:
+    class Answers(Pass):
+        """Answers the client itself, with as much as it said."""
+
+        def receive(self, event: Event, now: float) -> Sequence[Effect]:
+            if isinstance(event, Received):
+                return [Send(C, event.data)]
+            return super().receive(event, now)
+
+    limits = Limits(high_water=64 * 1024, low_water=16 * 1024, answers=512 * 1024, linger_s=0.2)
+    async with world(Answers, limits=limits) as here:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.connect(here.address)
+            sock.setblocking(False)
+            await until(lambda: here.relay.flows == 1)
+            for _ in range(200):
+                try:
+                    sock.send(CHUNK)
+                except BlockingIOError:
+                    await asyncio.sleep(0.01)
+            assert limits.answers < buffered(here) <= limits.answers + 256 * 1024
+
+
+@looped
+async def test_held_stops_the_client_until_the_answer() -> None:
+    async with world(Holds, limits=Limits(held=100_000, linger_s=0.2)) as here:
+        reader, writer = await here.client()
+        writer.write(b"first")
+        await until(lambda: len(here.questions) == 1)
+        writer.write(b"x" * 20_000_000)
+        await asyncio.sleep(0.3)
+        assert 100_000 < here.sessions[0].held <= 100_000 + 256 * 1024
+        here.relay.answer(Answered("f0-1", approved=False, reason="no"))
+        assert (await reader.read(100)).startswith(b"DENIED no")
+        await until(lambda: len(here.questions) == 2)  # it reads on
+        writer.transport.abort()
+
+
+@looped
+async def test_flows_is_the_most_connections_at_a_time() -> None:
+    async with world(limits=Limits(flows=4, share=1.0, linger_s=0.2)) as here:
+        await full_at(here, 4)
+        assert here.relay.counts.full == 1
+        assert here.incidents[0].startswith("connections refused: 4 open")
+
+
+@looped
+async def test_share_is_the_most_connections_of_one_cgroup() -> None:
+    async with world(limits=Limits(flows=4, share=0.5, linger_s=0.2)) as here:
+        await full_at(here, 2)
+        here.cgroup = "other.service"
+        await full_at(here, 2)
+
+
+async def full_at(here: World, most: int) -> None:
+    """Open `most` connections, which must stay, and one more, which must be reset."""
+    before = here.relay.flows
+    for _ in range(most):
+        here.keep.append((await here.client())[1])
+    await until(lambda: here.relay.flows == before + most)
+    with pytest.raises(ConnectionResetError):
+        reader, _ = await here.client()
+        await reader.read(-1)
+
+
+@looped
+async def test_accepts_leaves_the_rest_to_the_next_turn() -> None:
+    async with world(limits=Limits(accepts=2, linger_s=0.2)) as here:
+        socks = [socket.create_connection(here.address) for _ in range(7)]
+        await until(lambda: here.relay.flows == 7)
+        for sock in socks:
+            sock.close()
+
+
+@looped
+async def test_out_of_files_pauses_accepting_and_loses_nothing() -> None:
+    async with world(limits=Limits(out_of_files_s=0.1, linger_s=0.2)) as here:
+        listener = here.relay._listeners[0]
+        here.relay._rest(listener, OSError(errno.EMFILE, "Too many open files"))
+        began = time.monotonic()
+        reader, writer = await here.client()
+        writer.write(b"late")
+        assert await reader.readexactly(4) == b"late"
+        assert time.monotonic() - began >= 0.09
+        assert here.incidents == ["connections wait: Too many open files"]
+        writer.close()
+
+
+class LastWords(Pass):
+    """Says much to the client, and closes."""
+
+    def receive(self, event: Event, now: float) -> Sequence[Effect]:
+        return [Send(C, b"w" * 8_000_000), Close()] if isinstance(event, Received) else []
+
+
+@looped
+async def test_last_words_arrive_though_the_client_still_sends() -> None:
+    async with world(LastWords, limits=Limits(linger_s=0.5)) as here:
+        reader, writer = await here.client()
+        writer.write(b"x" * 2_000_000)
+        assert len(await reader.read(-1)) == 8_000_000
+        writer.close()
+        await until(lambda: here.relay.flows == 0)
+
+
+@looped
+async def test_linger_ends_a_client_that_does_not_take_the_last_words() -> None:
+    async with world(LastWords, limits=Limits(linger_s=0.2)) as here:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.connect(here.address)
+            sock.sendall(b"x")
+            began = time.monotonic()
+            await until(lambda: here.relay.flows == 1)
+            await until(lambda: here.relay.flows == 0)
+            assert 0.2 <= time.monotonic() - began < 1.5
+
+
+@looped
+async def test_linger_goes_on_while_the_client_takes_something() -> None:
+    async with world(LastWords, limits=Limits(linger_s=0.2)) as here:
+        got = 0
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.connect(here.address)
+            sock.sendall(b"x")
+            sock.setblocking(False)
+            began = time.monotonic()
+            while data := await some(sock):
+                got += len(data)
+        assert got == 8_000_000
+        assert time.monotonic() - began > 0.5
+
+
+async def some(sock: socket.socket) -> bytes:
+    """Return up to 256 KiB of `sock`, not sooner than in 20 ms."""
+    await asyncio.sleep(0.02)
+    return await asyncio.get_running_loop().sock_recv(sock, 262144)
+
+
+@looped
+async def test_linger_max_ends_a_client_that_takes_a_little_at_a_time() -> None:
+    async with world(LastWords, limits=Limits(linger_s=0.1, linger_max_s=0.5)) as here:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.connect(here.address)
+            sock.sendall(b"x")
+            sock.setblocking(False)
+            began = time.monotonic()
+            with pytest.raises(ConnectionResetError):
+                while True:
+                    await asyncio.sleep(0.01)
+                    assert await asyncio.get_running_loop().sock_recv(sock, 65536 // 2)
+            assert 0.4 < time.monotonic() - began < 3
+
+
+@looped
+async def test_two_flows_share_the_loop() -> None:
+    async with world(serve=pour) as here:
+        reader, writer = await here.client()
+
+        async def drink() -> None:
+            while await reader.read(1 << 20):
+                pass
+
+        task = asyncio.create_task(drink())
+        await asyncio.sleep(0.1)
+        delays = []
+        for _ in range(10):
+            began = time.monotonic()
+            other, pen = await here.client()
+            await other.readexactly(1)
+            delays.append(time.monotonic() - began)
+            pen.transport.abort()
+        assert sorted(delays)[5] < 0.5
+        task.cancel()
+        writer.transport.abort()
+
+
+def test_default_limits_fit_the_descriptors_asked_for() -> None:
+    limits = Limits()
+    assert limits.low_water < limits.high_water < limits.answers
+    assert 0 < limits.share <= 1
