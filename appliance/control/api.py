@@ -33,6 +33,7 @@ MAX_LIMIT = 10_000  # sessions in one list; a page nobody reads to its end
 MAX_WATCHERS = 64  # streams at one time; each reviewer's console has one
 WATCH_S = 0.2  # how soon a reviewer sees a new question
 BEAT_S = 15.0  # an empty line this often shows either end that the other is gone
+STOP_S = 5.0  # a stop of the service may not wait long for a slow reader
 MAX_PATH = 107  # bytes of a socket's path; sun_path in unix(7)
 
 Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -69,6 +70,7 @@ class Control:
         self._desk, self._governed = desk, governed
         self._reader = ThreadPoolExecutor(1, "control")  # one at a time: the index is one SQLite connection
         self._watchers = 0
+        self._stopping = False
         self._runner: web.AppRunner | None = None
 
     async def start(self, path: Path, gid: int = -1) -> None:
@@ -78,12 +80,15 @@ class Control:
             HostError: the socket cannot be made, or another hub listens there.
         """
         bound = bind(path, gid)
-        self._runner = web.AppRunner(self._app(), access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            self._app(), access_log=None, handle_signals=False, shutdown_timeout=STOP_S
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, bound).start()
 
     async def stop(self) -> None:
-        """Close the socket and every stream."""
+        """Close the socket; watches end, an export has STOP_S to finish."""
+        self._stopping = True
         if self._runner:
             await self._runner.cleanup()
         self._reader.shutdown(wait=False, cancel_futures=True)
@@ -154,7 +159,7 @@ class Control:
         await response.prepare(request)
         seen: dict[str, Held] = {}
         beat = asyncio.get_running_loop().time() + BEAT_S
-        while True:
+        while not self._stopping:
             current = {question.id: question for question in self._desk.approvals()}
             lines = b"".join(msgspec.json.encode(change) + b"\n" for change in changes(seen, current))
             seen = current
@@ -168,6 +173,7 @@ class Control:
             if request.transport is None or request.transport.is_closing():
                 return response
             await asyncio.sleep(WATCH_S)
+        return response
 
     async def _question(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
