@@ -1,0 +1,409 @@
+"""One flow as a script: what goes in, what must be done, in order, and nothing else."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance import config
+from appliance.facts.readers import Shared
+from appliance.model import (
+    Address,
+    Answered,
+    Ask,
+    Cancel,
+    Close,
+    Effect,
+    Ended,
+    Flow,
+    Note,
+    Process,
+    Received,
+    Send,
+    Shut,
+    Side,
+    Withdraw,
+    Woke,
+)
+from appliance.policy import Policy
+from appliance.session import Session
+from tests.session import pg
+from tests.session.playbook import Playbook, a, noted, sent
+
+C, S = Side.CLIENT, Side.SERVER
+AGENT = Process(7, 1, "/usr/bin/psql", ("psql",), "acme.service", 1000)
+FLOW = Flow("f1", 1_700_000_000.0, Address("10.0.0.2", 40000), Address("10.0.0.9", 5432), AGENT)
+HEAD = """
+identities: {acme: {cgroup: acme.service}}
+targets: {db: {protocol: postgres, address: ["10.0.0.9:5432"]}}
+rules:
+  - {id: login, when: {effect: [session]}, do: allow}
+"""
+RULES = """
+  - {id: ask-delete, when: {statement: [DELETE]}, do: approve, approvers: {within: 60s}}
+  - {id: no-drop, when: {effect: [drop]}, do: block}
+  - {id: shadowed, when: {table: ["*.secrets"]}, do: block, shadow: true}
+  - {id: rest, when: {effect: [read, write, lock]}, do: allow}
+"""
+DELETE = "delete from t"
+
+
+def rules(text: str = RULES) -> Policy:
+    return config.rules([("rules.d/test.yaml", HEAD + text)], lambda name: [name])
+
+
+def session(policy: Callable[[], Policy] | None = None, flow: Flow = FLOW) -> Session:
+    fixed = rules()
+    return Session(flow, policy or (lambda: fixed), Shared())
+
+
+def opened(session: Session) -> Playbook:
+    p = Playbook(session)
+    p << noted("opened", identity="acme", target="db", protocol="postgres")
+    return p
+
+
+def idle(policy: Callable[[], Policy] | None = None) -> Playbook:
+    """A session whose client has logged in."""
+    p = opened(session(policy))
+    p >> Received(C, pg.startup())
+    p << noted("message", message="startup") << noted("decision", verdict="allow", rule="login")
+    p << sent(S, pg.startup())
+    p >> Received(S, pg.WELCOME)
+    p.take()
+    return p
+
+
+def ask(p: Playbook) -> Ask:
+    """Send a statement that is held; return the question."""
+    p >> Received(C, pg.query(DELETE))
+    p << noted("message", text=DELETE) << noted("asked", verdict="approve", rule="ask-delete")
+    p << sent(C, has=b"holds this statement")
+    (question,) = p.take()
+    assert isinstance(question, Ask)
+    return question
+
+
+def test_an_allowed_statement_is_noted_and_goes_up_as_it_came() -> None:
+    with idle() as p:
+        p >> Received(C, pg.query("select 1"))
+        p << noted("message", side=C, message="query", raw=pg.query("select 1"), text="select 1")
+        p << noted("decision", verdict="allow", rule="rest", text="select 1")
+        p << sent(S, pg.query("select 1"))
+        p >> Received(S, pg.SELECTED)
+        p << noted("message", side=S, message="complete", text="SELECT 1", count=1)
+        p << noted("message", side=S, message="ready")
+        p << sent(C, pg.SELECTED)
+
+
+def test_a_blocked_statement_never_goes_up_and_fails_as_the_server_would() -> None:
+    with idle() as p:
+        p >> Received(C, pg.query("drop table t"))
+        p << noted("message", text="drop table t") << noted("decision", verdict="block", rule="no-drop")
+        (instead,) = p.take()
+        assert isinstance(instead, Send)
+        assert b"drop" not in instead.data
+        p >> Received(S, pg.error("42601", "syntax error") + pg.ready("E"))
+        p << noted("message", message="error", text="42501") << noted("message", message="ready")
+        answer = p.take()[-1]
+        assert isinstance(answer, Send)
+        assert b"denied by vendorgate (decision f1-" in answer.data
+        assert b"42501" in answer.data
+        assert b"syntax" not in answer.data
+        assert answer.data.endswith(pg.ready("E"))
+
+
+def test_no_rule_is_a_block() -> None:
+    with idle() as p:
+        p >> Received(C, pg.query("grant all on t to public"))
+        p << noted("message") << noted("decision", verdict="block", rule="default") << a(Send, to=S)
+
+
+def test_unparsable_is_unknown_and_unknown_is_not_allowed() -> None:
+    with idle() as p:
+        p >> Received(C, pg.query("selec 1"))
+        p << noted("message")
+        decision = p.take()[0]
+        assert isinstance(decision, Note)
+        assert decision.decision
+        assert decision.decision.verdict != "allow"
+        assert decision.decision.unknown
+        p.session.receive(Ended(C, lost=True), p.now)
+
+
+class TestHeld:
+    def test_the_reviewer_sees_the_exact_bytes_and_the_process(self) -> None:
+        with idle() as p:
+            question = ask(p).question
+            assert question.raw == pg.query(DELETE)
+            assert question.flow.process == AGENT
+            assert (question.identity, question.target, question.protocol) == ("acme", "db", "postgres")
+            assert question.expires - question.asked == 60
+            assert question.cancel_key == pg.CANCEL_KEY
+
+    def test_approved_it_goes_up_as_it_came(self) -> None:
+        with idle() as p:
+            id = ask(p).question.id
+            p >> Answered(id, approved=True, by="dana")
+            p << noted("answered", id=id, by="dana", has="approved") << sent(S, pg.query(DELETE))
+
+    def test_denied_it_fails(self) -> None:
+        with idle() as p:
+            id = ask(p).question.id
+            p >> Answered(id, approved=False, by="dana", reason="no")
+            p << noted("answered", has="denied: no") << a(Send, to=S)
+            p >> Received(S, pg.error("42601", "x") + pg.ready())
+            assert any(isinstance(e, Send) and id.encode() in e.data for e in p.take())
+
+    def test_silence_is_a_denial(self) -> None:
+        with idle() as p:
+            id = ask(p).question.id
+            assert p.session.deadline == p.now + 60
+            p.wait(59.9) >> Woke()
+            p.wait(0.1) >> Woke()
+            p << a(Withdraw, id=id) << noted("answered", by="time-out") << a(Send, to=S)
+            assert p.session.deadline is None
+
+    def test_an_approval_is_used_once(self) -> None:
+        with idle() as p:
+            p >> Answered(ask(p).question.id, approved=True)
+            p.take()
+            p >> Received(S, pg.complete("DELETE 1") + pg.ready())
+            p.take()
+            again = ask(p)
+            p >> Answered("another id", approved=True)
+            p >> Answered(again.question.id, approved=False)
+            p << noted("answered") << a(Send, to=S)
+
+    def test_what_is_behind_it_waits(self) -> None:
+        with idle() as p:
+            id = ask(p).question.id
+            p >> Received(C, pg.query("select 2") + pg.query("drop table t"))
+            assert p.session.held == len(pg.query(DELETE) + pg.query("select 2") + pg.query("drop table t"))
+            p >> Answered(id, approved=True)
+            p << noted("answered") << sent(S, pg.query(DELETE))
+            p << noted("message", text="select 2") << noted("decision", verdict="allow") << sent(S, pg.query("select 2"))
+            p << noted("message", text="drop table t") << noted("decision", verdict="block") << a(Send, to=S)
+            assert p.session.held == 0
+
+    def test_cancelled_by_the_client(self) -> None:
+        with idle() as p:
+            id = ask(p).question.id
+            p >> Answered(id, approved=False, by="the client", cancelled=True)
+            p << noted("answered", has="cancelled") << a(Send, to=S)
+            p >> Received(S, pg.error("42601", "x") + pg.ready())
+            assert any(isinstance(e, Send) and b"57014" in e.data for e in p.take())
+
+    def test_the_client_leaves(self) -> None:
+        with idle() as p:
+            id = ask(p).question.id
+            p >> Ended(C)
+            p << a(Withdraw, id=id) << noted("answered", has="denied") << noted("closed") << a(Close)
+
+    def test_other_rules_void_it(self) -> None:
+        current = [rules()]
+        with idle(lambda: current[0]) as p:
+            id = ask(p).question.id
+            current[0] = rules("  - {id: no-delete, when: {statement: [DELETE]}, do: block}\n" + RULES)
+            p >> Answered(id, approved=True, by="dana")
+            p << noted("answered", has="void")
+            p << noted("message") << noted("decision", verdict="block", rule="no-delete") << a(Send, to=S)
+
+    def test_bind_is_held_and_execute_rides_on_it(self) -> None:
+        with idle() as p:
+            p >> Received(C, pg.parse("delete from t where a = $1"))
+            p << noted("message") << noted("decision", verdict="allow", rule="ask-delete") << a(Send, to=S)
+            p >> Received(C, pg.bind("41") + pg.execute() + pg.SYNC)
+            p << noted("message", message="bind") << noted("asked")
+            question = p.take()[-1]
+            assert isinstance(question, Ask)
+            assert "41" in question.question.text
+            p >> Answered(question.question.id, approved=True)
+            p << noted("answered") << sent(S, pg.bind("41"))
+            p << noted("message", message="execute") << noted("decision", verdict="allow") << a(Send, to=S)
+            p << noted("message", message="sync") << sent(S, pg.SYNC)
+
+    def test_a_second_bind_of_the_same_asks_again(self) -> None:
+        with idle() as p:
+            p >> Received(C, pg.parse("delete from t where a = $1") + pg.bind("41"))
+            question = p.take()[-1]
+            assert isinstance(question, Ask)
+            p >> Answered(question.question.id, approved=True)
+            p.take()
+            p >> Received(C, pg.bind("41"))
+            assert isinstance(p.take()[-1], Ask)
+
+
+class TestBeforeLogin:
+    def test_gss_is_answered_n(self) -> None:
+        with opened(session()) as p:
+            p >> Received(C, pg.GSS_REQUEST)
+            p << noted("message", message="gss-request") << sent(C, b"N")
+            p >> Received(C, pg.startup())
+            p << noted("message") << noted("decision", verdict="allow") << sent(S, pg.startup())
+
+    def test_tls_refused_by_the_server_goes_on_plain(self) -> None:
+        with opened(session()) as p:
+            p >> Received(C, pg.SSL_REQUEST)
+            p << noted("message", message="ssl-request") << sent(S, pg.SSL_REQUEST)
+            p >> Received(S, b"N")
+            p << noted("message", message="ssl-answer") << sent(C, b"N")
+            p >> Received(C, pg.startup())
+            p << noted("message") << noted("decision", verdict="allow") << sent(S, pg.startup())
+
+    def test_tls_accepted_by_the_server_ends_the_flow_with_an_incident(self) -> None:
+        with opened(session()) as p:
+            p >> Received(C, pg.SSL_REQUEST)
+            p.take()
+            p >> Received(S, b"S")
+            p << noted("incident", has="TLS") << noted("message", message="error") << a(Send, to=C)
+            p << noted("closed") << a(Close)
+
+    def test_a_login_no_rule_allows_is_refused(self) -> None:
+        policy = config.rules([("r.yaml", HEAD.replace("effect: [session]", "user: [other], effect: [session]"))], lambda n: [n])
+        with opened(session(lambda: policy)) as p:
+            p >> Received(C, pg.startup())
+            p << noted("message") << noted("decision", verdict="block", rule="default")
+            p << noted("message", message="error") << sent(C, has=b"denied by vendorgate") << noted("closed") << a(Close)
+
+    def test_a_cancel_request_is_judged_told_and_passed(self) -> None:
+        with opened(session()) as p:
+            p >> Received(C, pg.CANCEL_REQUEST)
+            p << noted("message", message="cancel") << noted("decision", verdict="allow")
+            p << a(Cancel, key=pg.CANCEL_KEY, server=FLOW.server) << sent(S, pg.CANCEL_REQUEST)
+
+    def test_nobodys_process_is_nobody(self) -> None:
+        stranger = Flow("f2", 0.0, FLOW.client, FLOW.server, None)
+        only_acme = config.rules([("r.yaml", HEAD.replace("id: login,", "id: login, who: acme,"))], lambda n: [n])
+        with Playbook(session(lambda: only_acme, stranger)) as p:
+            p << noted("opened", identity="") << noted("decision", verdict="block") << noted("closed") << a(Close, abort=True)
+
+
+class TestMalformed:
+    def test_a_bad_message_ends_its_flow_with_an_incident(self) -> None:
+        with idle() as p:
+            p >> Received(C, b"\xff\xff\xff\xff\xff\xff\xff\xff")
+            p << noted("incident", side=C) << noted("message", message="error") << sent(C, has=b"08P01")
+            p << noted("closed") << a(Close)
+
+    def test_it_does_not_undo_an_allowed_one_before_it(self) -> None:
+        with idle() as p:
+            p >> Received(C, pg.query("select 1") + b"\xff\xff\xff\xff\xff")
+            p << noted("message") << noted("decision", verdict="allow") << sent(S, pg.query("select 1"))
+            p << noted("incident") << noted("message", message="error") << a(Send, to=C) << noted("closed") << a(Close)
+
+    def test_a_bad_server_does_not_undo_what_it_said_before(self) -> None:
+        with idle() as p:
+            p >> Received(C, pg.query("select 1"))
+            p.take()
+            p >> Received(S, pg.described("n") + b"\x01\x01\x01\x01\x01\x01")
+            p << noted("message", message="describe") << sent(C, pg.described("n"))
+            p << noted("incident", side=S) << noted("message", message="error") << a(Send, to=C) << noted("closed") << a(Close)
+
+
+class TestEnds:
+    def test_half_close_is_kept(self) -> None:
+        with idle() as p:
+            p >> Received(C, pg.TERMINATE)
+            p << noted("message", message="terminate") << sent(S, pg.TERMINATE)
+            p >> Ended(C)
+            p << a(Shut, to=S)
+            p >> Ended(S)
+            p << noted("closed") << a(Close, abort=False)
+
+    def test_a_lost_side_loses_the_other(self) -> None:
+        with idle() as p:
+            p >> Ended(S, lost=True)
+            p << noted("closed") << a(Close, abort=True)
+
+    def test_a_record_that_cannot_be_written_ends_it_with_an_error(self) -> None:
+        p = idle()
+        effects = p.session.fail("the record cannot be written")
+        assert any(isinstance(e, Send) and b"record" in e.data for e in effects)
+        assert isinstance(effects[-1], Close)
+
+
+class TestRaw:
+    RAW = """
+  - {id: raw, to: "10.0.0.9:5432", do: allow, inspect: false}
+"""
+
+    def test_bytes_pass_and_only_the_connection_is_noted(self) -> None:
+        policy = config.rules([("r.yaml", "rules:" + self.RAW)], lambda n: [n])
+        with Playbook(session(lambda: policy)) as p:
+            p << noted("opened") << noted("decision", verdict="allow", rule="raw")
+            p >> Received(C, b"anything")
+            p << sent(S, b"anything")
+            p >> Received(S, b"\0\1")
+            p << sent(C, b"\0\1")
+
+    def test_rules_that_no_longer_pass_it_end_it(self) -> None:
+        current = [config.rules([("r.yaml", "rules:" + self.RAW)], lambda n: [n])]
+        with Playbook(session(lambda: current[0])) as p:
+            p.take()
+            current[0] = rules()
+            p >> Received(C, b"anything")
+            p << noted("closed", has="rules") << a(Close, abort=True)
+
+
+SCRIPT = b"".join(
+    [
+        pg.startup(),
+        pg.query("select 1"),
+        pg.query("drop table t"),
+        pg.parse("select $1::int", "s") + pg.bind("5", name="s") + pg.execute() + pg.SYNC,
+        pg.parse("drop table t") + pg.bind() + pg.execute() + pg.SYNC,
+        pg.query("select 'é' /* ; */"),
+        pg.query("selec"),
+        pg.TERMINATE,
+    ]
+)
+
+
+def outcome(cuts: list[int]) -> tuple[list[tuple[str, str, str]], bytes, bytes]:
+    """Feed SCRIPT cut at `cuts`; return decisions, bytes up, bytes down."""
+    live = session()
+    effects: list[Effect] = list(live.start(0.0, 0.0))
+    edges = [0, *sorted(set(cuts)), len(SCRIPT)]
+    for start, end in zip(edges, edges[1:], strict=False):
+        effects += live.receive(Received(C, SCRIPT[start:end]), 0.0)
+    effects += live.receive(Received(S, pg.WELCOME), 0.0)
+    effects += live.receive(Received(S, pg.SELECTED), 0.0)
+    decided = [(e.decision.verdict, e.decision.rule, e.text) for e in effects if isinstance(e, Note) and e.decision]
+    up = b"".join(e.data for e in effects if isinstance(e, Send) and e.to is S)
+    return decided, up, b"".join(e.data for e in effects if isinstance(e, Send) and e.to is C)
+
+
+WHOLE = outcome([])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, len(SCRIPT)), max_size=12))
+def test_cutting_the_stream_anywhere_changes_no_verdict_and_no_byte(cuts: list[int]) -> None:
+    assert outcome(cuts) == WHOLE
+
+
+def test_byte_by_byte() -> None:
+    assert outcome(list(range(len(SCRIPT)))) == WHOLE
+
+
+def test_the_script_is_judged_at_all() -> None:
+    verdicts = [verdict for verdict, _, _ in WHOLE[0]]
+    assert "block" in verdicts
+    assert "allow" in verdicts
+    assert b"drop" not in WHOLE[1]
+
+
+@pytest.mark.parametrize("side", [C, S])
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=300))
+def test_rubbish_never_leaves_the_session(side: Side, data: bytes) -> None:
+    live = session()
+    live.start(0.0, 0.0)
+    live.receive(Received(C, pg.startup()), 0.0)
+    live.receive(Received(S, pg.WELCOME), 0.0)
+    effects = live.receive(Received(side, data), 0.0)
+    ups = [e.data for e in effects if isinstance(e, Send) and e.to is S]
+    allowed = [e for e in effects if isinstance(e, Note) and e.kind == "decision"]
+    assert side is S or not ups or allowed or all(data[:1] in b"SHXpcdf" for data in ups)
