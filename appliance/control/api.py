@@ -1,8 +1,9 @@
 """The control interface: HTTP over a unix socket.
 
     GET  /status                     one Status
-    GET  /sessions?who=&to=&verdict=&since=&until=&limit=
+    GET  /sessions?who=&to=&verdict=&since=&until=&limit=&id=    fields of record.session.Filter
     GET  /sessions/ID                one session
+    GET  /sessions/ID/frames         its frames as in a segment of the record (record/frame.py), streamed
     GET  /approvals                  a list of Held; with ?watch=1 a line of JSON for each change, without end
     GET  /approvals/ID               one Held, its message whole
     POST /approvals/ID               {"approve": true, "reason": "..."} -> Reply
@@ -24,12 +25,15 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
-from appliance.control.desk import Desk, Filters, Held, Reply, held
+from appliance.control.desk import Desk, Held, Reply, held
 from appliance.control.peer import Peer, Refused, identify
 from appliance.model import ConfigError, HostError
+from appliance.record.frame import Frame, pack
+from appliance.record.session import Filter
 
 MAX_BODY = 16 * 1024  # bytes of a request; an answer with the longest reason has 4 KB
 MAX_LIMIT = 10_000  # sessions in one list; a page nobody reads to its end
+PIECE = 64 * 1024  # bytes of frames sent at once; each costs a change of threads
 MAX_WATCHERS = 64  # streams at one time; each reviewer's console has one
 WATCH_S = 0.2  # how soon a reviewer sees a new question
 BEAT_S = 15.0  # an empty line this often shows either end that the other is gone
@@ -100,6 +104,7 @@ class Control:
                 web.get("/status", self._status),
                 web.get("/sessions", self._sessions),
                 web.get("/sessions/{id}", self._session),
+                web.get("/sessions/{id}/frames", self._frames),
                 web.get("/approvals", self._approvals),
                 web.get("/approvals/{id}", self._question),
                 web.post("/approvals/{id}", self._answer),
@@ -129,12 +134,12 @@ class Control:
 
     async def _sessions(self, request: web.Request) -> web.Response:
         try:
-            filters = msgspec.convert(dict(request.query), Filters, strict=False)
+            wanted = msgspec.convert(dict(request.query), Filter, strict=False)
         except msgspec.ValidationError as error:
             raise Problem(400, "bad filter", str(error)) from None
-        if not 1 <= filters.limit <= MAX_LIMIT:
+        if not 1 <= wanted.limit <= MAX_LIMIT:
             raise Problem(400, "bad filter", f"limit is from 1 to {MAX_LIMIT}")
-        return _json(await self._read(lambda: list(self._desk.sessions(filters))))
+        return _json(await self._read(lambda: list(self._desk.sessions(wanted))))
 
     async def _session(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
@@ -208,8 +213,17 @@ class Control:
         ids = request.query.getall("id", [])
         if not ids:
             raise Problem(400, "nothing to export", "name at least one session: ?id=")
-        pieces = await self._read(lambda: self._desk.export(ids, request.query.get("format", "pcapng")))
-        piece = await self._read(lambda: next(pieces, None))  # errors of the first step are still an answer
+        format = request.query.get("format", "pcapng")
+        return await self._stream(request, await self._read(lambda: self._desk.export(ids, format)))
+
+    async def _frames(self, request: web.Request) -> web.StreamResponse:
+        id = request.match_info["id"]
+        frames = await self._read(lambda: self._desk.frames(id))
+        return await self._stream(request, packed(frames))
+
+    async def _stream(self, request: web.Request, pieces: Iterator[bytes]) -> web.StreamResponse:
+        """Send what `pieces` yields. Errors before the first are an answer; later ones break the stream."""
+        piece = await self._read(lambda: next(pieces, None))
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
         while piece is not None:
@@ -232,6 +246,18 @@ class Reloaded(msgspec.Struct, frozen=True):
     """Answer of POST /reload."""
 
     revision: str
+
+
+def packed(frames: Iterator[Frame]) -> Iterator[bytes]:
+    """Yield frames as bytes, many small ones at once."""
+    piece = bytearray()
+    for frame in frames:
+        piece += pack(frame)
+        if len(piece) >= PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
 def changes(seen: dict[str, Held], current: dict[str, Held]) -> Iterator[Change]:

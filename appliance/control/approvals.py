@@ -36,13 +36,13 @@ Kind = Literal[
 class Limits(msgspec.Struct, frozen=True, gc=False):
     """What may wait at one time. A request over a limit is denied at once (slow-loris of held requests)."""
 
-    process: int = 8  # questions of one process; a client with one connection has one
-    identity: int = 64  # questions of one identity, so that one vendor cannot use up the room of all
-    total: int = 256  # more than anyone reviews by hand
+    process: int = 20  # questions of one process; a client with one connection has one
+    identity: int = 250  # questions of one identity, so that one vendor cannot use up the room of all
+    total: int = 1000  # more than anyone reviews by hand
     question: int = 1 << 20  # bytes of one question; MAX_STATEMENT of the wires: nobody reviews more
     bytes: int = 16 << 20  # bytes of all questions; a quarter of the memory promised for the hub
     grants: int = 10_000  # about 3 MB; the oldest makes room
-    trail: int = 4096  # entries not taken yet; one full round of ask, vote and answer for all, five times
+    trail: int = 10_000  # entries not taken yet; a full round of ask, votes and answer for all, thrice
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

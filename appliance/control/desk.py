@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 
 from appliance.model import Answered, Process, Question
+from appliance.record.frame import Frame
+from appliance.record.session import Filter, Session
 
 MAX_SHOWN = 64 * 1024  # bytes of a held message in a list; the whole is at /approvals/ID
 
@@ -64,17 +66,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
-class Filters(msgspec.Struct, frozen=True, gc=False):
-    """Which sessions. Empty fields ask for nothing."""
-
-    who: str = ""
-    to: str = ""
-    verdict: str = ""
-    since: float | None = None
-    until: float | None = None
-    limit: int = 100
-
-
 class Desk(msgspec.Struct, frozen=True):
     """What the control interface can ask for.
 
@@ -83,8 +74,9 @@ class Desk(msgspec.Struct, frozen=True):
     """
 
     status: Callable[[], Status]
-    sessions: Callable[[Filters], Sequence[msgspec.Struct]]
-    session: Callable[[str], msgspec.Struct | None]  # by its whole id
+    sessions: Callable[[Filter], Sequence[Session]]
+    session: Callable[[str], Session | None]  # by its whole id
+    frames: Callable[[str], Iterator[Frame]]  # of one session, by its whole id; KeyError if there is none
     approvals: Callable[[], Sequence[Held]]
     question: Callable[[str], Question | None]
     answer: Callable[[str, str, frozenset[str], bool, str], Reply]  # id, by, groups, approved, reason

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from appliance.control.api import Control
 from appliance.control.approvals import Approvals
-from appliance.control.desk import Desk, Filters, Reply, Status
+from appliance.control.desk import Desk, Reply, Status
 from appliance.control.peer import slice_path
 from appliance.model import ConfigError
+from appliance.record.frame import Frame
+from appliance.record.session import Actor, Filter, Session
 
 # The interpreter under the virtual environment: other users can run it, wherever the checkout is.
 PYTHON = os.path.realpath("/usr/bin/python3")
@@ -40,11 +40,13 @@ print(json.dumps([answer.status, json.loads(answer.read())]))
 """
 
 
-class Item(msgspec.Struct, frozen=True):
-    """A session as the list shows it."""
+PSQL = Actor(41, "/usr/bin/psql", ("psql", "-c", "select 1"), "acme.service", "postgresql-client-15")
 
-    id: str
-    identity: str = "acme"
+
+def session(id: str, started: float, ended: float | None = None) -> Session:
+    return Session(
+        id, started, ended, "acme", PSQL, "orders-db", "postgres", 4, {"reads": 3, "no-drop": 1}, 512
+    )
 
 
 class Hub:
@@ -54,8 +56,9 @@ class Hub:
         self.socket = directory / "run" / "control.sock"
         self.governed = governed
         self.approvals = Approvals("r1")
-        self.filters: list[Filters] = []
-        self.items = [Item("f2"), Item("f1")]
+        self.filters: list[Filter] = []
+        self.items = [session("f2", 1_760_000_060.0), session("f1", 1_760_000_000.0, 1_760_000_030.5)]
+        self.kept: dict[str, list[Frame]] = {}
         self.bad_rules = ""
         self.pieces: Callable[[], Iterator[bytes]] = lambda: iter([b"one", b"two"])
         self.reloaded: list[str] = []
@@ -68,6 +71,7 @@ class Hub:
             ),
             sessions=self._sessions,
             session=lambda id: next((item for item in self.items if item.id == id), None),
+            frames=lambda id: iter(self.kept[id]),
             approvals=lambda: self.approvals.pending(time.time()),
             question=self.approvals.question,
             answer=self._answer,
@@ -83,9 +87,9 @@ class Hub:
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
 
-    def _sessions(self, filters: Filters) -> Sequence[Item]:
+    def _sessions(self, filters: Filter) -> Sequence[Session]:
         self.filters.append(filters)
-        return self.items[: filters.limit]
+        return [item for item in self.items if item.id.startswith(filters.id)][: filters.limit]
 
     def _answer(self, id: str, by: str, groups: frozenset[str], approved: bool, reason: str) -> Reply:
         return self.approvals.answer(id, by, groups, approved=approved, reason=reason, now=time.time())

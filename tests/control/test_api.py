@@ -16,9 +16,11 @@ import pytest
 
 from appliance.control import api
 from appliance.control.api import MAX_BODY, MAX_LIMIT, MAX_WATCHERS, bind, changes
-from appliance.control.desk import Filters, held
+from appliance.control.desk import held
 from appliance.control.peer import Refused, identify, is_below, slice_path
-from appliance.model import HostError
+from appliance.model import HostError, Note
+from appliance.record.frame import Frame, pack
+from appliance.record.session import Filter
 from tests.control.hub import (
     PYTHON,
     Hub,
@@ -72,8 +74,13 @@ def test_status(hub: Hub) -> None:
 
 def test_sessions_with_filters(hub: Hub) -> None:
     url = "/sessions?who=acme&to=orders-db&verdict=block&since=1.5&until=2&limit=1"
-    assert ask(hub, "GET", url) == (200, [{"id": "f2", "identity": "acme"}])
-    assert hub.filters == [Filters("acme", "orders-db", "block", 1.5, 2.0, 1)]
+    status, (body,) = ask(hub, "GET", url)
+    assert status == 200
+    assert list(body) == "id started ended identity process target protocol messages verdicts bytes".split()
+    assert list(body["process"]) == "pid exe argv cgroup package".split()
+    assert hub.filters == [
+        Filter(who="acme", to="orders-db", verdict="block", since=1.5, until=2.0, limit=1),
+    ]
 
 
 @pytest.mark.parametrize("query", ["limit=0", f"limit={MAX_LIMIT + 1}", "limit=x", "since=yesterday"])
@@ -83,7 +90,7 @@ def test_a_bad_filter_is_400(hub: Hub, query: str) -> None:
 
 
 def test_the_limit_of_a_list() -> None:
-    assert (MAX_LIMIT, Filters().limit) == (10_000, 100)
+    assert MAX_LIMIT == 10_000
 
 
 def test_one_session(hub: Hub) -> None:
@@ -92,6 +99,23 @@ def test_one_session(hub: Hub) -> None:
         404,
         {"title": "no such session", "status": 404, "detail": "no session `f9`"},
     )
+
+
+def test_frames_of_a_session_are_as_in_the_record(hub: Hub) -> None:
+    frames = [Frame(n, float(n), "f1", Note("message", "x" * 999)) for n in range(200)]
+    hub.kept["f1"] = frames
+    connection = open_connection(hub.socket)
+    connection.request("GET", "/sessions/f1/frames")
+    assert connection.getresponse().read() == b"".join(map(pack, frames))
+    connection.close()
+    assert ask(hub, "GET", "/sessions/f9/frames")[0] == 404
+
+
+def test_frames_are_sent_in_pieces() -> None:
+    frames = [Frame(n, 0.0, "f1", Note("message", "x" * 999)) for n in range(200)]
+    sizes = [len(piece) for piece in api.packed(iter(frames))]
+    assert len(sizes) == 4
+    assert all(api.PIECE <= size < api.PIECE + 1100 for size in sizes[:-1])
 
 
 def test_an_unknown_route_and_method_are_problems(hub: Hub) -> None:

@@ -352,8 +352,8 @@ def ask_many(desk: Approvals, n: int, **of: Any) -> list[Answered | None]:
 def test_limit_of_one_process() -> None:
     desk = Approvals("r1")
     answers = ask_many(desk, Limits().process + 1)
-    assert answers[:-1] == [None] * 8
-    assert answers[-1] is not None and answers[-1].reason == "too many held requests of this process (8)"
+    assert answers[:-1] == [None] * 20
+    assert answers[-1] is not None and answers[-1].reason == "too many held requests of this process (20)"
     other = msgspec.structs.replace(PSQL, pid=42)
     assert desk.ask(question("q2", process=other), 100) is None
 
@@ -362,8 +362,8 @@ def test_limit_of_one_identity() -> None:
     desk = Approvals("r1")
     processes = [msgspec.structs.replace(PSQL, pid=n) for n in range(Limits().identity + 1)]
     answers = [desk.ask(question(f"m{p.pid}", process=p), 100) for p in processes]
-    assert answers[:-1] == [None] * 64
-    assert answers[-1] is not None and answers[-1].reason == "too many held requests of this identity (64)"
+    assert answers[:-1] == [None] * 250
+    assert answers[-1] is not None and answers[-1].reason == "too many held requests of this identity (250)"
     assert desk.ask(question("q2", identity="beta", process=processes[-1]), 100) is None
 
 
@@ -372,7 +372,7 @@ def test_limit_in_all() -> None:
     for n in range(Limits().total):
         assert desk.ask(question(f"m{n}", process=None, flow=f"f{n}", identity=f"i{n}"), 100) is None
     answer = desk.ask(question("q2", process=None, flow="g", identity="g"), 100)
-    assert answer is not None and answer.reason == "too many held requests in all (256)"
+    assert answer is not None and answer.reason == "too many held requests in all (1000)"
 
 
 def test_limit_of_one_question() -> None:
@@ -421,7 +421,7 @@ def test_refusals_do_not_fill_the_memory() -> None:
 
 
 def test_default_limits() -> None:
-    assert Limits() == Limits(8, 64, 256, 1 << 20, 16 << 20, 10_000, 4096)
+    assert Limits() == Limits(20, 250, 1000, 1 << 20, 16 << 20, 10_000, 10_000)
 
 
 # -- what the reviewer sees -----------------------------------------------------------------------------------------
