@@ -76,8 +76,19 @@ def test_sessions_with_filters(hub: Hub) -> None:
     url = "/sessions?who=acme&to=orders-db&verdict=block&since=1.5&until=2&limit=1"
     status, (body,) = ask(hub, "GET", url)
     assert status == 200
-    assert list(body) == "id started ended identity process target protocol messages verdicts bytes".split()
-    assert list(body["process"]) == "pid exe argv cgroup package".split()
+    assert list(body) == [
+        "id",
+        "started",
+        "ended",
+        "identity",
+        "process",
+        "target",
+        "protocol",
+        "messages",
+        "verdicts",
+        "bytes",
+    ]
+    assert list(body["process"]) == ["pid", "exe", "argv", "cgroup", "package"]
     assert hub.filters == [
         Filter(who="acme", to="orders-db", verdict="block", since=1.5, until=2.0, limit=1),
     ]
