@@ -1,0 +1,64 @@
+"""The steering: one nftables table of ours, replaced in one transaction and removed by name.
+
+The connect hook marks the sockets to inspect; the table redirects what they send to the relay. It is
+steering only: with the table gone, the fence drops. Priority -110 is before dstnat (-100), where containers'
+chains sit, so that the first address translation is ours. Source: nft(8), "NAT statements";
+linux/netfilter_ipv4.h, priorities.
+"""
+
+import subprocess
+
+from appliance.model import HostError
+
+TABLE = "vendorgate"
+TIMEOUT = 10.0  # seconds; a transaction takes milliseconds, and waits only for other writers
+
+
+def ruleset(port: int, mark: int) -> str:
+    """Return the script that puts the table in place of any there was."""
+    return f"""table inet {TABLE}
+delete table inet {TABLE}
+table inet {TABLE} {{
+\tchain steer {{
+\t\ttype nat hook output priority -110; policy accept;
+\t\tmeta mark {mark:#010x} meta l4proto tcp redirect to :{port}
+\t}}
+\tchain guard {{
+\t\ttype filter hook postrouting priority 300; policy accept;
+\t\tmeta mark {mark:#010x} oifname != "lo" drop
+\t}}
+}}
+"""
+
+
+def removal() -> str:
+    """Return the script that removes the table, whether or not it is there."""
+    return f"table inet {TABLE}\ndelete table inet {TABLE}\n"
+
+
+def apply(script: str) -> None:
+    """Apply the script, whole or not at all.
+
+    Raises:
+        HostError: with what nft said.
+    """
+    result = _nft(["-f", "-"], script)
+    if result.returncode:
+        raise HostError(f"nft -f: {result.stderr.strip()}", "`vendorgate check` names what the host lacks")
+
+
+def present() -> bool:
+    """Return whether our table, with its rule, is in force in this network namespace."""
+    result = _nft(["list", "table", "inet", TABLE], "")
+    return result.returncode == 0 and "redirect to" in result.stdout
+
+
+def _nft(words: list[str], script: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["nft", *words], input=script, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+    except FileNotFoundError as error:
+        raise HostError("nft is not installed", "apt-get install nftables") from error
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"nft did not end within {TIMEOUT:.0f} s") from error
