@@ -1,0 +1,145 @@
+"""Identities and targets of a rules file, and places written inside a rule."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+
+from appliance.config import document
+from appliance.config.document import Node
+from appliance.policy.rule import Identity, Net, Network, Target
+from appliance.policy.words import PROTOCOLS
+
+Resolve = Callable[[str], Sequence[str]]
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+HOST = re.compile(r"(?=.{1,253}\.?\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
+MAX_UID = 2**32 - 2  # 2**32 - 1 is "no user" to the kernel
+MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # Address writes such an address as the IPv4 it is
+
+
+def name(node: Node, what: str) -> str:
+    if node.text is None or not NAME.fullmatch(node.text):
+        node.fail(f"{what}: `{node.text}` is not a name", "use letters, digits, `.`, `_` and `-`, at most 64")
+    return node.text
+
+
+def identity(key: Node, node: Node) -> Identity:
+    """Return one entry of `identities`."""
+    who = f"identity {name(key, 'identities')}"
+    fields = document.mapping(node, who)
+    if "sha256" in fields:
+        fields["sha256"].fail(f"{who}: `sha256` is not available yet", "name the executable by `exe`")
+    fields = document.mapping(node, who, ("cgroup", "exe", "uid", "package", "parent"))
+    if not fields:
+        what = f"{who}: has no key, so it would be any process"
+        node.fail(what, "name a cgroup, exe, uid, package or parent")
+    texts = {k: document.strings(n, f"{who}: {k}") for k, n in fields.items() if k != "uid"}
+    for n, text in _each(fields, "cgroup"):
+        if text.startswith("/") or any(part in ("", ".", "..") for part in text.split("/")):
+            n.fail(f"{who}: cgroup: `{text}` is not a path below the slice", "write it as in acme.service")
+    for key_ in ("exe", "parent"):
+        for n, text in _each(fields, key_):
+            if not text.startswith(("/", "*")):
+                n.fail(f"{who}: {key_}: `{text}` is not a whole path", f"write /usr/bin/{text} or **/{text}")
+    uids = document.one_or_more(fields["uid"], who) if "uid" in fields else ()
+    return Identity(
+        name=str(key.text),
+        where=key.where,
+        uid=tuple(document.whole(n, f"{who}: uid", 0, MAX_UID) for n in uids),
+        **texts,
+    )
+
+
+def _each(fields: dict[str, Node], key: str) -> list[tuple[Node, str]]:
+    if key not in fields:
+        return []
+    return [(n, document.string(n, key)) for n in document.one_or_more(fields[key], key)]
+
+
+def target(key: Node, node: Node, resolve: Resolve) -> Target:
+    """Return one entry of `targets`."""
+    what = f"target {name(key, 'targets')}"
+    fields = document.mapping(node, what, ("protocol", "address"))
+    protocol = ""
+    if "protocol" in fields:
+        protocol = document.string(fields["protocol"], f"{what}: protocol")
+        if protocol not in PROTOCOLS:
+            hint = document.did_you_mean(protocol, tuple(PROTOCOLS))
+            fields["protocol"].fail(f"{what}: protocol `{protocol}` is not known here", hint)
+    if "address" not in fields:
+        node.fail(f"{what}: has no address", "write address: host:port")
+    nets: list[Net] = []
+    for n, text in _each(fields, "address"):
+        nets += _nets(n, what, text, resolve)
+    return Target(str(key.text), protocol, tuple(nets), key.where)
+
+
+def inline(node: Node, rule: str, text: str) -> Target:
+    """Return the place written as CIDR[:port] in `to`.
+
+    Raises:
+        ConfigError: it looks like a place and is none.
+    """
+    return Target(text, "", tuple(_nets(node, f"{rule}: to", text, None)), node.where)
+
+
+def looks_like_a_place(text: str) -> bool:
+    return "/" in text or ":" in text or text.replace(".", "").isdigit()
+
+
+def _nets(node: Node, what: str, text: str, resolve: Resolve | None) -> list[Net]:
+    host, ports = _split(text)
+    low, high = _ports(node, what, text, ports)
+    try:
+        return [Net(_unmapped(ipaddress.ip_network(host)), low, high)]
+    except ValueError as e:
+        if "host bits" in str(e):
+            wide = ipaddress.ip_network(host, strict=False)
+            node.fail(f"{what}: `{host}` has bits set behind its prefix", f"did you mean {wide}?")
+    if resolve is None or not HOST.fullmatch(host) or host.replace(".", "").isdigit():
+        hint = "write 10.0.0.0/8:5432 or [fd00::1]:5432" + (", or name:port" if resolve else "")
+        node.fail(f"{what}: `{text}` is not an address", hint)
+    return [Net(_unmapped(ipaddress.ip_network(a)), low, high) for a in _resolved(node, what, host, resolve)]
+
+
+def _resolved(node: Node, what: str, host: str, resolve: Resolve) -> Sequence[str]:
+    hint = "check the name, or write the address itself"
+    try:
+        found = resolve(host)
+        for address in found:
+            ipaddress.ip_address(address)
+    except (OSError, ValueError) as e:
+        node.fail(f"{what}: name `{host}` does not resolve: {e}", hint)
+    if not found:
+        node.fail(f"{what}: name `{host}` does not resolve", hint)
+    return found
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return the host or network and the ports as text; bare IPv6 has no ports."""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, rest.removeprefix(":") if rest else ""
+    if text.count(":") == 1:
+        host, _, ports = text.partition(":")
+        return host, ports or "-"
+    return text, ""
+
+
+def _ports(node: Node, what: str, text: str, ports: str) -> tuple[int, int]:
+    if not ports:
+        return 0, 65535
+    low, _, high = ports.partition("-")
+    high = high or low
+    if not all(p.isascii() and p.isdigit() and 1 <= int(p) <= 65535 for p in (low, high) if len(p) < 6):
+        node.fail(f"{what}: `{text}` has no port from 1 to 65535", "write it as in db.internal:5432")
+    if max(len(low), len(high)) > 5 or int(low) > int(high):
+        node.fail(f"{what}: `{text}` has no port from 1 to 65535", "write it as in db.internal:5432")
+    return int(low), int(high)
+
+
+def _unmapped(network: Network) -> Network:
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
+        v4 = int(network.network_address) & 0xFFFFFFFF
+        return ipaddress.IPv4Network((v4, network.prefixlen - 96))
+    return network

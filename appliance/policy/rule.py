@@ -1,0 +1,141 @@
+"""What a rules file says, as values: identities, targets, rules. Knows no files and decides nothing."""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from appliance.model import Address, Approval, Process
+from appliance.policy.patterns import Names, Numbers, Paths
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+UNSURE = "?"
+"""In `who`: alone, the process is not known; before a name ("?acme"), it could be that identity."""
+
+MAX_PARENTS = 16  # executables; a line of descent this long may go on beyond what the kernel wrote down
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which processes are called `name`: all keys given must match, each by any of its values."""
+
+    name: str
+    cgroup: tuple[str, ...] = ()  # below the slice; what is below a match matches
+    exe: tuple[str, ...] = ()
+    uid: tuple[int, ...] = ()
+    package: tuple[str, ...] = ()
+    parent: tuple[str, ...] = ()  # any of the executables it descends from
+    where: str = ""
+
+    def match(self, process: Process) -> bool | None:
+        """Return whether it is one of these; None if what is known of it does not tell."""
+        sure = True
+        for answer in (
+            not self.cgroup or Paths(self.cgroup, below=True).match(process.cgroup),
+            not self.uid or process.uid in self.uid,
+            not self.exe or (Paths(self.exe).match(process.exe) if process.exe else None),
+            not self.package or (process.package in self.package if process.package else None),
+            not self.parent or self._descends(process),
+        ):
+            if answer is False:
+                return False
+            sure = sure and answer is not None
+        return True if sure else None
+
+    def _descends(self, process: Process) -> bool | None:
+        paths = Paths(self.parent)
+        if any(paths.match(exe) for exe in process.parents):
+            return True
+        whole = process.parents and len(process.parents) < MAX_PARENTS and "" not in process.parents
+        return False if whole else None
+
+    @property
+    def keys(self) -> Mapping[str, tuple[object, ...]]:
+        named = {"cgroup": self.cgroup, "exe": self.exe, "uid": self.uid, "package": self.package}
+        return {key: values for key, values in {**named, "parent": self.parent}.items() if values}
+
+
+class Net(msgspec.Struct, frozen=True):
+    """Addresses of one network, ports from `low` to `high`."""
+
+    network: Network
+    low: int = 0
+    high: int = 65535
+
+    def holds(self, server: Address) -> bool:
+        if not self.low <= server.port <= self.high:
+            return False
+        address = ipaddress.ip_address(server.host)
+        return address.version == self.network.version and address in self.network
+
+    def within(self, other: "Net") -> bool:
+        if not (other.low <= self.low and self.high <= other.high):
+            return False
+        return self.network.version == other.network.version and self.network.subnet_of(other.network)  # type: ignore[arg-type]
+
+    def meets(self, other: "Net") -> bool:
+        if self.low > other.high or other.low > self.high:
+            return False
+        return self.network.version == other.network.version and self.network.overlaps(other.network)
+
+    @property
+    def narrowness(self) -> tuple[int, int]:
+        """Sorts the narrowest net first."""
+        return self.network.max_prefixlen - self.network.prefixlen, self.high - self.low
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A place of the network. Written inside a rule it is called by its own text and has no protocol."""
+
+    name: str
+    protocol: str  # "": told by the first bytes
+    nets: tuple[Net, ...]
+    where: str = ""
+
+    def holds(self, server: Address) -> bool:
+        return any(net.holds(server) for net in self.nets)
+
+    def covers(self, other: "Target") -> bool:
+        return self is other or all(any(n.within(m) for m in self.nets) for n in other.nets)
+
+    def meets(self, other: "Target") -> bool:
+        return any(n.meets(m) for n in self.nets for m in other.nets)
+
+
+Do = Literal["allow", "block", "approve", "mask"]
+MethodName = Literal["redact", "keep-last-4", "hash", "null", "fixed"]
+
+
+class Method(msgspec.Struct, frozen=True):
+    """What a mask writes instead."""
+
+    name: MethodName = "redact"
+    text: str = ""  # of "fixed"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One rule. `who`, `to`, `when` empty match anything."""
+
+    id: str
+    do: Do
+    who: tuple[str, ...] = ()
+    to: tuple[Target, ...] = ()
+    when: Mapping[str, Names | Numbers] = {}
+    detect: tuple[str, ...] = ()
+    reason: str = ""
+    file: str = ""
+    line: int = 0
+    shadow: bool = False
+    inspect: bool = True
+    approval: Approval | None = None
+    method: Method | None = None
+    compare: bool = False  # of a mask: its columns may be filtered and sorted by
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    @property
+    def conditional(self) -> bool:
+        return bool(self.when or self.detect)
