@@ -221,7 +221,7 @@ class Cancel(msgspec.Struct, frozen=True, gc=False):
 NoteKind = Literal["opened", "message", "decision", "asked", "answered", "incident", "closed"]
 
 
-class Note(msgspec.Struct, frozen=True, gc=False):
+class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One line of the record. What a mask touched is here only masked; what is secret is not here at all."""
 
     kind: NoteKind

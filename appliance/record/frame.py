@@ -1,0 +1,134 @@
+"""The layout of a record on disk, format 1.
+
+A worker writes segments: files named `WORKER.MILLISECONDS.record`, the second part being the time the segment
+was begun, so that the names of one worker sort in the order of writing and no name comes twice.
+
+A segment is a stream of msgpack objects, each of type `bin 32` (msgpack specification, "bin format family"):
+
+    byte 0      0xc6
+    byte 1-4    length of what follows, big-endian
+    byte 5-     one msgpack map
+
+so a frame can be stepped over by its first five bytes, and any msgpack reader can read the file. The first
+map is a `Header`, every other a `Frame`. Fields at their default are left out, and a reader skips those it
+does not know.
+
+    Header   format     number of this layout
+             worker     who writes
+             begun      unix seconds
+             sequence   of the first frame
+    Frame    sequence   one more than the frame before it; runs on over segments while the worker lives
+             time       unix seconds
+             id         of the flow
+             note       what happened: model.Note
+             dropped    bytes of `note.raw` that the level in force did not keep
+             flow       addresses and process: on the first frame of a flow in each segment, so that a segment
+                        can be read when those before it are gone
+
+Text that is no UTF-8 stands with backslash escapes; the bytes themselves are in `raw`.
+Not detected here: a changed byte that leaves a valid frame.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from appliance.model import Flow, HostError, Note
+
+FORMAT = 1
+MAX_FRAME = 72 << 20  # bytes; a message of 64 MiB, the most a wire lets through, with its text
+MARK = 0xC6
+HEAD = 5  # bytes before each map: the mark and the length
+NAME = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{13,20})\.record")
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """The first frame of a segment."""
+
+    format: int
+    worker: str
+    begun: float  # unix seconds
+    sequence: int
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One line of the record, where and when it happened."""
+
+    sequence: int
+    time: float  # unix seconds
+    id: str  # of the flow
+    note: Note
+    dropped: int = 0
+    flow: Flow | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the message, kept or not."""
+        return len(self.note.raw) + self.dropped
+
+
+class BadFrame(HostError):
+    """A segment holds what no worker of ours wrote: which file, at which byte, and what is wrong there."""
+
+    def __init__(self, file: Path, offset: int, what: str) -> None:
+        super().__init__(f"{file}: byte {offset}: {what}", "the frames before it can still be read")
+        self.file, self.offset = file, offset
+
+
+class Segment(msgspec.Struct, frozen=True, gc=False, order=True):
+    """The name of a segment, taken apart. Sorts by worker, then by age."""
+
+    worker: str
+    number: int  # milliseconds since 1970
+    path: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.worker}.{self.number:013d}.record"
+
+
+def segments(directory: Path) -> list[Segment]:
+    """Return the segments in a directory by worker and age; files of other names are none."""
+    found = []
+    for path in directory.iterdir():
+        match = NAME.fullmatch(path.name)
+        if match:
+            found.append(Segment(match[1], int(match[2]), str(path)))
+    return sorted(found)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_S = TypeVar("_S", bound=msgspec.Struct)
+
+
+def pack(value: Header | Frame) -> bytes:
+    """Return the bytes of one frame.
+
+    Raises:
+        ValueError: it is longer than MAX_FRAME.
+    """
+    try:
+        body = _encoder.encode(value)
+    except UnicodeEncodeError:
+        body = _encoder.encode(_plain(value))
+    if len(body) > MAX_FRAME:
+        raise ValueError(f"a frame of {len(body)} bytes is over {MAX_FRAME}")
+    return b"\xc6" + len(body).to_bytes(4, "big") + body
+
+
+def _plain(value: _S) -> _S:
+    """Return the struct with every text in it fit for UTF-8; statements and argv hold any byte."""
+    return msgspec.structs.replace(value, **{f: _fit(getattr(value, f)) for f in value.__struct_fields__})
+
+
+def _fit(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, msgspec.Struct):
+        return _plain(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return tuple(_fit(one) for one in value)
+    return value
