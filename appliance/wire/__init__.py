@@ -1,9 +1,10 @@
 """Bytes <-> messages, one protocol one module. No I/O, no clock, no rules.
 
-A wire is one connection of one protocol, both directions. It parses, keeps the protocol's state, and carries out on
-the wire what the session decided about a client's message: pass it (`allow`) or let it fail as the server would
-have failed it (`deny`). Answers of the server come out of `feed` already in the form the client may see: masked as
-the plan of the request said, answers to what we injected taken out, refusals in our own words.
+A wire is one connection of one protocol, both directions. It parses, keeps the protocol's state, and carries
+out on the wire what the session decided about a client's message: pass it (`allow`) or let it fail as the
+server would have failed it (`deny`). Answers of the server come out of `feed` already in the form the client
+may see: masked as the plan of the request said, answers to what we injected taken out, refusals in our own
+words.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +27,8 @@ class Wire(Protocol):
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
         """Yield each message that `data` completes, in wire order.
 
-        Messages of the client have not been sent on: the caller gives each, in order, to `allow` or `deny`, or
-        drops it. Messages of the server are to be sent on as their `raw` says (which may be empty).
+        Messages of the client have not been sent on: the caller gives each, in order, to `allow` or `deny`,
+        or drops it. Messages of the server are to be sent on as their `raw` says (which may be empty).
 
         Raises:
             ProtocolError: the bytes cannot be this protocol, or exceed a limit.
@@ -46,13 +47,15 @@ class Wire(Protocol):
         """
 
     def inject(self, statement: str) -> list[Send]:
-        """Return what to send to run a statement of our own; its answer comes as one message, kind "injected".
+        """Return what to send to run one statement of our own.
+
+        Its answer comes as a message of kind "injected" for each result, then one of kind "injected-done".
 
         Only while `idle`.
         """
 
     def settle(self) -> list[Send]:
-        """Return what to send so that the server answers what it was sent so far, if it would otherwise wait."""
+        """Return what makes the server answer what it was sent so far, if it would otherwise wait."""
 
     def notice(self, text: str) -> bytes:
         """Return a notice to the waiting client; empty where the protocol has none, or not at this time."""

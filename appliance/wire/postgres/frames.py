@@ -1,0 +1,174 @@
+"""Frames of PostgreSQL protocol 3: limits, taking bytes apart, writing frames.
+
+Source: PostgreSQL 17 manual, "Message Formats"; limits from the server's own sources where it has one.
+
+A frame is a tag byte and a length that counts itself and the body. The startup packets have no tag.
+"""
+
+import struct
+from collections.abc import Sequence
+
+from appliance.model import ProtocolError
+from appliance.wire.postgres.encodings import Encoding
+
+MIB = 1 << 20
+
+MAX_STARTUP = 10_000  # bytes; MAX_STARTUP_PACKET_LENGTH of the server
+# bytes; PQ_SMALL_MESSAGE_LIMIT of the server: all client messages that carry no data or text
+MAX_SMALL = 10_000
+MAX_AUTH = 65_535  # bytes; PG_MAX_AUTH_TOKEN_LENGTH of the server
+MAX_CANCEL_KEY = 256  # bytes; protocol 3.2, "BackendKeyData"
+MAX_MESSAGE = 64 * MIB  # bytes; ours: what one message may cost in memory
+MAX_MASKED = 64 * MIB  # bytes; ours: a row must be whole before it can be masked
+MAX_INJECTED = 64 * MIB  # bytes; ours: the answer to a statement of our own is kept whole
+MAX_STATEMENT = 1 * MIB  # bytes; ours: longer text is not parsed, so nothing is known of it
+MAX_SERVER = (1 << 30) + 5  # bytes; MaxAllocSize of the server: it cannot build a longer message
+MAX_PIPELINE = 131_072  # requests sent and not answered; ours: eight bytes each when nothing is to be masked
+# prepared statements whose parameter types are kept; ours: beyond it types are not known
+MAX_STATEMENTS = 10_000
+STREAM_OVER = 64 * 1024  # bytes; ours: a longer row that nobody masks goes down in pieces
+
+INT16 = struct.Struct(">H")
+INT32 = struct.Struct(">i")
+LENGTH = struct.Struct(">I")
+
+
+def frame(tag: bytes, body: bytes) -> bytes:
+    return tag + LENGTH.pack(len(body) + 4) + body
+
+
+def field(data: bytes | None) -> bytes:
+    """Write one cell of a row: length and bytes, or the length -1 of NULL."""
+    return b"\xff\xff\xff\xff" if data is None else LENGTH.pack(len(data)) + data
+
+
+def parse(name: bytes, statement: bytes) -> bytes:
+    return frame(b"P", name + b"\0" + statement + b"\0\0\0")
+
+
+def query(statement: bytes) -> bytes:
+    return frame(b"Q", statement + b"\0")
+
+
+def describe_portal(portal: bytes) -> bytes:
+    return frame(b"D", b"P" + portal + b"\0")
+
+
+FLUSH = frame(b"H", b"")
+
+
+def run(name: bytes, statement: bytes) -> bytes:
+    """Write what runs one statement by the extended protocol and leaves nothing behind.
+
+    Not a Query: that would drop the client's unnamed statement and portal. Both names are closed first,
+    because a run that failed earlier did not come to its own Close messages.
+    """
+    closes = [frame(b"C", kind + name + b"\0") for kind in (b"P", b"S")]
+    bind = frame(b"B", name + b"\0" + name + b"\0" + bytes(6))
+    execute = frame(b"E", name + b"\0" + bytes(4))
+    parts = [*closes, parse(name, statement), bind, describe_portal(name), execute, *closes, frame(b"S", b"")]
+    return b"".join(parts)
+
+
+class Inbox:
+    """Bytes of one direction that are not used up. `data[at:]` is what is left.
+
+    One bytearray, cut once for each piece that arrives: gluing and cutting `bytes` would be quadratic.
+    """
+
+    __slots__ = ("at", "data")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.at = 0
+
+    def add(self, data: bytes) -> None:
+        if self.at:
+            del self.data[: self.at]
+            self.at = 0
+        self.data += data
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.at
+
+    def header(self) -> tuple[int, int] | None:
+        """Return tag and size of the next frame, header included, or None if its header is not whole."""
+        if self.left < 5:
+            return None
+        (length,) = LENGTH.unpack_from(self.data, self.at + 1)
+        if length < 4:
+            raise ProtocolError(f"a message of length {length}")
+        return self.data[self.at], length + 1
+
+    def take(self, size: int) -> bytes:
+        self.at += size
+        return bytes(self.data[self.at - size : self.at])
+
+    def run(self, tag: int, least: int) -> tuple[int, int]:
+        """Return end and number of the whole frames of `tag` that come next; `least` is a frame's size."""
+        data, end, count, top = self.data, self.at, 0, len(self.data)
+        while end + 5 <= top and data[end] == tag:
+            size = LENGTH.unpack_from(data, end + 1)[0] + 1
+            if size < least:
+                raise ProtocolError(f"a message {chr(tag)!r} of {size} bytes")
+            if end + size > top:
+                break
+            end += size
+            count += 1
+        return end, count
+
+
+class Fields:
+    """The fields of one body, read from front to back; what does not fit is a ProtocolError."""
+
+    __slots__ = ("_at", "_data", "_encoding")
+
+    def __init__(self, body: bytes, encoding: Encoding) -> None:
+        self._data, self._at, self._encoding = body, 0, encoding
+
+    def take(self, size: int) -> bytes:
+        data = self._data[self._at : self._at + size]
+        if len(data) != size:
+            raise ProtocolError("a field runs over the end of its message")
+        self._at += size
+        return data
+
+    def int16(self) -> int:
+        return int.from_bytes(self.take(2))
+
+    def int32(self) -> int:
+        return int.from_bytes(self.take(4))
+
+    def octets(self) -> bytes:
+        """Read a C string."""
+        end = self._data.find(b"\0", self._at)
+        if end < 0:
+            raise ProtocolError("a string without its end")
+        data = self._data[self._at : end]
+        self._at = end + 1
+        return data
+
+    def string(self) -> str:
+        return self._encoding.decode(self.octets())
+
+    def value(self) -> bytes | None:
+        size = self.int32()
+        return None if size == 0xFFFFFFFF else self.take(size)
+
+    def numbers(self, size: int) -> Sequence[int]:
+        """Read a list of integers of `size` bytes with its count before it."""
+        data = self.take(self.int16() * size)
+        return [int.from_bytes(data[i : i + size]) for i in range(0, len(data), size)]
+
+    def rest(self) -> bytes:
+        data = self._data[self._at :]
+        self._at = len(self._data)
+        return data
+
+    def more(self) -> bool:
+        return self._at < len(self._data)
+
+    def end(self) -> None:
+        if self.more():
+            raise ProtocolError("bytes after the last field of a message")

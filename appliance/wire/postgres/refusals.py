@@ -1,0 +1,83 @@
+"""Errors and notices: reading, rewriting and taking data out of them.
+
+Source: PostgreSQL 17 manual, "Error and Notice Message Fields".
+"""
+
+import msgspec
+
+from appliance.model import ProtocolError
+from appliance.wire.postgres.encodings import Encoding
+from appliance.wire.postgres.frames import frame
+
+WITHHELD = "message withheld by vendorgate"
+
+# A statement no version of the grammar takes, so it fails the same way in every state of a transaction.
+REFUSED = b"vendorgate refused"
+
+CODES = {"denied": "42501", "cancelled": "57014"}  # insufficient_privilege, query_canceled
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """What a request that was not let through fails with."""
+
+    code: str  # SQLSTATE
+    text: str
+
+    @classmethod
+    def of(cls, code: str, text: str) -> "Refusal":
+        return cls(CODES[code], text)
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """The fields of an error or notice that we keep."""
+
+    severity: bytes  # in the server's language
+    level: bytes  # in English; empty before server 9.6
+    code: bytes
+    text: bytes
+
+    @property
+    def fatal(self) -> bool:
+        return (self.level or self.severity) in {b"FATAL", b"PANIC"}
+
+    def write(self, tag: bytes) -> bytes:
+        """Return the frame with these fields and no other."""
+        level = b"V" + self.level + b"\0" if self.level else b""
+        body = b"S" + self.severity + b"\0" + level + b"C" + self.code + b"\0M" + self.text + b"\0\0"
+        return frame(tag, body)
+
+
+def read(body: bytes) -> Failure:
+    """Read an ErrorResponse or NoticeResponse."""
+    if not body.endswith(b"\0"):
+        raise ProtocolError("an error report without its end")
+    severity = level = code = text = b""
+    for part in body[:-1].split(b"\0"):
+        match part[:1]:
+            case b"S":
+                severity = part[1:]
+            case b"V":
+                level = part[1:]
+            case b"C":
+                code = part[1:]
+            case b"M":
+                text = part[1:]
+    return Failure(severity, level, code, text)
+
+
+def refused(failure: Failure, refusal: Refusal, encoding: Encoding) -> Failure:
+    """Return the server's failure in the words of the refusal."""
+    return Failure(failure.severity, failure.level, refusal.code.encode(), encoding.speak(refusal.text))
+
+
+def withheld(failure: Failure) -> Failure:
+    """Return the failure with nothing in it that could come from a row."""
+    return Failure(failure.severity, failure.level, failure.code, WITHHELD.encode())
+
+
+def notice(text: str, encoding: Encoding) -> bytes:
+    return Failure(b"NOTICE", b"NOTICE", b"00000", encoding.speak(text)).write(b"N")
+
+
+def fatal(text: str, encoding: Encoding) -> bytes:
+    return Failure(b"FATAL", b"FATAL", CODES["denied"].encode(), encoding.speak(text)).write(b"E")

@@ -1,0 +1,386 @@
+"""What the server says, in the form the client may see it.
+
+Source: PostgreSQL 17 manual, "Message Flow", "Message Formats". Which request an answer belongs to is
+flow.py's part.
+"""
+
+from collections.abc import Callable, Iterator
+
+from appliance.model import Column, Message, ProtocolError, Side, Value
+from appliance.wire.postgres import copies, masks, refusals
+from appliance.wire.postgres.copies import Copy
+from appliance.wire.postgres.encodings import Encoding
+from appliance.wire.postgres.flow import Ledger, Link, Request
+from appliance.wire.postgres.frames import (
+    MAX_AUTH,
+    MAX_CANCEL_KEY,
+    MAX_INJECTED,
+    MAX_MASKED,
+    MAX_MESSAGE,
+    MAX_SERVER,
+    STREAM_OVER,
+    Fields,
+    Inbox,
+    frame,
+)
+from appliance.wire.postgres.masks import Maskers
+
+ROW, COPY_DATA, RESULT = ord("D"), ord("d"), ord("V")
+ERROR, NOTICE, PARAMETER, NOTIFICATION, READY, AUTH = (ord(tag) for tag in "ENSAZR")
+STREAMED = frozenset({ROW, COPY_DATA, RESULT})
+COUNTED = frozenset({ROW, COPY_DATA})
+UNKNOWN = (Column(""),)
+
+
+class Answers:
+    """The server's direction."""
+
+    def __init__(self, link: Link, ledger: Ledger) -> None:
+        self._link, self._ledger = link, ledger
+        self._inbox = Inbox()
+        self.redact_all = False
+        self._rest, self._rest_kind = 0, ""  # of a message that goes down in pieces
+        self._columns: tuple[Column, ...] | None = None  # of the result that comes
+        self._masks: Maskers | None = None
+        self._copy: Copy | None = None
+        self._known = False  # _masks is decided for this result
+        self._injected: list[Value] = []
+        self._injected_size, self._injected_sets = 0, 0
+        self._injected_failure: refusals.Failure | None = None
+
+    @property
+    def partial(self) -> bool:
+        """True while the client has only part of a message."""
+        return self._rest > 0
+
+    def add(self, data: bytes) -> None:
+        self._inbox.add(data)
+
+    def read(self) -> Iterator[Message]:
+        """Yield each message that is whole, or the part that is here of one that is not kept."""
+        inbox, ledger = self._inbox, self._ledger
+        while inbox.left:
+            head = ledger.head
+            if self._rest:
+                yield self._piece(min(self._rest, inbox.left), 0)
+            elif head is not None and head.kind == "byte" and inbox.data[inbox.at] != ERROR:
+                yield self._byte()
+            else:
+                header = inbox.header()
+                if header is None:
+                    return
+                tag, size = header
+                self._check(tag, size)
+                if tag in COUNTED and not self._reads(tag):
+                    end, count = inbox.run(tag, 7 if tag == ROW else 5)
+                    if count:
+                        yield self._run(tag, end, count)
+                        continue
+                if inbox.left < size:
+                    if size <= STREAM_OVER or tag not in STREAMED or self._reads(tag):
+                        return
+                    self._rest, self._rest_kind = size, self._ledger.answer(tag)
+                    self._ledger.advance(tag)
+                    yield self._piece(inbox.left, 1)
+                else:
+                    yield from self._whole(tag, inbox.take(size))
+
+    def _check(self, tag: int, size: int) -> None:
+        """Raise ProtocolError for what cannot come here, before the rest of it is waited for."""
+        if tag not in {ERROR, NOTICE, PARAMETER, NOTIFICATION, READY}:
+            self._ledger.answer(tag)
+        limit = MAX_AUTH + 5 if tag == AUTH else MAX_MESSAGE
+        if tag in STREAMED:
+            limit = MAX_MASKED if self._reads(tag) else MAX_SERVER
+        if size > limit:
+            raise ProtocolError(f"the server sends {chr(tag)!r} of {size} bytes: the limit is {limit}")
+
+    def _reads(self, tag: int) -> bool:
+        """Whether data of this tag must be whole, because we look into it."""
+        head = self._ledger.head
+        if head is None or head.kind == "inject":
+            return True
+        if tag == COPY_DATA:
+            return self._copy is not None
+        if head.plan is None:
+            return False
+        if not self._known:
+            self._decide(head, tag)
+        return self._masks is not None
+
+    def _decide(self, head: Request, tag: int) -> None:
+        """Find what masks the result that now comes."""
+        columns = UNKNOWN if tag == RESULT else self._columns
+        if columns is None and head.portal is not None:
+            columns = head.portal.columns
+        if columns is None:
+            raise ProtocolError("rows that a plan is for come without a description of their columns")
+        self._masks = masks.maskers(head.plan, columns, self._link.encoding)
+        self._known = True
+
+    def _forget(self) -> None:
+        self._columns, self._masks, self._copy, self._known = None, None, None, False
+
+    def _message(self, kind: str, raw: bytes) -> Message:
+        return Message(Side.SERVER, kind, raw)
+
+    def _byte(self) -> Message:
+        """Read the answer to a request for encryption."""
+        raw = self._inbox.take(1)
+        if raw not in {b"S", b"N", b"G"}:
+            raise ProtocolError(f"the server answers {raw!r} to a request for encryption")
+        self._ledger.queue.popleft()
+        self._link.pending = False
+        return Message(Side.SERVER, "ssl-answer", raw, status=raw.decode())
+
+    def _piece(self, size: int, count: int) -> Message:
+        self._rest -= size
+        return Message(Side.SERVER, self._rest_kind, self._inbox.take(size), count=count)
+
+    def _run(self, tag: int, end: int, count: int) -> Message:
+        """Read whole frames that nobody looks into."""
+        kind = self._ledger.answer(tag)
+        self._ledger.advance(tag)
+        return Message(Side.SERVER, kind, self._inbox.take(end - self._inbox.at), count=count)
+
+    def _whole(self, tag: int, raw: bytes) -> Iterator[Message]:
+        """Yield what one frame comes to."""
+        head = self._ledger.head
+        if tag in OWN:
+            yield from OWN[tag](self, raw)
+            return
+        kind = self._ledger.answer(tag)
+        if head is not None and head.kind == "inject":
+            yield from self._inject(kind, raw)
+            self._ledger.advance(tag)
+        elif head is not None and head.kind == "probe":
+            self._described(head, kind, raw)
+            self._ledger.advance(tag)
+        else:
+            read = READERS.get(kind, Answers._message)
+            message = read(self, kind, raw)
+            self._ledger.advance(tag)
+            if kind in {"complete", "suspended", "empty"}:
+                self._forget()
+            yield message
+
+    # Answers that have an order of their own.
+
+    def _error(self, raw: bytes) -> Iterator[Message]:
+        ledger = self._ledger
+        head = ledger.head
+        failure = refusals.read(raw[5:])
+        refusal, redact = ledger.refusal, ledger.redacts or self.redact_all
+        if head is not None and head.kind == "byte":
+            ledger.queue.popleft()
+            self._link.pending = False
+        elif not failure.fatal and (head is None or head.kind != "startup"):
+            ledger.fail()
+            self._forget()
+            if head is not None and head.kind == "inject":
+                self._injected_failure = failure
+                return
+            if refusal is not None:
+                failure = refusals.refused(failure, refusal, self._link.encoding)
+                redact = False
+                raw = failure.write(b"E")
+        if redact:
+            failure = refusals.withheld(failure)
+            raw = failure.write(b"E")
+        yield self._report("error", raw, failure)
+
+    def _notice(self, raw: bytes) -> Iterator[Message]:
+        head = self._ledger.head
+        if head is not None and head.kind == "inject":
+            return
+        failure = refusals.read(raw[5:])
+        if self._ledger.redacts or self.redact_all:
+            failure = refusals.withheld(failure)
+            raw = failure.write(b"N")
+        yield self._report("notice", raw, failure)
+
+    def _report(self, kind: str, raw: bytes, failure: refusals.Failure) -> Message:
+        text = self._link.encoding.decode(failure.text)
+        return Message(Side.SERVER, kind, raw, text=text, status=failure.code.decode("ascii", "replace"))
+
+    def _parameter(self, raw: bytes) -> Iterator[Message]:
+        fields = Fields(raw[5:], self._link.encoding)
+        name, value = fields.string(), fields.string()
+        fields.end()
+        if name == "client_encoding":
+            self._link.encoding = Encoding.of(value)
+        yield Message(Side.SERVER, "parameter", raw, name=name, status=value)
+
+    def _notification(self, raw: bytes) -> Iterator[Message]:
+        fields = Fields(raw[5:], self._link.encoding)
+        fields.int32()
+        name, text = fields.string(), fields.string()
+        fields.end()
+        yield Message(Side.SERVER, "notification", raw, text=text, name=name)
+
+    def _ready(self, raw: bytes) -> Iterator[Message]:
+        status = raw[5:].decode("ascii", "replace")
+        if status not in {"I", "T", "E"}:
+            raise ProtocolError(f"the server is ready in a state {status!r}")
+        head = self._ledger.head
+        size = len(self._ledger.queue)
+        self._ledger.ready(status)
+        self._forget()
+        answered = head if len(self._ledger.queue) < size else None
+        if answered is not None and answered.kind == "inject":
+            yield self._injected_done(status)
+            return
+        if answered is not None and answered.kind == "startup":
+            self._link.ready = True
+        yield Message(Side.SERVER, "ready", raw, status=status)
+
+    # Answers to a statement of our own.
+
+    def _inject(self, kind: str, raw: bytes) -> Iterator[Message]:
+        if kind == "describe":
+            self._columns = _columns(self._link.encoding, raw)
+        elif kind == "row":
+            fields = Fields(raw[5:], self._link.encoding)
+            columns = self._columns or ()
+            self._injected_size += len(raw)
+            if fields.int16() != len(columns) or self._injected_size > MAX_INJECTED:
+                raise ProtocolError(
+                    f"the answer to a statement of our own is over {MAX_INJECTED} bytes or not whole"
+                )
+            self._injected += [Value(fields.value(), column.type) for column in columns]
+            fields.end()
+        elif kind == "complete":
+            name, tag = str(self._injected_sets), _tag(self._link.encoding, raw)
+            self._injected_sets += 1
+            columns, values = self._columns or (), tuple(self._injected)
+            self._injected = []
+            yield Message(Side.SERVER, "injected", b"", name=name, values=values, columns=columns, status=tag)
+
+    def _injected_done(self, status: str) -> Message:
+        failure = self._injected_failure
+        self._injected, self._injected_size, self._injected_sets = [], 0, 0
+        self._injected_failure = None
+        if failure is None:
+            return Message(Side.SERVER, "injected-done", b"", cursor=status)
+        report = self._report("injected-done", b"", failure)
+        return Message(Side.SERVER, report.kind, b"", text=report.text, status=report.status, cursor=status)
+
+    # Answers that are read.
+
+    def _authentication(self, kind: str, raw: bytes) -> Message:
+        code = Fields(raw[5:], self._link.encoding).int32()
+        if code == 0:
+            self._link.authenticated = True
+        return Message(Side.SERVER, kind, raw, status=str(code))
+
+    def _key(self, kind: str, raw: bytes) -> Message:
+        if not 8 <= len(raw) - 5 <= 4 + MAX_CANCEL_KEY:
+            raise ProtocolError(f"a cancel key of {len(raw) - 9} bytes")
+        self._link.key = raw[5:]
+        return Message(Side.SERVER, kind, raw)
+
+    def _described(self, head: Request, kind: str, raw: bytes) -> tuple[Column, ...]:
+        columns = _columns(self._link.encoding, raw) if kind == "describe" else ()
+        if head.portal is not None:
+            head.portal.columns = columns
+        return columns
+
+    def _describe(self, kind: str, raw: bytes) -> Message:
+        head = self._ledger.queue[0]
+        columns = self._described(head, kind, raw)
+        if head.kind == "query":
+            self._forget()
+            self._columns = columns
+        return Message(Side.SERVER, kind, raw, name=head.name, columns=columns)
+
+    def _parameters(self, kind: str, raw: bytes) -> Message:
+        fields = Fields(raw[5:], self._link.encoding)
+        types = tuple(fields.numbers(4))
+        fields.end()
+        name = self._ledger.queue[0].name
+        self._link.told(name, types)
+        values = tuple(Value(None, kind_of) for kind_of in types)
+        return Message(Side.SERVER, kind, raw, name=name, values=values)
+
+    def _row(self, kind: str, raw: bytes) -> Message:
+        """Mask a run of rows, the first of which is `raw`."""
+        inbox = self._inbox
+        start = inbox.at - len(raw)
+        end, count = inbox.run(ROW, 7)
+        changed, masked = masks.rows(inbox.data, start, end, self._masks or ())
+        inbox.at = end
+        return Message(Side.SERVER, kind, changed, masked=masked, count=count + 1)
+
+    def _result(self, kind: str, raw: bytes) -> Message:
+        if not self._reads(RESULT):
+            return self._message(kind, raw)
+        body, masked = masks.result(raw[5:], self._masks or ())
+        return Message(Side.SERVER, kind, frame(b"V", body), masked=masked)
+
+    def _complete(self, kind: str, raw: bytes) -> Message:
+        return Message(Side.SERVER, kind, raw, status=_tag(self._link.encoding, raw))
+
+    def _copy_out(self, kind: str, raw: bytes) -> Message:
+        head = self._ledger.queue[0]
+        self._forget()
+        if kind == "copy-both" and head.plan is not None:
+            raise ProtocolError("a replication stream cannot be masked")
+        if kind == "copy-out":
+            self._copy = copies.copy(head.plan, raw[5:], self._link.encoding)
+        return self._message(kind, raw)
+
+    def _copy_data(self, kind: str, raw: bytes) -> Message:
+        if self._copy is None:
+            raise ProtocolError("COPY data before its description")
+        rows, count, masked = self._copy.feed(raw[5:])
+        return Message(Side.SERVER, kind, rows, masked=masked, count=count)
+
+    def _copy_done(self, kind: str, raw: bytes) -> Message:
+        if self._copy is not None:
+            self._copy.end()
+        self._copy = None
+        return self._message(kind, raw)
+
+
+def _tag(encoding: Encoding, raw: bytes) -> str:
+    fields = Fields(raw[5:], encoding)
+    tag = fields.string()
+    fields.end()
+    return tag
+
+
+def _columns(encoding: Encoding, raw: bytes) -> tuple[Column, ...]:
+    """Read a RowDescription."""
+    fields = Fields(raw[5:], encoding)
+    columns = []
+    for _ in range(fields.int16()):
+        name, table, attribute, kind = fields.string(), fields.int32(), fields.int16(), fields.int32()
+        fields.take(6)  # size of the type and its modifier
+        columns.append(Column(name, table, attribute, kind, fields.int16() == 1))
+    fields.end()
+    return tuple(columns)
+
+
+OWN: dict[int, Callable[[Answers, bytes], Iterator[Message]]] = {
+    ERROR: Answers._error,
+    NOTICE: Answers._notice,
+    PARAMETER: Answers._parameter,
+    NOTIFICATION: Answers._notification,
+    READY: Answers._ready,
+}
+
+READERS: dict[str, Callable[[Answers, str, bytes], Message]] = {
+    "auth": Answers._authentication,
+    "key": Answers._key,
+    "describe": Answers._describe,
+    "no-data": Answers._describe,
+    "parameters": Answers._parameters,
+    "row": Answers._row,
+    "function-result": Answers._result,
+    "complete": Answers._complete,
+    "copy-in": Answers._message,
+    "copy-out": Answers._copy_out,
+    "copy-both": Answers._copy_out,
+    "copy-data": Answers._copy_data,
+    "copy-done": Answers._copy_done,
+}
