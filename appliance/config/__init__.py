@@ -6,9 +6,13 @@ Knows no file but the text it is given.
     settings    vendorgate.yaml
     rules       rules files; `places` and `conditions` are parts of a rule
     useless     rules that can never take effect
+    rule_tests  *.test.yaml
+    schema      JSON Schemas for editors
 """
 
+from appliance.config.rule_tests import Result, run
 from appliance.config.rules import rules
+from appliance.config.schema import schema
 from appliance.config.settings import Approvals, Record, Relay, Settings, settings
 
-__all__ = ["Approvals", "Record", "Relay", "Settings", "rules", "settings"]
+__all__ = ["Approvals", "Record", "Relay", "Result", "Settings", "rules", "run", "schema", "settings"]

@@ -94,7 +94,7 @@ def _step(file: str, event: yaml.Event, stack: list[_Open], anchors: dict[str, N
     line = _line(event)
     match event:
         case yaml.ScalarEvent():
-            node = Node(file, line, text=event.value, quoted=event.style is not None)
+            node = Node(file, line, text=event.value, quoted=bool(event.style))
         case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
             if len(stack) >= MAX_DEPTH:
                 raise ConfigError(f"{file}:{line}", f"nested deeper than {MAX_DEPTH}", "write it flatter")

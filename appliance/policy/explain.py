@@ -41,7 +41,8 @@ def explain(policy: Policy, who: tuple[str, ...], server: Address, facts: Facts)
         steps.append(Step(rule.id, rule.do, rule.where, outcome, why, rule.shadow, decides))
     last = decision.rule == "default"
     why = decision.reason if last else "a rule before it decided"
-    steps.append(Step("default", policy.default, "", "match" if last else "not reached", why, False, last))
+    where = decision.file if last else ""
+    steps.append(Step("default", policy.default, where, "match" if last else "not reached", why, False, last))
     return steps
 
 
@@ -54,6 +55,8 @@ def _outcome(
     if rule.to and not any(target.holds(server) for target in rule.to):
         return "no match", f"to: {' '.join(t.name for t in rule.to)} is not {server}"
     answer = policy.matches(rule, facts)
+    if rule.do == "mask" and answer is not False and not policy.touched(rule, facts):
+        return "no match", "the statement touches no relation it protects"
     reasons = [_condition(policy, rule, key, facts) for key in rule.when]
     if rule.detect:
         reasons.append(f"detect: {' '.join(rule.detect)}")
@@ -69,6 +72,8 @@ def _outcome(
 
 
 def _condition(policy: Policy, rule: Rule, key: str, facts: Facts) -> str:
+    if rule.do == "mask" and key == "column":
+        return f"the statement touches, or may touch, what {' '.join(rule.when[key].texts)} is in"
     answer = policy.holds(rule, key, facts)
     said = "holds" if answer else "does not hold" if answer is False else "unknown"
     values = " ".join(sorted(facts.values.get(key, ()))) or "nothing"

@@ -106,6 +106,7 @@ class MaskPlan:
         self, masks: Sequence[Mask], facts: Facts, origins: Origins, detectors: Detectors, key: bytes
     ) -> None:
         self.hits: Counter[str] = Counter()
+        self.rules = tuple(m.rule.id for m in masks)  # that could change a cell
         self._masks, self._origins, self._detectors, self._key = masks, origins, detectors, key
         self._touched = {m.rule.id for m in masks if m.columns is not None and m.touches(facts)}
 

@@ -106,7 +106,7 @@ class Policy:
         decision = self._first(scope, facts, shadow)
         if decision.verdict != "block" and scope.masks:
             decision = self._guard(scope, facts) or decision
-        shadow += [m.rule.id for m in scope.shadow_masks if self._would(m, facts)]
+        shadow += [m.rule.id for m in scope.shadow_masks if self.touched(m.rule, facts)]
         return msgspec.structs.replace(decision, shadow=tuple(shadow)) if shadow else decision
 
     def masks(self, who: tuple[str, ...], server: Address) -> Masks:
@@ -117,10 +117,11 @@ class Policy:
         """Return whether the conditions of `when` hold; None if that cannot be known."""
         if not rule.conditional:
             return True
-        if rule.when and facts.protocol in PROTOCOLS and facts.protocol not in self._protocols[rule.id]:
+        spoken = facts.protocol in PROTOCOLS  # else no condition can be evaluated
+        if rule.when and spoken and facts.protocol not in self._protocols[rule.id]:
             return False
-        known = not rule.when or facts.protocol in PROTOCOLS
-        for key in rule.when:
+        known = spoken or not rule.when
+        for key in rule.when if spoken else ():
             if rule.do == "mask" and key == "column":
                 continue  # which cells, not which statements
             answer = self.holds(rule, key, facts)
@@ -151,6 +152,10 @@ class Policy:
         if not found.isdisjoint(rule.detect):
             return True
         return None if "text" in facts.unknown else False
+
+    def touched(self, rule: Rule, facts: Facts) -> bool:
+        """Return whether a mask rule could change what the statement brings back."""
+        return self.matches(rule, facts) is not False and self._masks[rule.id].touches(facts)
 
     def who(self, rule: Rule, who: tuple[str, ...]) -> bool | None:
         """Return whether the rule is about these identities."""
@@ -199,9 +204,6 @@ class Policy:
             if self.matches(mask.rule, facts) is not False and (why := mask.guards(facts)):
                 return self._decision(mask.rule, "block", reason=why)
         return None
-
-    def _would(self, mask: Mask, facts: Facts) -> bool:
-        return self.matches(mask.rule, facts) is not False and mask.touches(facts)
 
     def _speaks(self, rule: Rule, target: Target | None) -> bool:
         """Return True if the rule can be about what is spoken at the target."""

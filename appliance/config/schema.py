@@ -1,0 +1,148 @@
+"""JSON Schemas for editors: of rules files, of their tests, of vendorgate.yaml.
+
+Source: JSON Schema draft 2020-12. An editor's help, not the check: `rules` and `settings` know more.
+"""
+
+from typing import Any, Literal
+
+from appliance.config.rule_tests import VERDICTS
+from appliance.config.rules import METHODS
+from appliance.config.settings import Settings
+from appliance.policy.finders import BUILT_IN
+from appliance.policy.words import PROTOCOLS, Key
+
+Json = dict[str, Any]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+TEXT: Json = {"type": "string", "minLength": 1}
+WHOLE: Json = {"type": "integer", "minimum": 0}
+DURATION: Json = {"type": "string", "pattern": "^[0-9]+ ?[smhd]$"}
+SIZE: Json = {"type": ["string", "integer"], "pattern": "^[0-9]+ ?([kMGT]?B|[KMGT]iB)?$"}
+
+
+def schema(of: Literal["rules", "tests", "settings"] = "rules") -> Json:
+    """Return the schema of a kind of file."""
+    body = {"rules": _rules, "tests": _tests, "settings": _settings}[of]()
+    return {"$schema": DRAFT, "title": f"vendorgate {of}", **body}
+
+
+def _closed(properties: Json, *required: str) -> Json:
+    out: Json = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**out, "required": list(required)} if required else out
+
+
+def _many(one: Json) -> Json:
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+def _rules() -> Json:
+    identity = {key: _many(TEXT) for key in ("cgroup", "exe", "package", "parent")}
+    target = {"protocol": {"enum": list(PROTOCOLS)}, "address": _many(TEXT)}
+    return _closed(
+        {
+            "identities": {
+                "type": "object",
+                "additionalProperties": {**_closed({**identity, "uid": _many(WHOLE)}), "minProperties": 1},
+            },
+            "targets": {"type": "object", "additionalProperties": _closed(target, "address")},
+            "patterns": {"type": "object", "additionalProperties": TEXT},
+            "rules": {"type": "array", "items": _rule()},
+            "default": {"enum": ["block", "allow"]},
+        }
+    )
+
+
+def _rule() -> Json:
+    approvers = {
+        "group": TEXT,
+        "count": {"type": "integer", "minimum": 1},
+        "within": DURATION,
+        "reuse": {"anyOf": [{"enum": ["once", "session"]}, DURATION]},
+    }
+    method = {"anyOf": [{"enum": [*METHODS, None]}, _closed({"fixed": {"type": "string"}}, "fixed")]}
+    rule = _closed(
+        {
+            "id": {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"},
+            "who": _many(TEXT),
+            "to": _many(TEXT),
+            "when": _when(),
+            "do": {"enum": list(VERDICTS)},
+            "with": method,
+            "compare": {"enum": ["allow", "block"]},
+            "approvers": _closed(approvers, "group"),
+            "reason": TEXT,
+            "shadow": {"type": "boolean"},
+            "inspect": {"type": "boolean"},
+        },
+        "id",
+        "do",
+    )
+    approve = {"properties": {"do": {"const": "approve"}}, "required": ["do"]}
+    mask = {"properties": {"do": {"const": "mask"}}, "required": ["do"]}
+    rule["allOf"] = [
+        {"if": approve, "then": {"required": ["approvers"]}},
+        {"if": mask, "then": {"required": ["when"]}},
+    ]
+    return rule
+
+
+def _when() -> Json:
+    keys = {name: _condition(key) for known in PROTOCOLS.values() for name, key in known.items()}
+    detect = {"anyOf": [{"enum": list(BUILT_IN)}, TEXT], "description": "or a name of `patterns`"}
+    return {**_closed({**keys, "detect": _many(detect)}), "minProperties": 1}
+
+
+def _condition(key: Key) -> Json:
+    says = {"description": key.says}
+    if key.kind == "number":
+        range_ = {**_closed(dict.fromkeys(("gt", "ge", "lt", "le"), WHOLE)), "minProperties": 1}
+        return {"anyOf": [WHOLE, range_], **says}
+    if key.kind == "word":
+        starred = {"type": "string", "pattern": r"\*"}
+        return {**_many({"anyOf": [{"enum": list(key.words)}, starred]}), **says}
+    return {**_many(TEXT), **says}
+
+
+def _tests() -> Json:
+    keys = {"text", "unknown", *(name for known in PROTOCOLS.values() for name in known)}
+    value = {"type": ["string", "number", "boolean", "null"]}
+    process = {"cgroup": TEXT, "exe": TEXT, "uid": WHOLE, "package": TEXT, "parents": _many(TEXT)}
+    test = _closed(
+        {
+            **dict.fromkeys(("name", "identity", "target", "statement", "rule"), TEXT),
+            "process": _closed(process),
+            "protocol": {"enum": list(PROTOCOLS)},
+            "before": _many(TEXT),
+            "request": _closed({key: _many({"type": ["string", "integer"]}) for key in sorted(keys)}),
+            "row": {"type": "object", "additionalProperties": value},
+            "shows": {"type": "object", "additionalProperties": value},
+            "expect": {"enum": list(VERDICTS)},
+        },
+        "expect",
+    )
+    return _closed({"tests": {"type": "array", "items": test}}, "tests")
+
+
+def _settings() -> Json:
+    path = {"type": "string", "pattern": "^/"}
+    port = {"type": "integer", "minimum": 1, "maximum": 65535}
+    workers = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}
+    pending = {"type": "integer", "minimum": 1}
+    found: Json = {
+        "slice": TEXT,
+        **dict.fromkeys(("cgroup_root", "rules", "state_dir", "runtime_dir"), path),
+        "relay": _closed({"port": port, "workers": workers, "user": TEXT}),
+        "record": _closed(
+            {
+                "level": {"enum": ["full", "requests", "metadata"]},
+                "retention": DURATION,
+                "max_bytes": SIZE,
+                "required": {"type": "boolean"},
+            }
+        ),
+        "approvals": _closed({"max_pending": pending, "max_pending_per_process": pending}),
+        "on_failure": {"enum": ["closed", "open"]},
+        "existing_connections": {"enum": ["drop", "keep"]},
+    }
+    assert set(found) == set(Settings.__struct_fields__), "a setting without a schema"
+    return _closed(found)
