@@ -13,7 +13,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Generic, Literal, TypeVar, cast
 
 import msgspec
 
@@ -30,11 +30,10 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     """To a worker, first and once: what it needs of the settings."""
 
     worker: int
-    records: str  # directory, writable for the worker's user
-    level: str  # full | requests | metadata
-    required: bool = True  # a flow that cannot be recorded ends
-    relay: tuple[Address, ...] = ()  # where this host's relay listens: never a server of a flow
-    slice: str = ""
+    level: Literal["full", "requests", "metadata"]  # of the record
+    required: bool  # a flow that cannot be recorded ends
+    slice: str  # directory of the governed cgroup
+    key: bytes = b""  # of hashed masks
 
 
 class Rules(msgspec.Struct, frozen=True, tag="rules"):
@@ -84,6 +83,12 @@ class Cancelled(msgspec.Struct, frozen=True, tag="cancelled"):
     key: bytes
 
 
+class Over(msgspec.Struct, frozen=True, tag="over"):
+    """To the hub: a flow that asked something is no more; grants for its session are void."""
+
+    flow: str
+
+
 class Health(msgspec.Struct, frozen=True, tag="health"):
     """To the hub, every second: counts since the worker started, but `flows`, which is now."""
 
@@ -106,7 +111,7 @@ class Incident(msgspec.Struct, frozen=True, tag="incident"):
 
 
 ToWorker = Setup | Rules | Answer | Drain
-ToHub = Ready | Asked | Withdrawn | Cancelled | Health | Incident
+ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -114,9 +119,7 @@ Out = TypeVar("Out")
 class Channel(asyncio.Protocol, Generic[In, Out]):
     """One end. `receive` gets each message; `lost` is called once, when the channel is broken or closed."""
 
-    def __init__(
-        self, incoming: object, receive: Callable[[In], None], lost: Callable[[str], None]
-    ) -> None:
+    def __init__(self, incoming: object, receive: Callable[[In], None], lost: Callable[[str], None]) -> None:
         self._decoder = msgspec.msgpack.Decoder(incoming)
         self._encoder = msgspec.msgpack.Encoder()
         self._receive, self._lost = receive, lost

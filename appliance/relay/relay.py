@@ -32,6 +32,7 @@ class Duties(msgspec.Struct, frozen=True):
     withdraw: Callable[[Withdraw], None]
     cancel: Callable[[Cancel], None]
     incident: Callable[[Flow | None, str], None]
+    over: Callable[[Flow], None] = lambda flow: None  # the flow is no more
 
 
 class Relay:
@@ -183,6 +184,7 @@ class Relay:
             del self._held_by[cgroup]
         if not self._pipes:
             self._empty.set()
+        self._duties.over(pipe.flow)
 
 
 def _cgroup(flow: Flow) -> str:

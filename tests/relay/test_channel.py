@@ -23,6 +23,7 @@ from appliance.relay.channel import (
     Drain,
     Health,
     Incident,
+    Over,
     Ready,
     Rules,
     Setup,
@@ -36,7 +37,7 @@ ADDRESS = Address("10.0.0.1", 5432)
 FLOW = Flow("f1", 1.0, ADDRESS, ADDRESS, None)
 QUESTION = Question("f1-1", FLOW, "acme", "db", "postgres", "drop", b"\0raw", Decision("approve", "r"), 1, 2)
 TO_WORKER: list[ToWorker] = [
-    Setup(1, "/records", "full", relay=(ADDRESS,)),
+    Setup(1, "full", True, "/sys/fs/cgroup/vendor.slice", b"key"),
     Rules((("a.yaml", "rules: []"),), {"db.internal": ("10.0.0.1",)}, "abc"),
     Answer(Answered("f1-1", True, "root")),
     Drain(5.0),
@@ -46,6 +47,7 @@ TO_HUB: list[ToHub] = [
     Asked(QUESTION),
     Withdrawn("f1-1", "left"),
     Cancelled(ADDRESS, b"\1\2"),
+    Over("f1"),
     Health(1, 2, 3, 4, 5, 6, 7, 8, 9),
     Incident("f1", "bad"),
 ]
@@ -144,13 +146,20 @@ async def test_max_frame_breaks_the_channel_at_the_receiver() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"\xff", b"", msgspec.msgpack.encode({"type": "no such"}), msgspec.msgpack.encode(Answer(Answered("x", True)))],
+    [
+        b"\xff",
+        b"",
+        msgspec.msgpack.encode({"type": "no such"}),
+        msgspec.msgpack.encode(Answer(Answered("x", True))),
+    ],
     ids=["no msgpack", "empty", "unknown", "of the other direction"],
 )
 def test_what_is_not_listed_breaks_the_channel(message: bytes) -> None:
     async def run() -> None:
         async with raw() as (here, sock):
-            sock.send(framed(Ready("first")) + len(message).to_bytes(HEAD, "big") + message + framed(Ready("last")))
+            sock.send(
+                framed(Ready("first")) + len(message).to_bytes(HEAD, "big") + message + framed(Ready("last"))
+            )
             await until(lambda: here.lost != [])
             assert here.at_hub == [Ready("first")]
             assert here.lost[0].startswith("not a message")

@@ -1,0 +1,145 @@
+"""What the hub does again and again: every second, and what may block in threads, each at its own pace.
+
+A chore that fails is a problem in status until it does not; it stops nothing else.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from appliance.kernel import fence, nft
+from appliance.kernel.layout import STEER_MARK
+from appliance.model import ConfigError, HostError
+from appliance.record.log import SYNC_EVERY_S, sync
+from appliance.record.retention import prune
+from appliance.service import rulebook
+
+if TYPE_CHECKING:
+    from appliance.service.hub import Hub
+
+log = logging.getLogger("vendorgate.hub")
+
+TICK_S = 1.0  # DESIGN: a flushed table is back within a second
+FENCE_S = 3.0  # between two looks at what is effective: a syscall for each program and cgroup
+INDEX_S = 1.0  # how old `sessions` may be when nobody asks
+PRUNE_S = 60.0  # retention counts in days
+NAMES_S = 60.0  # between two lookups of the names in rules; the usual shortest TTL of a database's name
+
+
+class Chore(msgspec.Struct, frozen=True):
+    """One thing to do in a thread."""
+
+    name: str
+    every_s: float
+    do: Callable[[], None]
+
+
+class Chores:
+    """All of them; `run` until cancelled."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._loop = asyncio.get_running_loop()
+        self._stamp = hub.files.stamp
+        self._synced = time.time()
+
+    async def run(self) -> None:
+        """Do everything at its time."""
+        aside = (
+            Chore("steering", TICK_S, self._steer),
+            Chore("fence", FENCE_S, self._look_at_fence),
+            Chore("index", INDEX_S, self._index),
+            Chore("sync", SYNC_EVERY_S, self._sync),
+            Chore("prune", PRUNE_S, self._prune),
+            Chore("names", NAMES_S, self._names),
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every_second())
+            for chore in aside:
+                group.create_task(self._aside(chore))
+
+    async def _aside(self, chore: Chore) -> None:
+        while True:
+            await asyncio.sleep(chore.every_s)
+            try:
+                await asyncio.to_thread(chore.do)
+            except Exception as error:
+                self._failed(chore.name, error)
+            else:
+                self._hub.troubles.pop(chore.name, None)
+
+    async def _every_second(self) -> None:
+        hub = self._hub
+        while True:
+            await asyncio.sleep(TICK_S)
+            hub.questions.tick()
+            hub.crew.watch()
+            self._look_at_rules()
+            try:
+                hub.judge.refresh()
+                hub.troubles.pop("judge", None)
+            except HostError as error:
+                self._failed("judge", error)
+            hub.notifier.notify("WATCHDOG=1")
+
+    def _failed(self, name: str, error: Exception) -> None:
+        text = f"{name}: {error}"
+        if self._hub.troubles.get(name) != text:
+            log.error("%s", text, exc_info=None if isinstance(error, OSError | HostError) else error)
+        self._hub.troubles[name] = text
+
+    def _look_at_rules(self) -> None:
+        """Reload when a file was saved. A bad one is not tried again before it changes."""
+        try:
+            stamp = rulebook.stamp(self._hub.settings.rules)
+        except ConfigError as error:
+            self._hub.rules_error = str(error)
+            return
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._hub.reload_quietly("a file was saved")
+
+    # -- in threads ------------------------------------------------------------------------------------------
+
+    def _steer(self) -> None:
+        """Put our table back when somebody flushed it. Until then the fence drops what it would steer."""
+        if nft.present():
+            return
+        nft.apply(nft.ruleset(self._hub.settings.relay.port, STEER_MARK))
+        text = "the nftables table was removed by others; it is back"
+        self._loop.call_soon_threadsafe(self._hub.incident, text)
+
+    def _look_at_fence(self) -> None:
+        """Ask the kernel, not our memory. What is missing is put back at once, and all is begun anew."""
+        missing = fence.status(self._hub.place).missing
+        if missing:
+            fence.up(self._hub.place).close()
+            error = HostError(f"the fence was removed by others ({', '.join(missing)}); it is back")
+            self._loop.call_soon_threadsafe(self._hub.fail, error)
+
+    def _index(self) -> None:
+        bad = self._hub.index.catch_up().bad
+        if bad:
+            raise HostError(f"{len(bad)} segments cannot be read to their end: {bad[0]}")
+
+    def _sync(self) -> None:
+        began = time.time()
+        sync(self._hub.stores.records, self._synced)
+        self._synced = began
+
+    def _prune(self) -> None:
+        record = self._hub.settings.record
+        prune(self._hub.stores.records, record.retention_s, record.max_bytes, time.time())
+
+    def _names(self) -> None:
+        """Look names up again; those that cannot be resolved keep the addresses they had."""
+        names = self._hub.names
+        if names.refresh():
+            self._loop.call_soon_threadsafe(self._hub.reload_quietly, "addresses of names changed")
+        if names.failed:
+            name, why = next(iter(names.failed.items()))
+            raise HostError(f"{len(names.failed)} names do not resolve, as `{name}`: {why}")

@@ -1,0 +1,114 @@
+"""What the control interface shows of the hub, and does with it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from appliance.control.desk import Desk, Status
+from appliance.kernel import fence
+from appliance.model import ConfigError
+from appliance.record.export import FORMATS
+from appliance.record.frame import Frame
+from appliance.record.session import Filter, Session
+
+if TYPE_CHECKING:
+    from appliance.service.hub import Hub
+
+
+class Desks:
+    """Fills the `Desk` of one hub."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._started = time.time()
+
+    def desk(self) -> Desk:
+        hub = self._hub
+        return Desk(
+            status=self._status,
+            sessions=self._sessions,
+            session=self._session,
+            frames=self._frames,
+            approvals=lambda: hub.approvals.pending(time.time()),
+            question=hub.approvals.question,
+            answer=hub.questions.review,
+            reload=hub.reload,
+            export=self._export,
+        )
+
+    def _status(self) -> Status:
+        hub = self._hub
+        state = fence.status(hub.place)
+        ready = sum(member.revision == hub.policy.revision for member in hub.crew.members)
+        problems = self._problems(ready, state.missing)
+        return Status(
+            ready=state.up and ready > 0 and "steering" not in hub.troubles,
+            version=version("vendorgate"),
+            started=self._started,
+            rules_revision=hub.policy.revision,
+            rules_error=hub.rules_error,
+            coverage={
+                "slice": hub.place.slice,
+                "cgroups": state.cgroups,
+                "steering": "steering" not in hub.troubles,
+                "workers": len(hub.crew.members),
+                "workers_ready": ready,
+            },
+            fence={"up": state.up, "relay_port": state.relay_port, **state.counters},
+            losses=self._losses(),
+            workers=self._workers(),
+            pending=len(hub.approvals.pending(time.time())),
+            problems=problems,
+        )
+
+    def _problems(self, ready: int, missing: Sequence[str]) -> tuple[str, ...]:
+        hub, found = self._hub, []
+        if hub.rules_error:
+            found.append(f"rules: {hub.rules_error}")
+        if hub.judge_error:
+            found.append(f"the kernel does not take the rules, so all is inspected: {hub.judge_error}")
+        if missing:
+            found.append(f"the fence lacks {', '.join(missing)}")
+        if ready < len(hub.crew.members):
+            found.append(f"{len(hub.crew.members) - ready} of {len(hub.crew.members)} workers are not ready")
+        if hub.trail.error:
+            found.append(f"nothing can be approved, the trail cannot be written: {hub.trail.error}")
+        return (*found, *hub.troubles.values())
+
+    def _losses(self) -> dict[str, int]:
+        return {**self._hub.crew.losses(), "incidents": self._hub.incidents}
+
+    def _workers(self) -> dict[str, str | int]:
+        found: dict[str, str | int] = {}
+        for member in self._hub.crew.members:
+            name = f"worker{member.number}"
+            found[name] = "ready" if member.revision else "starting" if member.running else "ended"
+            found[f"{name}.pid"] = member.running.process.pid if member.running else 0
+            found[f"{name}.starts"] = member.starts
+            if member.health:
+                found[f"{name}.flows"] = member.health.flows
+                found[f"{name}.messages"] = member.health.messages
+        return found
+
+    # -- in a thread -----------------------------------------------------------------------------------------
+
+    def _sessions(self, wanted: Filter) -> Sequence[Session]:
+        self._hub.index.catch_up()
+        return self._hub.index.sessions(wanted)
+
+    def _session(self, id: str) -> Session | None:
+        return next((s for s in self._sessions(Filter(id=id)) if s.id == id), None)
+
+    def _frames(self, id: str) -> Iterator[Frame]:
+        if self._session(id) is None:
+            raise KeyError(id)
+        return self._hub.index.frames([id])
+
+    def _export(self, ids: Sequence[str], format: str) -> Iterator[bytes]:
+        if format not in FORMATS:
+            raise ConfigError("format", f"`{format}` is not known", f"one of {', '.join(FORMATS)}")
+        for id in ids:
+            if self._session(id) is None:
+                raise KeyError(id)
+        return FORMATS[format](self._hub.index.frames(ids))

@@ -1,0 +1,354 @@
+"""The hub: everything is built once, in the order of `Hub.steps`; read backwards, that is the order of the
+stop.
+
+What it holds open is of no use to the fence: with the hub dead, governed processes have no network
+(kernel/fence.py), and steering stays as well, so that they are refused at once rather than left to time out.
+Only `on_failure: open` takes the fence away, and only at an orderly stop.
+"""
+
+import asyncio
+import contextlib
+import grp
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import sdnotify
+import uvloop
+
+from appliance import config
+from appliance.control.api import Control
+from appliance.control.approvals import Approvals
+from appliance.control.approvals import Limits as Held
+from appliance.control.peer import is_below, slice_path
+from appliance.kernel import fence, nft
+from appliance.kernel.fence import Fence, Place
+from appliance.kernel.judge import Judge
+from appliance.kernel.layout import STEER_MARK
+from appliance.model import ConfigError, HostError
+from appliance.policy import Policy, entries
+from appliance.record.index import Index
+from appliance.relay.channel import Asked, Cancelled, Incident, Over, Rules, Setup, ToHub, Withdrawn
+from appliance.service import launch, rulebook
+from appliance.service.chores import Chores
+from appliance.service.crew import Crew, Ears, Member
+from appliance.service.desk import Desks
+from appliance.service.questions import TRAIL, Questions, Trail
+from appliance.service.stores import Stores
+
+log = logging.getLogger("vendorgate.hub")
+
+# The group that may open control.sock besides root, where the host has it. Not that of the workers: they
+# parse hostile bytes, and are no reviewers.
+REVIEWERS = "vendorgate-review"
+FILES = launch.FILES + 1024  # descriptors; the workers inherit the limit
+Step = Callable[[], AbstractAsyncContextManager[None]]
+
+
+class Hub:
+    """One life of the service, by its settings."""
+
+    def __init__(self, settings: config.Settings) -> None:
+        self.settings = settings
+        self.stopped = asyncio.Event()
+        self.broken: HostError | None = None  # why it stopped by itself
+        self.who = launch.user(settings.relay.user)
+        self.place = Place(settings.cgroup_root, settings.slice, settings.relay.port)
+        self.names = rulebook.Names()
+        self.policy: Policy
+        self.files: rulebook.Files
+        self.rules_error = ""
+        self.judge_error = ""
+        self.incidents = 0
+        self.troubles: dict[str, str] = {}  # chore -> what is wrong with it
+        self.notifier = sdnotify.SystemdNotifier()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What a start does, in order."""
+        return (
+            self._stores,
+            self._rules,
+            self._fence,
+            self._steering,
+            self._listeners,
+            self._workers,
+            self._control,
+            self._chores,
+            self._signals,
+        )
+
+    async def run(self) -> None:
+        """Start, serve until told to stop, stop."""
+        async with contextlib.AsyncExitStack() as stack:
+            for step in self.steps:
+                await stack.enter_async_context(step())
+            self.notifier.notify("READY=1")
+            print("vendorgate ready", file=sys.stderr, flush=True)
+            await self.stopped.wait()
+            self.notifier.notify("STOPPING=1")
+            log.info("stopping")
+        if self.broken:
+            raise self.broken
+
+    # -- the steps -------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _stores(self) -> AsyncIterator[None]:
+        """Directories, owned as they must be; the index over the records."""
+        self.stores = Stores(self.settings.state_dir, self.who)
+        self.index = Index(self.stores.index, self.stores.records)
+        self.trail = Trail(self.settings.state_dir / TRAIL)
+        try:
+            yield
+        finally:
+            self.index.close()
+            self.stores.close()
+
+    @contextlib.asynccontextmanager
+    async def _rules(self) -> AsyncIterator[None]:
+        """Before anything of the host is touched: bad rules change nothing."""
+        self.files = rulebook.read(self.settings.rules)
+        self.policy = self._compiled(self.files)
+        yield
+
+    @contextlib.asynccontextmanager
+    async def _fence(self) -> AsyncIterator[None]:
+        """Nothing governed passes from here on, but what is direct. It stays at the stop."""
+        if is_below(_own_cgroup(), slice_path(self.place.cgroup)):
+            what = f"this process is in the governed {self.place.slice} itself"
+            raise HostError(what, "start it outside: else it would have no network")
+        self.fence: Fence = fence.up(self.place)
+        self.judge = Judge(self.fence)
+        self._judge(self.policy)
+        try:
+            yield
+        finally:
+            self.fence.close()
+            if self.settings.on_failure == "open" and self.broken is None:
+                log.critical("on_failure is open: the fence is taken away, governed processes are FREE")
+                fence.down(self.place)
+                nft.apply(nft.removal())
+
+    @contextlib.asynccontextmanager
+    async def _steering(self) -> AsyncIterator[None]:
+        """It stays at the stop: then what it steers is refused at once."""
+        nft.apply(nft.ruleset(self.settings.relay.port, STEER_MARK))
+        yield
+
+    @contextlib.asynccontextmanager
+    async def _listeners(self) -> AsyncIterator[None]:
+        """They stay ours, so that what waits for a worker that died is taken by the next."""
+        count = self.settings.relay.workers or os.cpu_count() or 1
+        self.listening: list[list[socket.socket]] = []
+        try:
+            for _ in range(count):
+                self.listening.append(launch.listeners(self.settings.relay.port))
+            yield
+        finally:
+            for sockets in self.listening:
+                for sock in sockets:
+                    sock.close()
+
+    @contextlib.asynccontextmanager
+    async def _workers(self) -> AsyncIterator[None]:
+        limits = Held(
+            process=self.settings.approvals.max_pending_per_process,
+            identity=self.settings.approvals.max_pending,
+            total=self.settings.approvals.max_pending,
+        )
+        self.approvals = Approvals(self.policy.revision, limits)
+        self.questions = Questions(
+            self.approvals,
+            self.trail,
+            lambda number, answered: self.crew.answer(self.crew.members[number], answered),
+            self.who.name,
+        )
+        self.crew = Crew(
+            self._setup,
+            lambda member: launch.start(self.who, self._inherited(member)),
+            self.listening,
+            Ears(said=self._said, gone=lambda member, how: self.questions.gone(member.number)),
+        )
+        try:
+            await self.crew.start(self._sent())
+            yield
+        finally:
+            await self.crew.stop()
+
+    @contextlib.asynccontextmanager
+    async def _control(self) -> AsyncIterator[None]:
+        control = Control(Desks(self).desk(), slice_path(self.place.cgroup))
+        await control.start(self.settings.runtime_dir / "control.sock", _group(REVIEWERS))
+        try:
+            yield
+        finally:
+            await control.stop()
+
+    @contextlib.asynccontextmanager
+    async def _chores(self) -> AsyncIterator[None]:
+        chores = asyncio.create_task(Chores(self).run())
+        chores.add_done_callback(self._ended)
+        try:
+            yield
+        finally:
+            chores.remove_done_callback(self._ended)
+            chores.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await chores
+
+    @contextlib.asynccontextmanager
+    async def _signals(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stopped.set)
+        loop.add_signal_handler(signal.SIGINT, self.stopped.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload_quietly, "SIGHUP")
+        yield
+
+    # -- rules -----------------------------------------------------------------------------------------------
+
+    def reload(self, by: str) -> str:
+        """Put the rules on disk in force, everywhere or nowhere; return their revision.
+
+        Raises:
+            ConfigError: they cannot be; those before stay.
+        """
+        self.notifier.notify("RELOADING=1")
+        try:
+            files = rulebook.read(self.settings.rules)
+            policy = self._compiled(files)
+        except ConfigError as error:
+            self.rules_error = str(error)
+            log.error("the rules stay as they were (asked by %s): %s", by, error)
+            raise
+        finally:
+            self.notifier.notify("READY=1")
+        self.files, self.policy, self.rules_error = files, policy, ""
+        self._judge(policy)
+        self.crew.judge_by(self._sent())
+        self.approvals.reload(policy.revision, time.time())
+        log.info("rules of revision %s are in force (asked by %s)", policy.revision, by)
+        return policy.revision
+
+    def reload_quietly(self, by: str) -> None:
+        """The same, for those who cannot be told; the error is in the journal and in status."""
+        with contextlib.suppress(ConfigError):
+            self.reload(by)
+
+    def _compiled(self, files: rulebook.Files) -> Policy:
+        asked: list[str] = []
+
+        def resolve(name: str) -> tuple[str, ...]:
+            asked.append(name)
+            return self.names.resolve(name)
+
+        policy = config.rules(files.texts, resolve, self.stores.key)
+        self.names.keep(asked)
+        return policy
+
+    def _sent(self) -> Rules:
+        return Rules(self.files.texts, self.names.known, self.policy.revision)
+
+    def _judge(self, policy: Policy) -> None:
+        """Tell the kernel what it may decide alone; where it cannot take that, all is inspected."""
+        try:
+            self.judge.write(entries(policy))
+            self.judge_error = ""
+        except HostError as error:
+            log.error("the kernel does not take the rules, so all is inspected: %s", error)
+            self.judge_error = str(error)
+            self.judge.write(())
+
+    # -- workers ---------------------------------------------------------------------------------------------
+
+    def _setup(self, number: int) -> Setup:
+        record = self.settings.record
+        return Setup(number, record.level, record.required, str(self.place.cgroup), self.stores.key)
+
+    def _inherited(self, member: Member) -> launch.Inherited:
+        numbers = tuple(sock.fileno() for sock in member.listeners)
+        return launch.Inherited(numbers, self.fence.peers, self.stores.records_fd)
+
+    def _said(self, member: Member, message: ToHub) -> None:
+        match message:
+            case Asked(question):
+                self.questions.ask(member.number, question)
+            case Withdrawn(id, reason):
+                self.questions.withdraw(member.number, id, reason)
+            case Cancelled(server, key):
+                self.questions.cancel(server, key)
+            case Over(flow):
+                self.questions.over(member.number, flow)
+            case Incident(flow, text):
+                self.incident(text, flow)
+
+    def incident(self, text: str, flow: str = "") -> None:
+        """Tell the operators."""
+        self.incidents += 1
+        log.warning("incident: %s%s", f"flow {flow}: " if flow else "", text)
+
+    def fail(self, error: HostError) -> None:
+        """Stop, for a cause that only a new start can mend."""
+        log.critical("%s", error)
+        self.broken = error
+        self.stopped.set()
+
+    def _ended(self, chores: "asyncio.Task[None]") -> None:
+        error = chores.exception() if not chores.cancelled() else None
+        if error:
+            log.error("chores ended", exc_info=error)
+            self.fail(HostError(f"internal error: {error!r}"))
+
+
+def run(where: Path) -> int:
+    """Run the service by the settings in file `where` until SIGTERM; return the exit status."""
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    try:
+        settings = config.settings(str(where), _text(where))
+        _allow_files()
+
+        async def live() -> None:
+            await Hub(settings).run()
+
+        uvloop.run(live())
+    except ConfigError as error:
+        print(f"vendorgate: {error}", file=sys.stderr)
+        return 2
+    except HostError as error:
+        print(f"vendorgate: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _text(where: Path) -> str:
+    try:
+        return where.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(where), f"cannot be read: {error}") from None
+
+
+def _allow_files() -> None:
+    """Let us, and so the workers, have descriptors for all flows, as far as the host lets us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _own_cgroup() -> str:
+    """Return our cgroup as the kernel writes it; empty if there is none."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return next((line[3:] for line in lines if line.startswith("0::")), "")
+
+
+def _group(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return -1

@@ -1,0 +1,143 @@
+"""Starting a worker: listeners, an unprivileged process, and the descriptors it inherits.
+
+The worker parses hostile bytes, so it never holds a privilege: setpriv(1) drops user, groups, capabilities
+and the right to gain any before its first instruction. It gets descriptors, no names: its listeners, the
+channel to the hub, and the map that tells whose connection it accepted.
+"""
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from appliance.model import HostError
+
+BACKLOG = 4096  # connections; the usual net.core.somaxconn, which is the kernel's own limit
+FALLBACK = "nobody"  # when the user of the settings is not on this host
+FILES = 65536  # descriptors a worker may open: two a flow, and room
+
+
+class Inherited(msgspec.Struct, frozen=True, gc=False):
+    """Descriptors a worker is given, besides its channel."""
+
+    listeners: tuple[int, ...]
+    peers: int  # the fence's map of who connected, read-only
+    records: int  # the directory to record in, owned by the worker's user
+
+
+class User(msgspec.Struct, frozen=True, gc=False):
+    """Whom workers run as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A started worker, as its hub holds it."""
+
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    channel: socket.socket  # the hub's end, for channel.hub_end
+
+    def kill(self) -> None:
+        """End it at once."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended by itself
+
+
+def user(name: str) -> User:
+    """Return the user workers run as: `name` if the host knows it, else nobody; ourselves if we are not root.
+
+    Raises:
+        HostError: there is neither, or it is root.
+    """
+    if os.geteuid() != 0:
+        return User(str(os.geteuid()), os.geteuid(), os.getegid())
+    for one in (name, FALLBACK):
+        try:
+            found = pwd.getpwnam(one)
+        except KeyError:
+            continue
+        if found.pw_uid == 0:
+            raise HostError(f"relay.user: `{one}` is root", "workers parse hostile bytes: name another user")
+        return User(one, found.pw_uid, found.pw_gid)
+    raise HostError(f"relay.user: neither `{name}` nor `{FALLBACK}` exists", "adduser --system vendorgate")
+
+
+def listeners(port: int) -> list[socket.socket]:
+    """Return one worker's listening sockets, 127.0.0.1 and ::1 (if the host has IPv6).
+
+    Raises:
+        HostError: the port is taken by somebody else.
+    """
+    found = [_listener(socket.AF_INET, "127.0.0.1", port)]
+    try:
+        found.append(_listener(socket.AF_INET6, "::1", found[0].getsockname()[1]))
+    except HostError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NO_IPV6:
+            found[0].close()
+            raise
+    return found
+
+
+NO_IPV6 = (97, 99)  # EAFNOSUPPORT, EADDRNOTAVAIL: then no governed process has IPv6 either
+
+
+def _listener(family: int, host: str, port: int) -> socket.socket:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"listen on {host}: {error.strerror}") from error
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the kernel spreads connections
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        hint = "choose another relay.port, or stop what listens there"
+        raise HostError(f"listen on {host} port {port}: {error.strerror}", hint) from error
+    return sock
+
+
+def command(module: str, who: User, arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs a module of ours without any privilege."""
+    drop = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all"]
+    if os.geteuid() == 0:
+        drop += [f"--reuid={who.uid}", f"--regid={who.gid}", "--clear-groups", "--bounding-set=-all"]
+    return [*drop, "--", sys.executable, "-I", "-m", module, *arguments]
+
+
+def start(who: User, given: Inherited) -> Running:
+    """Start a worker; the descriptors stay ours too.
+
+    Raises:
+        HostError: it could not be started.
+    """
+    ours, theirs = socket.socketpair()
+    numbers = [theirs.fileno(), given.peers, given.records, *given.listeners]
+    try:
+        process = subprocess.Popen(
+            command("appliance.service.worker", who, [*map(str, numbers)]),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno() if sys.stderr else subprocess.DEVNULL,
+            pass_fds=numbers,
+            cwd="/",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            umask=0o077,
+        )
+        return Running(process, os.pidfd_open(process.pid), ours)
+    except OSError as error:
+        ours.close()
+        raise HostError(f"start a worker: {error}", "is util-linux (setpriv) installed?") from error
+    finally:
+        theirs.close()

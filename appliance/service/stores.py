@@ -1,0 +1,61 @@
+"""What the service keeps on disk: the records (written by workers), the index over them, and the key of
+masks.
+
+    state_dir/            root's, 0700
+        records/          the workers', 0700; handed to them by descriptor, so what is above may stay closed
+        index.sqlite      made from the records, and made again when it is lost
+        mask.key          hashes of masked values are those of this install alone
+        approvals.jsonl   who asked, who answered (questions.py)
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from appliance.model import HostError
+from appliance.service.launch import User
+
+KEY_BYTES = 32  # of a keyed hash of 256 bits
+
+
+class Stores:
+    """The directory of state, made fit for use."""
+
+    def __init__(self, state_dir: Path, who: User) -> None:
+        """Make what is missing.
+
+        Raises:
+            HostError: it cannot be used.
+        """
+        self.records, self.index = state_dir / "records", state_dir / "index.sqlite"
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.key = _key(state_dir / "mask.key")
+            self.records.mkdir(mode=0o700, exist_ok=True)
+            self.records_fd = os.open(self.records, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            os.fchmod(self.records_fd, 0o700)
+            os.fchown(self.records_fd, who.uid, who.gid)
+        except OSError as error:
+            hint = "can the service write state_dir?"
+            raise HostError(f"state_dir {state_dir}: {error.strerror}", hint) from error
+
+    def close(self) -> None:
+        os.close(self.records_fd)
+
+
+def _key(path: Path) -> bytes:
+    """Return the key, made at the first start."""
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        key = secrets.token_bytes(KEY_BYTES)
+        new = path.with_suffix(".new")
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(fd)
+        new.rename(path)
+    return key

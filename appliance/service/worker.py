@@ -1,0 +1,283 @@
+"""The worker process: sockets, sessions and the record of one core. Holds no privilege (launch.py).
+
+    python -m appliance.service.worker CHANNEL PEERS RECORDS LISTENER...     descriptors, all inherited
+
+The first message of the hub is `Setup`, then `Rules`; only then are connections accepted. Without its hub a
+worker can neither ask nor learn of new rules: it fails closed, which is to deny what is held, end its flows
+in the words of their protocol, and exit. Nothing it could do instead would be judged by rules anyone can
+still change.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from appliance import config
+from appliance.facts.readers import Shared
+from appliance.kernel.original import original
+from appliance.kernel.peers import Peers
+from appliance.model import Address, Cancel, ConfigError, Flow, Note, Question, Withdraw
+from appliance.policy import Policy
+from appliance.record.log import Log
+from appliance.relay import channel
+from appliance.relay.channel import (
+    Answer,
+    Asked,
+    Cancelled,
+    Drain,
+    Health,
+    Incident,
+    Over,
+    Ready,
+    Rules,
+    Setup,
+    ToWorker,
+    Withdrawn,
+)
+from appliance.relay.relay import Duties, Relay
+from appliance.service.ids import Ids
+from appliance.session import Session
+
+log = logging.getLogger("vendorgate.worker")
+
+HEALTH_S = 1.0
+END_S = 10.0  # for flows to take their last words; twice what the relay lingers without progress
+MAX_INCIDENT = 4096  # bytes of an incident's text; more is in the record
+INCIDENTS_S = 100  # incidents told a second; the rest is counted, and in the record
+PR_SET_DUMPABLE = 4
+
+
+class Worker:
+    """One process's life: `run` returns its exit status."""
+
+    def __init__(
+        self, hub: socket.socket, peers: int, records: int, listeners: Sequence[socket.socket]
+    ) -> None:
+        self._hub, self._listeners = hub, listeners
+        self._peers_fd, self._records_fd = peers, records
+        self._policy: Policy | None = None
+        self._shared = Shared()
+        self._asking: set[str] = set()  # flows that have asked something
+        self._told = 0  # incidents in this second
+        self._untold = 0
+        self._unrecorded = 0  # notes lost, where the record is not required
+        self._end = asyncio.Event()
+        self._within_s = 0.0
+        self._why = ""
+        self._inbox: asyncio.Queue[Setup | Rules] = asyncio.Queue()
+
+    async def run(self) -> int:
+        """Serve until the hub says `Drain` or is gone."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the hub decides, and its end ends us
+        self._channel = await channel.worker_end(self._hub, self._receive, self._lost)
+        self._relay = Relay(self._duties())
+        tasks = [asyncio.create_task(self._prepare()), asyncio.create_task(self._report())]
+        ended = asyncio.create_task(self._end.wait())
+        done, _ = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in (*tasks, ended):
+            task.cancel()
+        await self._close()
+        for task in done - {ended}:
+            task.result()  # only a fault of ours ends one of them
+        return 0
+
+    # -- what the hub says -----------------------------------------------------------------------------------
+
+    def _receive(self, message: ToWorker) -> None:
+        match message:
+            case Setup() | Rules():
+                self._inbox.put_nowait(message)
+            case Answer(answered):
+                self._relay.answer(answered)
+            case Drain(within_s):
+                self._within_s, self._why = within_s, "vendorgate is stopping"
+                self._end.set()
+
+    def _lost(self, why: str) -> None:
+        log.error("the hub is gone: %s", why)
+        self._within_s, self._why = 0.0, "vendorgate is stopping"
+        self._end.set()
+
+    async def _prepare(self) -> None:
+        """Take the settings, then rules, one after the other, for as long as they come."""
+        while True:
+            message = await self._inbox.get()
+            if isinstance(message, Setup):
+                self._take(message)
+            else:
+                await self._judge_by(message)
+
+    def _take(self, setup: Setup) -> None:
+        self._setup = setup
+        self._ids = Ids(setup.worker)
+        self._peers = Peers(self._peers_fd, Path(setup.slice))
+        # By its descriptor: the directories above need not be open to the user we run as.
+        records = Path(f"/proc/self/fd/{self._records_fd}")
+        self._log = Log(records, f"worker{setup.worker}", setup.level)
+
+    async def _judge_by(self, rules: Rules) -> None:
+        """Put rules in force for the next message of every flow. Compiling them is done aside."""
+        try:
+            policy = await asyncio.to_thread(self._compile, rules)
+        except ConfigError as error:
+            self._channel.send(Ready(self._policy.revision if self._policy else "", str(error)))
+            return
+        first, self._policy = self._policy is None, policy
+        if first:
+            for sock in self._listeners:
+                self._relay.listen(sock)
+        self._channel.send(Ready(policy.revision))
+
+    def _compile(self, rules: Rules) -> Policy:
+        return config.rules(rules.files, lambda name: rules.resolved.get(name, ()), self._setup.key)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_S)
+            counts = self._relay.counts
+            self._channel.send(
+                Health(
+                    flows=self._relay.flows,
+                    accepted=counts.accepted,
+                    refused=counts.refused,
+                    full=counts.full,
+                    unreached=counts.unreached,
+                    failed=counts.failed,
+                    unrecorded=counts.unrecorded + self._unrecorded,
+                    messages=counts.messages,
+                    bytes=counts.bytes,
+                )
+            )
+            if self._untold:
+                self._channel.send(Incident("", f"{self._untold} more incidents in one second"))
+            self._told = self._untold = 0
+
+    # -- what the relay has us do ----------------------------------------------------------------------------
+
+    def _duties(self) -> Duties:
+        return Duties(
+            identify=self._identify,
+            session=lambda flow: Session(flow, self._rules, self._shared),
+            record=self._record,
+            ask=self._ask,
+            withdraw=self._withdraw,
+            cancel=self._cancel,
+            incident=self._incident,
+            over=self._over,
+        )
+
+    def _rules(self) -> Policy:
+        assert self._policy is not None  # no flow before the first rules
+        return self._policy
+
+    def _identify(self, sock: socket.socket) -> Flow | None:
+        """Return whose connection this is; None when no governed process opened it, or it is aimed at us."""
+        host, port = sock.getpeername()[:2]
+        ours = Address.of(*sock.getsockname()[:2])
+        client, meant = Address.of(host, port), original(sock)
+        if meant is None or meant == ours:
+            self._incident(None, f"{client} connected to the relay itself: refused")
+            return None
+        peer = self._peers.find(client, meant)
+        if peer is None:
+            self._incident(None, f"{client} to {meant} was opened by no governed process: refused")
+            return None
+        return Flow(self._ids.next(), time.time(), client, peer.server, peer.process, peer.cookie)
+
+    def _record(self, flow: Flow, notes: Sequence[Note]) -> None:
+        try:
+            self._log.append(flow, notes, time.time())
+        except OSError as error:
+            if self._setup.required:
+                raise
+            self._unrecorded += len(notes)
+            self._incident(flow, f"goes on unrecorded: {error}")
+
+    def _ask(self, question: Question) -> None:
+        self._asking.add(question.flow.id)
+        try:
+            self._channel.send(Asked(plain(question)))
+        except ValueError:
+            raise ValueError("too large for review") from None
+
+    def _withdraw(self, effect: Withdraw) -> None:
+        self._channel.send(Withdrawn(effect.id, effect.reason))
+
+    def _cancel(self, effect: Cancel) -> None:
+        self._channel.send(Cancelled(effect.server, effect.key))
+
+    def _over(self, flow: Flow) -> None:
+        if flow.id in self._asking:
+            self._asking.discard(flow.id)
+            self._channel.send(Over(flow.id))
+
+    def _incident(self, flow: Flow | None, text: str) -> None:
+        if self._told >= INCIDENTS_S:
+            self._untold += 1
+            return
+        self._told += 1
+        self._channel.send(Incident(flow.id if flow else "", fit(text)[:MAX_INCIDENT]))
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    async def _close(self) -> None:
+        """Accept no more, let flows end by themselves for as long as we may, then end them."""
+        self._relay.stop()
+        self._relay.deny_held(self._why)
+        for wait, then in ((self._within_s, self._relay.fail), (END_S, lambda _: self._relay.abort())):
+            try:
+                async with asyncio.timeout(wait):
+                    await self._relay.empty()
+                break
+            except TimeoutError:
+                then(self._why)
+        self._channel.close()
+
+
+def plain(question: Question) -> Question:
+    """Return a question whose text any encoder takes; `raw` still says exactly what it was."""
+    flow = question.flow
+    if flow.process:
+        process = msgspec.structs.replace(
+            flow.process,
+            exe=fit(flow.process.exe),
+            argv=tuple(map(fit, flow.process.argv)),
+            cgroup=fit(flow.process.cgroup),
+            parents=tuple(map(fit, flow.process.parents)),
+        )
+        flow = msgspec.structs.replace(flow, process=process)
+    return msgspec.structs.replace(question, text=fit(question.text), flow=flow)
+
+
+def fit(text: str) -> str:
+    """Return `text` with what is no UTF-8 as backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a worker on inherited descriptors."""
+    hub, peers, records, *listeners = map(int, words)
+    logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
+    # Others of our user must not read what is in memory: masked values, questions, rules.
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    sockets = [socket.socket(fileno=number) for number in listeners]
+
+    async def live() -> int:
+        return await Worker(socket.socket(fileno=hub), peers, records, sockets).run()
+
+    return uvloop.run(live())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
