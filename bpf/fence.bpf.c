@@ -187,6 +187,20 @@ int vg_bind6(struct bpf_sock_addr *ctx)
 	return bind(ctx);
 }
 
+/* Binding TCP to a device does nothing here: a redirected packet would still be routed to that device, and connect
+ * may not undo the binding of a process without CAP_NET_RAW.
+ */
+SEC("cgroup/setsockopt")
+int vg_setsockopt(struct bpf_sockopt *ctx)
+{
+	if (ctx->level == SOCKET && (ctx->optname == BIND_TO_DEVICE || ctx->optname == BIND_TO_INDEX) && ctx->sk &&
+	    ctx->sk->protocol == IPPROTO_TCP)
+		ctx->optlen = -1; /* success, without asking the kernel */
+	else if (ctx->optlen > PAGE)
+		ctx->optlen = 0; /* more than the kernel shows to us: leave it all to the kernel */
+	return 1;
+}
+
 /* An allow-list. MPTCP and the like get the errno that makes programs fall back to TCP. */
 SEC("cgroup/sock_create")
 int vg_create(struct bpf_sock *ctx)

@@ -155,7 +155,9 @@ static __always_inline void fill(struct vg_process *p, struct task_struct *task,
 	p->device = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
 	p->flags &= VG_FLAG_PARENTS_CUT;
 	p->argv_len = 0;
-	path_of(file, p->argv, p->exe);
+	p->exe[0] = 0;
+	if (file)
+		path_of(file, p->argv, p->exe);
 }
 
 /* Put the parent's executable before its own parents. */
@@ -264,7 +266,7 @@ int vg_seed(struct bpf_iter__task *ctx)
 	struct vg_process *p = bpf_map_lookup_elem(&seed, &zero);
 	__u32 tgid = task->tgid;
 
-	if (!file || !p) /* a kernel thread */
+	if (!BPF_CORE_READ(task, mm) || !p) /* a kernel thread, or a process that is ending */
 		return 0;
 	__u32 above = BPF_CORE_READ(task, real_parent, tgid);
 	struct vg_process *parent = bpf_map_lookup_elem(&lineage, &above);

@@ -29,6 +29,7 @@ ON_CGROUP = {
     "vg_create": 2,
     "vg_bind4": 8,
     "vg_bind6": 9,
+    "vg_setsockopt": 22,
     "vg_connect4": 10,
     "vg_connect6": 11,
     "vg_egress": 1,

@@ -123,6 +123,9 @@ class Lab:
             if process.poll() is None:
                 process.kill()
             process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe:
+                    pipe.close()
         self._processes.clear()
         remove(self.cgroup_root, self.name)
 

@@ -1,0 +1,202 @@
+"""What a vendor's process may try. Run as a program: `vendor.py CASE HOST PORT`, prints one line.
+
+The line is what came back, or `errno N`. Needs only the standard library: it runs under the system's Python.
+"""
+
+import ctypes
+import os
+import socket
+import struct
+import sys
+import time
+
+TIMEOUT = 1.5  # seconds; what the fence drops would retry for minutes
+MPTCP, UDPLITE = 262, 136
+FASTOPEN, FASTOPEN_CONNECT = 23, 30
+CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
+
+
+def family(host):
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def tcp(host):
+    sock = socket.socket(family(host), socket.SOCK_STREAM)
+    # Not settimeout(), which makes the socket non-blocking: fast open behaves differently then.
+    limit = struct.pack("ll", 1, 500_000)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    return sock
+
+
+def answer(sock):
+    sock.sendall(b"hello")
+    return sock.recv(100).decode()
+
+
+def connect(host, port):
+    with tcp(host) as sock:
+        sock.connect((host, port))
+        return answer(sock)
+
+
+def fast_open(host, port):
+    with tcp(host) as sock:
+        sock.sendto(b"hello", socket.MSG_FASTOPEN, (host, port))
+        return sock.recv(100).decode()
+
+
+def fast_open_connect(host, port):
+    with tcp(host) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, FASTOPEN_CONNECT, 1)
+        sock.connect((host, port))
+        return answer(sock)
+
+
+def bound_device(host, port):
+    with tcp(host) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"up0\0")
+        sock.connect((host, port))
+        return answer(sock)
+
+
+def bound_device_fast_open(host, port):
+    with tcp(host) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"up0\0")
+        sock.sendto(b"hello", socket.MSG_FASTOPEN, (host, port))
+        return sock.recv(100).decode()
+
+
+def marked(host, port):
+    with tcp(host) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+        sock.connect((host, port))
+        return answer(sock)
+
+
+def rebound(host, port):
+    """Bind to a device in the middle of a flow."""
+    with tcp(host) as sock:
+        sock.connect((host, port))
+        first = answer(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"up0\0")
+        try:
+            return first + answer(sock)
+        except BlockingIOError:
+            return first + "silence"
+
+
+def link_local(host, port):
+    with tcp("::") as sock:
+        sock.connect(("fe80::1", port, 0, socket.if_nametoindex("up0")))
+        return answer(sock)
+
+
+def shared_port(host, port):
+    """Two connections from one source port, to two servers."""
+    said = []
+    with tcp(host) as one, tcp(host) as two:
+        for sock, to in ((one, port), (two, port + 1)):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", 40404))
+            sock.connect((host, to))
+            said.append(answer(sock))
+    return " ".join(said)
+
+
+def datagram(host, port):
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        sock.sendto(b"hello", (host, port))
+        return sock.recv(100).decode()
+
+
+def connected_datagram(host, port):
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        sock.connect((host, port))
+        sock.send(b"hello")
+        return sock.recv(100).decode()
+
+
+def kind(*words):
+    def create(host, port):
+        with socket.socket(family(host), *words):
+            return "created"
+
+    return create
+
+
+def bind_relay(host, port):
+    with tcp(host) as sock:
+        sock.bind((host, port))
+        return "bound"
+
+
+def other_namespace(host, port):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET | CLONE_NEWUSER):
+        return f"unshare {ctypes.get_errno()}"
+    return connect(host, port)
+
+
+def reconnect(host, port):
+    """Be judged for one destination, then connect the same socket to another."""
+    with tcp(host) as sock:
+        sock.connect((host, port))
+        first = answer(sock)
+        # connect() to AF_UNSPEC takes the connection off the socket.
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.connect(sock.fileno(), ctypes.create_string_buffer(16), 16)
+        sock.connect((host, port + 1))
+        return first + " " + answer(sock)
+
+
+def slow(host, port):
+    """Speak, wait for a line on stdin, speak again."""
+    with tcp(host) as sock:
+        sock.connect((host, port))
+        print(answer(sock), flush=True)
+        sys.stdin.readline()
+        return answer(sock)
+
+
+def fork_connect(host, port):
+    """Connect in a child that never ran exec."""
+    read, write = os.pipe()
+    if not (pid := os.fork()):
+        os.write(write, connect(host, port).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return os.read(read, 100).decode()
+
+
+def serve(host, port):
+    """Accept from outside the slice."""
+    with tcp(host) as sock:
+        sock.bind((host, port))
+        sock.listen()
+        print("listening", flush=True)
+        time.sleep(TIMEOUT * 2)
+        return "done"
+
+
+CASES = {
+    **{f.__name__: f for f in (
+        connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
+        link_local, shared_port, datagram, connected_datagram, bind_relay, other_namespace, reconnect, slow,
+        fork_connect, serve,
+    )},
+    "mptcp": kind(socket.SOCK_STREAM, MPTCP),
+    "udp_lite": kind(socket.SOCK_DGRAM, UDPLITE),
+    "raw": kind(socket.SOCK_RAW, socket.IPPROTO_TCP),
+    "ping": kind(socket.SOCK_DGRAM, socket.IPPROTO_ICMP),
+}  # fmt: skip
+
+if __name__ == "__main__":
+    try:
+        print(CASES[sys.argv[1]](sys.argv[2], int(sys.argv[3])))
+    except (TimeoutError, BlockingIOError):  # of connect (EINPROGRESS), of recv (EAGAIN)
+        print("silence")
+    except OSError as error:
+        print(f"errno {error.errno}")
