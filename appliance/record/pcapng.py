@@ -1,0 +1,209 @@
+"""Sessions as a capture for Wireshark: what the client said and got, who it was, what was decided.
+
+Source: IETF draft-ietf-opsawg-pcapng, "PCAP Next Generation Capture File Format", version 1.0.
+One section, one interface of raw IP, one Enhanced Packet Block a packet. Comments: the process at the SYN,
+the decision at the message it judged (at its last packet, where Wireshark shows a message), masks at the
+answer, the end at the FIN or RST. A refused message is there as the client sent it, though it went no
+further, and the refusal as the client got it. A secret is a comment and no bytes.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+
+from appliance.model import Decision, Flow, Note, Process, Side
+from appliance.record.frame import Frame
+from appliance.record.tcp import Connection, Packet
+from appliance.record.text import because, clean, command, line, stamp
+
+RAW_IP = 101  # LINKTYPE_RAW: the packet begins with the IP header
+MAX_COMMENT = 8192  # bytes; a process may have an argv of 2 MiB, an option of pcapng holds 65,535 bytes
+COMMENT, APPLICATION, INTERFACE = 1, 4, 2  # options
+ABOUT = (
+    "Made from the record of vendorgate. Bytes, addresses and times are those of the session as its client"
+    " had it, masked where a rule said so and without secrets; packets, sequence numbers and acknowledgements"
+    " are made up. For a server on a port Wireshark does not know, use Decode As."
+)
+
+
+def blocks(frames: Iterable[Frame]) -> Iterator[bytes]:
+    """Yield the file, piece by piece. Frames of several sessions may come mixed, each session's in order.
+
+    Raises:
+        ValueError: the first frame of a session does not say whose it is.
+    """
+    about = _option(COMMENT, ABOUT) + _option(APPLICATION, "vendorgate")
+    yield _block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + about + _END)
+    yield _block(1, struct.pack("<HHI", RAW_IP, 0, 0) + _option(INTERFACE, "vendorgate") + _END)
+    for packet in packets(frames):
+        yield _packet(packet)
+
+
+def packets(frames: Iterable[Frame]) -> Iterator[Packet]:
+    """Yield the packets of the sessions."""
+    talks: dict[str, _Talk] = {}
+    over: set[str] = set()
+    held: Packet | None = None  # written when the next is known: a decision follows what it judged
+    holder = ""  # the session whose request it ends
+    for frame in frames:
+        if frame.id in over:
+            continue  # said after its end: nothing of it was on the wire
+        if held and frame.id == holder and frame.note.kind in ("decision", "asked"):
+            held.comments.append(_remark(frame.note))
+            continue
+        talk = talks.get(frame.id)
+        if talk is None:
+            if frame.flow is None:
+                raise ValueError(f"the frames of {frame.id} do not begin with its flow")
+            talk = talks[frame.id] = _Talk(frame.flow)
+        for packet in talk.packets(frame):
+            if held:
+                yield held
+            held = packet
+        holder = frame.id if frame.note.kind == "message" and frame.note.side is Side.CLIENT else ""
+        if frame.note.kind == "closed":
+            over.add(frame.id)
+            del talks[frame.id]
+    if held:
+        yield held
+    for talk in talks.values():
+        yield from talk.rest()
+
+
+class _Talk:
+    """One session on its way to packets."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._connection = Connection(flow.client, flow.server, flow.id)
+        self._open = False
+        self._waiting: list[str] = []  # comments for the next packet
+        self._time = flow.opened
+
+    def packets(self, frame: Frame) -> Iterator[Packet]:
+        note = frame.note
+        if not self._open:
+            self._open = True
+            yield from self._hello(note)
+        self._time = max(self._time, frame.time)
+        match note.kind:
+            case "message" if frame.size and note.side:
+                yield from self._message(note, note.side, frame.dropped)
+            case "closed":
+                self._waiting.append(f"closed: {clean(note.text)}")
+                yield from self._close(note)
+            case "opened":
+                pass  # said in the handshake
+            case _:
+                yield from self._say(_remark(note))
+
+    def rest(self) -> Iterator[Packet]:
+        """Return what is left of a session without an end."""
+        if self._waiting:
+            yield self._commented(self._connection.nod(self._time) or self._connection.idle(self._time))
+
+    def _hello(self, note: Note) -> Iterator[Packet]:
+        syn, *others = self._connection.open(self._flow.opened)
+        syn.comments.append(_who(self._flow, note))
+        if note.kind != "opened":
+            syn.comments.append("the beginning of this session is no longer in the record")
+        yield syn
+        yield from others
+
+    def _message(self, note: Note, side: Side, dropped: int) -> Iterator[Packet]:
+        if note.masked or note.masks:
+            self._waiting.append(f"masked: {note.masked} cells by {clean(', '.join(note.masks))}")
+        if dropped:
+            self._waiting.append(f"not recorded: {dropped} bytes of {note.message}")
+        last: Packet | None = None
+        for packet in self._connection.say(side, self._time, note.raw, dropped):
+            if last:
+                yield last
+            last = packet
+        if last:
+            yield self._commented(last)
+
+    def _close(self, note: Note) -> Iterator[Packet]:
+        """A note of the end says by its `message` whether it was a reset, by its side who left first."""
+        if note.message == "abort":
+            first, *others = self._connection.reset(note.side or Side.SERVER, self._time)
+        else:
+            first, *others = self._connection.finish(note.side or Side.CLIENT, self._time)
+        yield self._commented(first)
+        yield from others
+
+    def _say(self, comment: str) -> Iterator[Packet]:
+        """Comment at once if an acknowledgement is due that can carry it, else on the next packet."""
+        self._waiting.append(comment)
+        packet = self._connection.nod(self._time)
+        if packet:
+            yield self._commented(packet)
+
+    def _commented(self, packet: Packet) -> Packet:
+        packet.comments += self._waiting
+        self._waiting = []
+        return packet
+
+
+def _who(flow: Flow, note: Note) -> str:
+    named = [
+        ("session", flow.id),
+        ("opened", stamp(flow.opened)),
+        ("identity", note.identity),
+        ("target", note.target),
+        ("protocol", note.protocol),
+    ]
+    return "\n".join(f"{name}: {line(value)}" for name, value in named + _process(flow.process) if value)
+
+
+def _process(process: Process | None) -> list[tuple[str, str]]:
+    if process is None:
+        return [("process", "not known")]
+    return [
+        ("pid", str(process.pid)),
+        ("exe", process.exe),
+        ("argv", command(process)),
+        ("cgroup", process.cgroup),
+        ("uid", str(process.uid)),
+        ("package", process.package),
+        ("parents", " < ".join(process.parents)),
+    ]
+
+
+def _remark(note: Note) -> str:
+    match note.kind:
+        case "decision" if note.decision:
+            return f"{_verdict(note.decision)}\nid: {clean(note.id)}"
+        case "asked" if note.decision:
+            return f"held for approval\n{_verdict(note.decision)}\nid: {clean(note.id)}"
+        case "answered":
+            return f"answered by {clean(note.by) or 'nobody'}: {clean(note.text)}\nid: {clean(note.id)}"
+        case "message":
+            return f"not recorded: {note.message} of the {note.side.value if note.side else 'session'}"
+        case _:
+            return f"{note.kind}: {clean(note.text)}"
+
+
+def _verdict(decision: Decision) -> str:
+    return f"verdict: {decision.verdict}\nrule: {because(decision)}"
+
+
+_END = bytes(4)  # the option that ends a list of options
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    length = struct.pack("<I", len(body) + 12)
+    return struct.pack("<I", kind) + length + body + length
+
+
+def _option(code: int, text: str) -> bytes:
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) > MAX_COMMENT:
+        data = data[:MAX_COMMENT].decode("utf-8", "ignore").encode() + b" ... cut"
+    return struct.pack("<HH", code, len(data)) + data + bytes(-len(data) % 4)
+
+
+def _packet(packet: Packet) -> bytes:
+    micros = round(packet.time * 1_000_000)
+    head = struct.pack("<IIIII", 0, micros >> 32, micros & 0xFFFFFFFF, len(packet.data), packet.size)
+    options = b"".join(_option(COMMENT, text) for text in packet.comments)
+    return _block(6, head + packet.data + bytes(-len(packet.data) % 4) + (options + _END if options else b""))

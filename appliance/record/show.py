@@ -1,0 +1,105 @@
+"""One session as lines to read: who, where to, each statement, what was decided and why, what was masked."""
+
+from collections.abc import Callable, Iterable
+
+from appliance.model import Flow, Note, Side
+from appliance.record.frame import Frame
+from appliance.record.text import amount, because, clean, command, line, readable, stamp
+
+PREVIEW = 160  # bytes of an answer that are shown; two lines of a terminal
+RED, GREEN, YELLOW, BLUE, DIM = "31", "32", "33", "34", "2"
+COLOURS = {"allow": GREEN, "block": RED, "approve": YELLOW}
+MARGIN = " " * 13
+
+
+def show(frames: Iterable[Frame], write: Callable[[str], object], colour: bool = False) -> None:
+    """Write a session line by line, each with its line end, times of day in UTC."""
+    reader = Lines(colour)
+    first = True
+    for frame in frames:
+        if first and frame.flow:
+            for text in reader.heading(frame.flow, frame.note):
+                write(text + "\n")
+        first = False
+        for text in reader.of(frame, stamp(frame.time)[11:-1]):
+            write(text + "\n")
+
+
+class Lines:
+    """Frames of one session, in order, to lines. Colours are ANSI codes; the text itself can hold none."""
+
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+        self._said = ""  # text of the last message, which the decision on it need not repeat
+
+    def heading(self, flow: Flow, note: Note) -> list[str]:
+        """Return who it is and where to."""
+        found = [("session", f"{flow.id}, opened {stamp(flow.opened)}")]
+        process = flow.process
+        if process is None:
+            found.append(("process", "not known"))
+        else:
+            package = f", package {process.package}" if process.package else ""
+            found += [
+                ("process", f"{process.pid} {process.exe}, uid {process.uid}{package}"),
+                ("command", command(process)),
+                ("cgroup", process.cgroup),
+                ("parents", " < ".join(process.parents)),
+            ]
+        server = f"{note.target} {flow.server}".strip()
+        found += [
+            ("identity", note.identity),
+            ("target", server + (f" ({note.protocol})" if note.protocol else "")),
+            ("from", str(flow.client)),
+        ]
+        return [f"{name:<9} {line(value)}" for name, value in found if value] + [""]
+
+    def of(self, frame: Frame, when: str) -> list[str]:
+        """Return the lines of one frame; `when` stands before the first."""
+        note = frame.note
+        match note.kind:
+            case "message":
+                texts = self._message(frame)
+            case "decision" | "asked" if note.decision:
+                texts = self._decision(note, note.decision.verdict)
+            case "answered":
+                texts = self._marked("=", YELLOW, "answered", f"by {note.by or 'nobody'}: {note.text}")
+            case "incident":
+                texts = self._marked("!", RED, "incident", note.text)
+            case _:
+                texts = self._marked("-", DIM, note.kind, note.text)
+        if note.kind not in ("decision", "asked"):
+            self._said = note.text
+        first, *others = texts
+        return [f"{self._paint(DIM, f'{when:<{len(MARGIN)}}')}{first}", *(MARGIN + other for other in others)]
+
+    def _message(self, frame: Frame) -> list[str]:
+        note = frame.note
+        if note.side is Side.CLIENT:
+            texts = self._marked(">", BLUE, note.message, note.text)
+            return texts + ([f"  {frame.dropped:,} bytes not recorded"] if frame.dropped else [])
+        facts = [amount(frame.size, "byte")]
+        if note.count:
+            facts.append(amount(note.count, "row"))
+        if note.masked:
+            facts.append(f"{amount(note.masked, 'cell')} masked by {', '.join(note.masks) or 'a rule'}")
+        texts = self._marked("<", "", note.message, f"{note.text} ({', '.join(facts)})".lstrip())
+        preview = readable(note.raw[:PREVIEW])
+        more = " ..." if len(note.raw) > PREVIEW else ""
+        return texts + ([self._paint(DIM, f"  {preview}{more}")] if preview else [])
+
+    def _decision(self, note: Note, verdict: str) -> list[str]:
+        assert note.decision
+        word = "held" if note.kind == "asked" else verdict
+        texts = self._marked("=", COLOURS[verdict], word, f"{because(note.decision)} [{note.id}]")
+        if note.text and note.text != self._said:
+            texts += [f"  {text}" for text in clean(note.text).split("\n")]
+        return texts
+
+    def _marked(self, mark: str, colour: str, word: str, text: str) -> list[str]:
+        first, *others = clean(text).split("\n")
+        head = f"{mark} {self._paint(colour, line(word))}"
+        return [f"{head} {first}".rstrip(), *(f"  {other}" for other in others)]
+
+    def _paint(self, colour: str, text: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and colour else text
