@@ -305,3 +305,30 @@ def test_the_checksum_is_that_of_rfc_1071(data: bytes) -> None:
         total = (total & 0xFFFF) + (total >> 16)
     mine = checksum(data)
     assert mine == ~total & 0xFFFF or (total == 0 and mine in (0, 0xFFFF))
+
+
+@needs_tshark
+@pytest.mark.parametrize("fault", ["byte", "order", "twice", "length"])
+def test_the_checks_above_see_a_fault(tmp_path: Path, fault: str) -> None:
+    found = frames([opened(), *d.LOGIN, *d.READ, *d.BYE])
+    path = export(tmp_path / "f.pcapng", found)
+    data = path.read_bytes()
+    if fault == "byte":
+        data = data.replace(b"select name", b"select game")
+    elif fault == "length":
+        bad = msgspec.structs.replace(d.READ[2], raw=d.row("Ada").replace(b"\0\1", b"\0\7"))
+        data = export(path, frames([opened(), *d.LOGIN, *d.READ[:2], bad, *d.BYE])).read_bytes()
+    else:
+        blocks, offset = [], 0
+        while offset < len(data):
+            size = struct.unpack_from("<I", data, offset + 4)[0]
+            blocks.append(data[offset : offset + size])
+            offset += size
+        if fault == "order":
+            blocks[-6], blocks[-8] = blocks[-8], blocks[-6]
+        else:
+            blocks.insert(-5, blocks[-6])
+        data = b"".join(blocks)
+    path.write_bytes(data)
+    bad_sums = {line[0] for line in fields(path, "tcp.checksum.status")} - {"1", ""}
+    assert complaints(path) or bad_sums
