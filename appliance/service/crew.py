@@ -161,6 +161,8 @@ class Crew:
             lambda message: self._hear(member, message),
             lambda why: self._cut(member, running, why),
         )
+        if self._stopping:
+            running.kill()
         member.channel.send(self._setup(member.number))
         if self._rules:
             member.channel.send(self._rules)

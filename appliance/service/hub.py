@@ -48,6 +48,7 @@ log = logging.getLogger("vendorgate.hub")
 # The group that may open control.sock besides root, where the host has it. Not that of the workers: they
 # parse hostile bytes, and are no reviewers.
 REVIEWERS = "vendorgate-review"
+USUAL = Path("/etc/vendorgate/vendorgate.yaml")
 FILES = launch.FILES + 1024  # descriptors; the workers inherit the limit
 Step = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -328,6 +329,9 @@ def run(where: Path) -> int:
 
 
 def _text(where: Path) -> str:
+    """Return the settings; no file at the usual place means all defaults."""
+    if where == USUAL and not where.exists():
+        return ""
     try:
         return where.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -105,6 +105,8 @@ class Worker:
                 self._end.set()
 
     def _lost(self, why: str) -> None:
+        if self._end.is_set():
+            return
         log.error("the hub is gone: %s", why)
         self._within_s, self._why = 0.0, "vendorgate is stopping"
         self._end.set()
@@ -270,7 +272,7 @@ def main(words: Sequence[str]) -> int:
     hub, peers, records, *listeners = map(int, words)
     logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
     # Others of our user must not read what is in memory: masked values, questions, rules.
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     sockets = [socket.socket(fileno=number) for number in listeners]
 
     async def live() -> int:
