@@ -1,0 +1,144 @@
+"""The command `vendorgate`. A command is a module of its own, imported when used, so that help is quick.
+
+Exit status: 0 fine; 1 the answer is no; 2 wrong use or bad configuration; 3 the host cannot do it.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from appliance.cli.site import DEFAULT_CONFIG, No, Site
+from appliance.model import ConfigError, HostError
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+
+# name -> where it is and the first line of its help, so that the list is printed without importing any
+COMMANDS = {
+    "run": ("service:run", "Run the appliance in the foreground, as the systemd unit does."),
+    "fence": ("fence:fence", "The pinned layer that keeps governed processes in."),
+    "check": ("check:check", "Tell what this host lacks, and how to get it."),
+    "status": ("status:status", "Tell what is in force now."),
+    "reload": ("status:reload", "Put the rules on disk in force."),
+    "rules": ("rules:rules", "Validate, test and explain rules."),
+    "sessions": ("sessions:sessions", "List recorded sessions, the newest first."),
+    "show": ("show:show", "Print one session: who, every statement, its verdict, what came back."),
+    "replay": ("show:replay", "Play one session as it went, in its own time."),
+    "export": ("export:export", "Write sessions to a file for other tools."),
+    "approvals": ("approvals:approvals", "Show what waits for a reviewer."),
+    "approve": ("approvals:approve", "Release a held message."),
+    "deny": ("approvals:deny", "Refuse a held message."),
+    "demo": ("service:demo", "Show the main job in a lab of its own (root)."),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(f"appliance.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], COMMANDS, 1)
+            if near:
+                error.message += f"\nhint: did you mean `{near[0]}`?"
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"vendorgate {import_module('importlib.metadata').version('vendorgate')}")
+        ctx.exit()
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="VENDORGATE_CONFIG",
+    show_envvar=True,
+    help=f"The settings.  [default: {DEFAULT_CONFIG}]",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+)
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None) -> None:
+    """vendorgate judges, masks, holds and records what vendors' agents on this host do over the network.
+
+    \b
+    Try it:      vendorgate demo
+    A new host:  vendorgate check; systemctl enable --now vendorgate
+    Day by day:  vendorgate approvals --watch
+                 vendorgate sessions --since 1h --verdict block
+                 vendorgate show last
+
+    An ID may be cut as long as it is unique; `last` is the newest. With --json a command prints one JSON
+    document. Exit status: 0 fine, 1 the answer is no, 2 wrong use or bad configuration, 3 the host cannot
+    do it.
+
+    Completion for bash: eval "$(_VENDORGATE_COMPLETE=bash_source vendorgate)"
+    """
+    ctx.obj = Site(config)
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    try:
+        status = cli.main(words, prog_name="vendorgate", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except No as no:
+        return _fail(str(no), 1)
+    except ConfigError as error:
+        return _fail(str(error), 2)
+    except HostError as error:
+        return _fail(str(error), 3)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _enough()
+    except SystemExit as end:
+        if end.code != 1:
+            raise
+        return _enough()  # so click ends a command whose reader is gone; no command of ours exits by itself
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 3)
+
+
+def _enough() -> int:
+    """Whoever read us has enough. The flush at exit must not complain once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _fail(text: str, status: int) -> int:
+    click.echo(text, err=True)
+    return status

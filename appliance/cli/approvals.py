@@ -1,0 +1,160 @@
+"""`vendorgate approvals`, `approve`, `deny`: what waits, and the answer."""
+
+import sys
+import time
+
+import click
+import msgspec
+
+from appliance.cli import screen
+from appliance.cli.hub import Hub
+from appliance.cli.site import No, Site, pass_site
+from appliance.cli.words import LAST, one_of
+from appliance.control.desk import Change, Held
+from appliance.model import ConfigError, HostError
+
+
+@click.command()
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document; with --watch a line for each change."
+)
+@click.option("--watch", is_flag=True, help="Stay, and show questions as they come and go.")
+@pass_site
+def approvals(site: Site, as_json: bool, watch: bool) -> None:
+    """Show what waits for a reviewer.
+
+    Each question names the process as the kernel knows it, the rule that holds it, and the exact message.
+    Nothing of it has been sent on. Time that runs out is a denial.
+
+    \b
+    vendorgate approvals
+    vendorgate approvals --watch
+    vendorgate approve 01kaq3v9m2f0a7x-4
+    """
+    hub = Hub(site.socket)
+    if watch:
+        _watch(hub, as_json)
+        return
+    waiting = hub.approvals()
+    if as_json:
+        screen.json(waiting)
+    elif not waiting:
+        click.echo("Nothing waits.")
+    for question in () if as_json else waiting:
+        _print(question)
+
+
+@click.command()
+@click.argument("id")
+@click.option("--reason", default="", help="Goes into the record.")
+@pass_site
+def approve(site: Site, id: str, reason: str) -> None:
+    """Release a held message: exactly its bytes, for the process that sent it.
+
+    Who you are is taken from the kernel, and has to be in the group that the rule names; root may always
+    answer. An ID cut short is asked back on a terminal and refused elsewhere, since another question may
+    have taken its place.
+
+    \b
+    vendorgate approve 01kaq3v9m2f0a7x-4 --reason "ticket 4711"
+    """
+    hub = Hub(site.socket)
+    whole = _find(hub, id)
+    if whole != id:
+        if not sys.stdin.isatty():
+            raise ConfigError(f"`{id}`", "an approval needs the whole id", whole)
+        _print(hub.question(whole))
+        click.confirm("Release this?", abort=True)
+    click.echo(hub.answer(whole, True, reason).text)
+
+
+@click.command()
+@click.argument("id")
+@click.option("--reason", default="", help="Goes into the record.")
+@pass_site
+def deny(site: Site, id: str, reason: str) -> None:
+    """Refuse a held message. One denial is enough; the client gets an error of its protocol.
+
+    \b
+    vendorgate deny 01kaq3v9m2f0a7x-4 --reason "not on a Saturday"
+    """
+    hub = Hub(site.socket)
+    click.echo(hub.answer(_find(hub, id), False, reason).text)
+
+
+def _find(hub: Hub, word: str) -> str:
+    """Return the whole id of a question that waits."""
+    ids = [question.id for question in hub.approvals()]
+    found = ids[-1] if word == LAST and ids else one_of(word, ids)
+    if found is None:
+        raise No(f"no question `{word}` is waiting", "vendorgate approvals lists them")
+    return found
+
+
+def _watch(hub: Hub, as_json: bool) -> None:
+    for change in hub.watch():
+        if as_json:
+            click.echo(msgspec.json.encode(change))
+        else:
+            _say(change)
+        sys.stdout.flush()
+    raise HostError("the watch ended: vendorgate stopped", "systemctl status vendorgate")
+
+
+def _say(change: Change) -> None:
+    match change:
+        case Change("gone", id):
+            click.echo(f"{screen.faint(screen.moment(time.time()))}  {id} is over\n")
+        case Change("vote", id, Held() as question):
+            names = screen.visible(", ".join(question.approved_by))
+            click.echo(
+                f"{screen.faint(screen.moment(time.time()))}  {id} approved by {names} of {question.needed}\n"
+            )
+        case Change(_, _, Held() as question):
+            _print(question)
+
+
+def _print(question: Held) -> None:
+    """Print all a reviewer has to know."""
+    now, process = time.time(), question.process
+    times = f"asked {screen.span(now - question.asked)} ago, {screen.span(question.expires - now)} left"
+    click.echo(f"{screen.strong(question.id)}  {screen.faint(times)}")
+    who = screen.visible(question.identity or "no known identity")
+    if process:
+        _line("who", f"{who}: {screen.visible(process.exe)}, pid {process.pid}, uid {process.uid}, "
+              f"in {screen.visible(process.cgroup)}")  # fmt: skip
+        _line("command", " ".join(map(_word, process.argv)))
+        if process.package:
+            _line("package", screen.visible(process.package))
+        if process.parents:
+            _line("started by", " < ".join(map(screen.visible, process.parents)))
+    else:
+        _line("who", f"{who}: a process that could not be named")
+    _line(
+        "to",
+        f"{screen.visible(question.target or 'no named target')} ({question.server}, {question.protocol})",
+    )
+    because = f": {screen.visible(question.reason)}" if question.reason else ""
+    _line("rule", f"{screen.visible(question.rule)} ({screen.visible(question.file)}){because}")
+    _line("needs", _needs(question))
+    _line("bytes", f"{question.size}, sha256 {question.sha256[:16]}")
+    for line in screen.visible_lines(question.message):
+        click.echo(f"  {click.style('|', fg='yellow')} {line}")
+    click.echo()
+
+
+def _needs(question: Held) -> str:
+    more = question.needed - len(question.approved_by)
+    of = f" of group {screen.visible(question.group)}" if question.group else ""
+    given = f"; approved by {screen.visible(', '.join(question.approved_by))}" if question.approved_by else ""
+    return f"{more} approver{'s' if more != 1 else ''}{of}{given}"
+
+
+def _word(word: str) -> str:
+    """Return a word of a command line so that its borders show."""
+    text = screen.visible(word)
+    return text if text and all(c.isalnum() or c in "-_./:=@%+," for c in text) else f"'{text}'"
+
+
+def _line(name: str, text: str) -> None:
+    click.echo(f"  {screen.faint(f'{name:<10}')} {text}")

@@ -1,0 +1,73 @@
+"""`vendorgate sessions`."""
+
+import click
+
+from appliance.cli import screen
+from appliance.cli.site import Site, pass_site
+from appliance.cli.store import source
+from appliance.cli.words import Moment
+from appliance.record.session import Filter, Session
+
+MAX_LISTED = 10_000  # sessions; as many as the hub gives at once
+HEAD = ("ID", "STARTED", "LASTED", "WHO", "PROCESS", "TO", "MESSAGES", "BYTES", "RULES")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--who", default="", help="Identity, or cgroup below the slice; * and ? stand for anything.")
+@click.option("--exe", default="", help="Executable: its path or its name.")
+@click.option("--to", default="", help="Target, address or address:port.")
+@click.option("--verdict", type=click.Choice(screen.VERDICTS), help="Given at least once.")
+@click.option("--since", type=Moment(), help="Something happened then or later: 15m, 1h, 2d ago, or a date.")
+@click.option("--until", type=Moment(), help="Begun then or before.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_LISTED), default=100, show_default=True, help="At most so many."
+)
+@pass_site
+def sessions(  # noqa: PLR0917  click passes them by name
+    site: Site,
+    as_json: bool,
+    who: str,
+    exe: str,
+    to: str,
+    verdict: str | None,
+    since: float | None,
+    until: float | None,
+    limit: int,
+) -> None:
+    """List recorded sessions, the newest first.
+
+    RULES tells which rules decided how many messages, or masked how many answers. Without a running
+    vendorgate the files are read (root). Times are UTC.
+
+    \b
+    vendorgate sessions --since 1h
+    vendorgate sessions --who acme --to orders-db --verdict block
+    vendorgate sessions --json --limit 1 | jq '.[0].process'
+    """
+    wanted = Filter(who=who, exe=exe, to=to, verdict=verdict or "", since=since, until=until, limit=limit)
+    found = source(site).sessions(wanted)
+    if as_json:
+        screen.json(found)
+    elif not found:
+        click.echo("No session matches." if wanted != Filter(limit=limit) else "No session is recorded yet.")
+    else:
+        screen.table(HEAD, [_row(session) for session in found], right=(6, 7))
+        if len(found) == limit:
+            screen.warn(f"the newest {limit}; there may be more: --limit, --until")
+
+
+def _row(session: Session) -> tuple[str, ...]:
+    process = session.process
+    lasted = screen.span(session.ended - session.started) if session.ended is not None else "open"
+    return (
+        session.id,
+        screen.moment(session.started),
+        lasted,
+        screen.visible(session.identity or (process.cgroup if process else "")) or "-",
+        f"{screen.visible(process.exe)}[{process.pid}]" if process else "-",
+        screen.visible(session.target) or "-",
+        str(session.messages),
+        screen.amount(session.bytes),
+        " ".join(f"{screen.visible(rule)}:{count}" for rule, count in session.verdicts.items()) or "-",
+    )
