@@ -7,6 +7,7 @@ expects decides how it is read, so that `who: on` is the name "on" and not a boo
 Not handled: tags, several documents in one file, keys that are not plain text. Each is an error.
 """
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from appliance.model import ConfigError
 MAX_FILE = 1 << 20  # characters; a thousand rules are about 200,000
 MAX_DEPTH = 16  # the deepest a valid file goes is 6
 MAX_NODES = 200_000  # aliases counted at the size of what they stand for: no "billion laughs"
+MAX_NAMED = 20  # words in a hint; more is no help
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -60,7 +62,8 @@ def parse(file: str, text: str) -> Node:
     try:
         return _build(file, text)
     except yaml.MarkedYAMLError as e:
-        line = e.problem_mark.line + 1 if e.problem_mark else 1
+        at_end = len(text.splitlines())  # where libyaml may be one line past
+        line = max(1, min(e.problem_mark.line + 1, at_end)) if e.problem_mark else 1
         what = f"not YAML: {e.problem}"
         raise ConfigError(f"{file}:{line}", what, "check indent, brackets and quotes") from e
     except (yaml.YAMLError, UnicodeError) as e:
@@ -109,7 +112,8 @@ def _step(file: str, event: yaml.Event, stack: list[_Open], anchors: dict[str, N
             return node
         case yaml.AliasEvent():
             if event.anchor not in anchors:
-                raise ConfigError(f"{file}:{line}", f"alias `*{event.anchor}` stands for nothing yet")
+                what = f"alias `*{event.anchor}` stands for nothing yet"
+                raise ConfigError(f"{file}:{line}", what, f"write `&{event.anchor}` before the value above")
             return anchors[event.anchor]
         case _:
             return None
@@ -137,7 +141,7 @@ def _close(file: str, done: _Open) -> Node:
     seen: dict[str, int] = {}
     for key, _ in pairs:
         if key.text is None:
-            key.fail("a key that is not a word")
+            key.fail("a key that is not a word", "write `key: value`")
         if key.text in seen:
             key.fail(f"`{key.text}` is written twice", f"the first is at line {seen[key.text]}")
         seen[key.text] = key.line
@@ -147,15 +151,20 @@ def _close(file: str, done: _Open) -> Node:
 # Readers: a node and what to call it in an error -> a value.
 
 
-def mapping(node: Node, name: str, known: tuple[str, ...] | None = None) -> dict[str, Node]:
-    """Return the fields of a mapping by key; with `known`, a key outside it is an error."""
+def mapping(
+    node: Node, name: str, known: tuple[str, ...] | None = None, others: Mapping[str, str] | None = None
+) -> dict[str, Node]:
+    """Return the fields of a mapping by key; with `known`, a key outside it is an error.
+
+    `others` are words people write for known ones, for the hint.
+    """
     if node.fields is None:
         if node.empty:
             return {}
         node.fail(f"{name}: expected a mapping", "write `key: value`")
     for key, _ in node.fields:
         if known is not None and key.text not in known:
-            key.fail(f"{name}: unknown field `{key.text}`", did_you_mean(str(key.text), known))
+            key.fail(f"{name}: unknown field `{key.text}`", did_you_mean(str(key.text), known, others))
     return {str(key.text): value for key, value in node.fields}
 
 
@@ -170,7 +179,7 @@ def sequence(node: Node, name: str) -> tuple[Node, ...]:
 def string(node: Node, name: str) -> str:
     """Return a scalar as text, whatever YAML thinks its type is."""
     if node.text is None:
-        node.fail(f"{name}: expected one value")
+        node.fail(f"{name}: expected one value", "write neither a list nor a mapping")
     if node.empty or not node.text:
         node.fail(f"{name}: is empty", "write a value, or leave the field out")
     return node.text
@@ -192,7 +201,7 @@ def one_or_more(node: Node, name: str) -> tuple[Node, ...]:
 def whole(node: Node, name: str, low: int, high: int) -> int:
     text = string(node, name)
     if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 20) or not low <= int(text) <= high:
-        node.fail(f"{name}: `{text}` is not a whole number from {low} to {high}")
+        node.fail(f"{name}: `{text}` is not a whole number in range", f"write one from {low} to {high}")
     return int(text)
 
 
@@ -234,9 +243,12 @@ def _scaled(node: Node, name: str, units: dict[str, int], hint: str) -> int:
     return int(digits) * units[unit]
 
 
-def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
+def did_you_mean(word: str, known: tuple[str, ...], others: Mapping[str, str] | None = None) -> str:
     """Return the hint for a word that is not in `known`."""
-    near = get_close_matches(word.lower(), [k.lower() for k in known], n=1, cutoff=0.6)
+    meant = {**(others or {}), **{k.lower(): k for k in known}}
+    near = get_close_matches(word.lower(), meant, n=1, cutoff=0.6)
     if near:
-        return f"did you mean `{next(k for k in known if k.lower() == near[0])}`?"
-    return "known: " + ", ".join(known) if len(known) <= 16 else ""
+        return f"did you mean `{meant[near[0]]}`?"
+    if not known:
+        return "none is defined"
+    return "known: " + ", ".join(known[:MAX_NAMED]) + (" ..." if len(known) > MAX_NAMED else "")

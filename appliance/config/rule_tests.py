@@ -86,7 +86,7 @@ def run(policy: Policy, files: Sequence[tuple[str, str]], make_reader: MakeReade
 
 
 def _cases(policy: Policy, file: str, text: str) -> list[Case]:
-    tops = document.mapping(document.parse(file, text), file, ("tests",))
+    tops = document.mapping(document.parse(file, text), "test file", ("tests",))
     nodes = document.sequence(tops["tests"], "tests") if "tests" in tops else ()
     return [_case(policy, node, place) for place, node in enumerate(nodes, 1)]
 

@@ -15,6 +15,8 @@ from appliance.policy.rule import Do, Identity, Method, MethodName, Rule, Target
 
 TOP = ("identities", "targets", "patterns", "rules", "default")
 FIELDS = ("id", "who", "to", "when", "do", "with", "compare", "approvers", "reason", "shadow", "inspect")
+MEANT = {"action": "do", "verdict": "do", "name": "id", "identity": "who", "target": "to", "match": "when",
+         "method": "with", "message": "reason"}  # fmt: skip
 ONLY = {"with": "mask", "compare": "mask", "approvers": "approve", "inspect": "allow"}
 MAX_RULES = 10_000  # ten times what DESIGN promises a reload of in 0.2 s
 MAX_PATTERNS = 200  # operators' patterns; each is compiled
@@ -85,7 +87,7 @@ class _Reading:
             node.fail(f"{called}: has no id", "every decision names its rule: write id: a-name")
         id_ = places.name(fields["id"], called)
         called = f"rule {id_}"
-        fields = document.mapping(node, called, FIELDS)
+        fields = document.mapping(node, called, FIELDS, MEANT)
         if id_ == "default":
             fields["id"].fail(f"{called}: `default` is the name for no rule", "choose another id")
         self._once("rule", fields["id"])
@@ -227,7 +229,7 @@ def rules(
         ConfigError: with file and line, what is wrong, and one hint.
     """
     read = sorted((name, text) for name, text in files if not name.endswith(TESTS))
-    trees = [document.mapping(document.parse(name, text), name, TOP) for name, text in read]
+    trees = [document.mapping(document.parse(name, text), "rules file", TOP) for name, text in read]
     reading = _Reading(resolve)
     for tops in trees:
         reading.names(tops)

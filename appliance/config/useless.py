@@ -14,7 +14,7 @@ from itertools import combinations, product
 
 from appliance.model import ConfigError
 from appliance.policy.patterns import Names, Numbers
-from appliance.policy.rule import Identity, Rule, Target
+from appliance.policy.rule import Identity, Net, Rule
 
 
 def refuse_useless(rules: tuple[Rule, ...], identities: Mapping[str, Identity]) -> None:
@@ -101,7 +101,8 @@ class _Earlier:
         self._wider = wider
         self._rules: list[Rule] = []
         self._named: dict[str, int] = defaultdict(int)  # dimension -> rules that say something of it
-        self._loose: dict[str, int] = defaultdict(int)  # dimension -> rules with networks or ranges
+        self._loose: dict[str, int] = defaultdict(int)  # dimension -> rules with a range of numbers
+        self._lengths: set[tuple[int, int]] = set()  # versions and prefix lengths of networks so far
         self._exact: dict[tuple[str, object], int] = defaultdict(int)  # dimension, value -> rules
 
     def add(self, rule: Rule) -> None:
@@ -110,11 +111,12 @@ class _Earlier:
         if rule.who:
             self._note(bit, "who", list(rule.who))
         if rule.to:
-            self._note(bit, "to", _exact_places(rule.to))
+            self._lengths |= {(net.network.version, net.network.prefixlen) for net in _nets(rule)}
+            self._note(bit, "to", [_place(net, net.network.prefixlen) for net in _nets(rule)])
         if rule.detect:
             self._note(bit, "detect", list(rule.detect))
         for key, test in rule.when.items():
-            self._note(bit, key, test.patterns if isinstance(test, Names) else None)
+            self._note(bit, key, _noted(test))
             for begin in _begins(test.patterns) if isinstance(test, Names) else ():
                 self._exact[key, begin] |= bit
 
@@ -142,15 +144,20 @@ class _Earlier:
         if dimension == "who":
             return self._all([[("who", w) for w in self._wider.than(name)] for name in rule.who])
         if dimension == "to":
-            exact = _exact_places(rule.to)
-            return self._loose["to"] | (self._all([[("to", p)] for p in exact]) if exact else 0)
+            return self._all([[("to", place) for place in self._around(net)] for net in _nets(rule)])
         if dimension == "detect":
             return self._all([[("detect", name)] for name in rule.detect])
         test = rule.when.get(dimension)
         if test is None:
             return 0
-        patterns = test.patterns if isinstance(test, Names) else ()
-        return self._loose[dimension] | self._all([[(dimension, w) for w in _wider(p)] for p in patterns])
+        if isinstance(test, Numbers):
+            return self._loose[dimension] | self._all([[(dimension, value)] for value in _noted(test) or ()])
+        return self._all([[(dimension, w) for w in _wider(p)] for p in test.patterns])
+
+    def _around(self, net: Net) -> list[object]:
+        """Return what a network that holds this one is noted under."""
+        version, length = net.network.version, net.network.prefixlen
+        return [_place(net, n) for v, n in self._lengths if v == version and n <= length]
 
     def _all(self, needs: list[list[tuple[str, object]]]) -> int:
         """Return the rules that name, for each need, one of its values; none if nothing is needed."""
@@ -176,9 +183,18 @@ def _wider(pattern: tuple[str, ...]) -> list[object]:
     return [*starred, *{part[:n] for part in literal for n in range(len(part) + 1)}]
 
 
-def _exact_places(targets: tuple[Target, ...]) -> list[object] | None:
-    """Return the single addresses and ports; None if one is a network or a range."""
-    nets = [net for target in targets for net in target.nets]
-    if any(net.narrowness != (0, 0) for net in nets):
-        return None
-    return list(nets)
+def _noted(test: Names | Numbers) -> Sequence[object] | None:
+    """Return the values a condition is noted under; None for a range of numbers."""
+    if isinstance(test, Names):
+        return test.patterns
+    return [test.low] if test.low is not None and test.low == test.high else None
+
+
+def _nets(rule: Rule) -> list[Net]:
+    return [net for target in rule.to for net in target.nets]
+
+
+def _place(net: Net, length: int) -> object:
+    """Return the first `length` bits of a network's address. Ports are compared later."""
+    address = int(net.network.network_address)
+    return net.network.version, length, address >> (net.network.max_prefixlen - length)
