@@ -126,6 +126,9 @@ class End(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Reading cannot be paused here: uvloop 0.23 starts it after this call whatever was asked.
         self._transport = cast(asyncio.Transport, transport)
+        if self.gone:  # closed while it was being attached
+            self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(high=self._limits.high_water, low=self._limits.low_water)
         if self._unsent:
             self._transport.write(b"".join(self._unsent))

@@ -134,8 +134,9 @@ class Pipe:
     async def _connect(self) -> None:
         server, end = self.flow.server, self._ends[S]
         family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock: socket.socket | None = None
         try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             async with asyncio.timeout(self._limits.connect_s) as self._connecting:
@@ -148,7 +149,8 @@ class Pipe:
             await self._loop.create_connection(lambda: end, sock=sock)
         except OSError as error:  # TimeoutError is one
             self._connecting = None
-            sock.close()
+            if sock:
+                sock.close()
             self._unreached(server, error)
 
     def _unreached(self, server: Address, error: OSError) -> None:

@@ -74,7 +74,7 @@ class Desks:
             found.append(f"{len(hub.crew.members) - ready} of {len(hub.crew.members)} workers are not ready")
         if hub.trail.error:
             found.append(f"nothing can be approved, the trail cannot be written: {hub.trail.error}")
-        return (*found, *hub.troubles.values())
+        return (*found, *hub.troubles.values(), *hub.lacks)
 
     def _losses(self) -> dict[str, int]:
         return {**self._hub.crew.losses(), "incidents": self._hub.incidents}

@@ -61,6 +61,7 @@ class Hub:
         self.stopped = asyncio.Event()
         self.broken: HostError | None = None  # why it stopped by itself
         self.who = launch.user(settings.relay.user)
+        self.lacks = _lacks(settings)
         self.place = Place(settings.cgroup_root, settings.slice, settings.relay.port)
         self.names = rulebook.Names()
         self.policy: Policy
@@ -91,6 +92,8 @@ class Hub:
         async with contextlib.AsyncExitStack() as stack:
             for step in self.steps:
                 await stack.enter_async_context(step())
+            for text in self.lacks:
+                log.warning("%s", text)
             self.notifier.notify("READY=1")
             print("vendorgate ready", file=sys.stderr, flush=True)
             await self.stopped.wait()
@@ -221,7 +224,7 @@ class Hub:
         Raises:
             ConfigError: they cannot be; those before stay.
         """
-        self.notifier.notify("RELOADING=1")
+        self.notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             files = rulebook.read(self.settings.rules)
             policy = self._compiled(files)
@@ -356,3 +359,11 @@ def _group(name: str) -> int:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return -1
+
+
+def _lacks(settings: config.Settings) -> tuple[str, ...]:
+    """Return what the settings ask for and cannot have."""
+    if settings.existing_connections == "keep":
+        text = "existing_connections: keep cannot be done yet; what was open before the fence is dropped"
+        return (text,)
+    return ()

@@ -73,11 +73,13 @@ class Questions:
 
     def ask(self, worker: int, question: Question) -> None:
         """A flow of a worker waits for an answer."""
-        if self._flows.setdefault(question.flow.id, worker) != worker:
+        if self._flows.get(question.flow.id, worker) != worker:
             self._send(worker, Answered(question.id, False, "vendorgate", "not a flow of this worker"))
             return
         answered = self._approvals.ask(question, time.time())
         self._write()
+        if answered is None or answered.approved:
+            self._flows[question.flow.id] = worker
         if answered:
             self._send(worker, self._recorded(answered))
         else:
