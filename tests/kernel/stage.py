@@ -10,6 +10,7 @@ import selectors
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -154,6 +155,13 @@ class Stage:
         words = [PYTHON, "-SE", str(VENDOR), case, host, str(port)]
         pipe = subprocess.PIPE
         return self.lab.popen(words, cgroup=cgroup, stdin=pipe, stdout=pipe, text=True)
+
+    def arrived(self, number: int = 1) -> list[Accepted]:
+        """Return what the relay saw, once it saw so many: a client may be gone before accept()."""
+        until = time.monotonic() + 10
+        while len(self.accepted) < number and time.monotonic() < until:
+            time.sleep(0.005)
+        return self.accepted
 
     def status(self) -> Status:
         return self.host(fence.status, self.place)

@@ -161,6 +161,13 @@ def slow(host, port):
         return answer(sock)
 
 
+def wait(host, port):
+    """Connect when told."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+    return connect(host, port)
+
+
 def fork_connect(host, port):
     """Connect in a child that never ran exec."""
     read, write = os.pipe()
@@ -184,7 +191,7 @@ def serve(host, port):
 CASES = {
     **{f.__name__: f for f in (
         connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
-        link_local, shared_port, datagram, connected_datagram, bind_relay, other_namespace, reconnect, slow,
+        link_local, shared_port, datagram, connected_datagram, bind_relay, other_namespace, reconnect, slow, wait,
         fork_connect, serve,
     )},
     "mptcp": kind(socket.SOCK_STREAM, MPTCP),

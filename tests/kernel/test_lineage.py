@@ -1,0 +1,171 @@
+"""Who it was: exact for every process, however short its life."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.kernel.layout import ARGV, EXE, Executed
+from appliance.kernel.libbpf import Map
+from appliance.lab.hosts import TARGET_IP
+from appliance.model import Process
+from tests.kernel.stage import PORT, PYTHON, VENDOR, Stage
+
+pytestmark = pytest.mark.kernel
+REAL = os.path.realpath(PYTHON)
+CONNECT = f"import socket; socket.create_connection(('{TARGET_IP}', {PORT}))"
+
+# Starts N processes that connect, say nothing and are gone, and prints the pids.
+SPAWN = f"""
+import os, sys
+for i in range(int(sys.argv[1])):
+    pid = os.posix_spawn({PYTHON!r}, ["agent", "-SEc", {CONNECT!r}, f"number {{i}}"], {{}}, setpgroup=0)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+"""
+
+
+def only(stage: Stage) -> Process:
+    [accepted] = stage.arrived()
+    assert accepted.found and accepted.found.process
+    return accepted.found.process
+
+
+def seen(stage: Stage, *argv: str, **options: object) -> Process:
+    """Run what connects once, and return who the relay saw."""
+    stage.accepted.clear()
+    done = stage.lab.run(argv, cgroup="acme.service", capture_output=True, text=True, timeout=30, **options)
+    assert done.returncode == 0, done.stderr
+    return only(stage)
+
+
+def test_two_hundred_short_lived_processes_are_exact(stage: Stage) -> None:
+    number = 200
+    words = [PYTHON, "-SEc", SPAWN, str(number)]
+    done = stage.lab.run(words, cgroup="acme.service", user="nobody", capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    pids = [int(word) for word in done.stdout.split()]
+    who = [a.found.process for a in stage.arrived(number) if a.found]
+    assert len(who) == number
+    for i, (pid, process) in enumerate(zip(pids, who, strict=True)):
+        assert process
+        assert (process.pid, process.uid, process.cgroup) == (pid, 65534, "acme.service")
+        assert process.exe == REAL
+        assert process.argv == ("agent", "-SEc", CONNECT, f"number {i}")
+        assert process.parents[0] == REAL
+    assert len({p.started_ns for p in who if p}) == number
+
+
+def test_start_time_is_that_of_proc(stage: Stage) -> None:
+    flow = stage.start("slow", TARGET_IP)
+    assert flow.stdout and flow.stdout.readline() == "relay\n"
+    ticks = int(Path(f"/proc/{flow.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    assert only(stage).started_ns * os.sysconf("SC_CLK_TCK") // 10**9 == ticks
+    flow.communicate("\n")
+
+
+def test_a_fork_without_exec_is_its_own_process_of_the_same_image(stage: Stage) -> None:
+    stage.vendor("fork_connect", TARGET_IP)
+    who = only(stage)
+    assert who.exe == REAL and who.parents[0] == REAL
+    assert who.argv[:3] == (PYTHON, "-SE", str(VENDOR))
+
+
+def test_the_shell_that_connects_by_itself(stage: Stage) -> None:
+    who = seen(stage, "/bin/bash", "-c", f"exec 3<>/dev/tcp/{TARGET_IP}/{PORT}")
+    assert who.exe == os.path.realpath("/bin/bash")
+
+
+def test_a_script_is_its_interpreter_with_the_script_in_argv(stage: Stage, tmp_path: Path) -> None:
+    script = tmp_path / "agent"
+    script.write_text(f"#!{PYTHON} -SE\n{CONNECT}\n")
+    script.chmod(0o755)
+    who = seen(stage, str(script), "word")
+    assert who.exe == REAL and who.argv == (PYTHON, "-SE", str(script), "word")
+
+
+def test_a_symlink_is_what_it_points_to(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "psql").symlink_to(PYTHON)
+    who = seen(stage, "./psql", "-SEc", CONNECT, cwd=tmp_path)
+    assert who.exe == REAL and who.argv[0] == "./psql"
+
+
+def test_a_copy_is_named_by_its_whole_path(stage: Stage, tmp_path: Path) -> None:
+    shutil.copy(REAL, tmp_path / "agent")
+    assert seen(stage, "./agent", "-SEc", CONNECT, cwd=tmp_path).exe == str(tmp_path / "agent")
+
+
+def test_a_path_too_long_to_keep_is_unknown(stage: Stage, tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 200) / ("e" * 100)
+    deep.mkdir(parents=True)
+    shutil.copy(REAL, deep / "psql")
+    assert len(str(deep)) > EXE
+    assert seen(stage, str(deep / "psql"), "-SEc", CONNECT).exe == ""
+
+
+def test_a_deleted_file_is_a_class_of_its_own(stage: Stage, tmp_path: Path) -> None:
+    shutil.copy(REAL, tmp_path / "agent")
+    code = f"import os; fd = os.open('agent', os.O_RDONLY); os.unlink('agent'); os.execve(fd, ['a', '-SEc', {CONNECT!r}], {{}})"
+    assert seen(stage, PYTHON, "-SEc", code, cwd=tmp_path).exe == f"deleted:{tmp_path}/agent"
+
+
+def test_a_memory_file_is_a_class_of_its_own(stage: Stage) -> None:
+    code = f"""
+import os
+fd = os.memfd_create("/usr/bin/psql", 0)
+os.write(fd, open({REAL!r}, "rb").read())
+os.execve(fd, ["psql", "-SEc", {CONNECT!r}], {{}})
+"""
+    assert seen(stage, PYTHON, "-SEc", code).exe.startswith("memfd:/usr/bin/psql")
+
+
+def test_a_path_on_a_mount_of_the_process_own_making_is_not_believed(stage: Stage, tmp_path: Path) -> None:
+    victim = tmp_path / "psql"
+    victim.write_text("")
+    code = f"mount --bind {REAL} {victim} && exec {victim} -SEc \"{CONNECT}\""
+    assert seen(stage, "unshare", "-Urm", "sh", "-c", code).exe == f"userns:{victim}"
+    # Trusted when root made the mount.
+    assert seen(stage, "unshare", "-m", "sh", "-c", code).exe == str(victim)
+
+
+def test_a_long_command_line_is_cut_and_says_so(stage: Stage) -> None:
+    who = seen(stage, PYTHON, "-SEc", CONNECT, "word", "x" * ARGV)
+    assert who.argv == (PYTHON, "-SEc", CONNECT, "word", "…")
+
+
+def test_parents_are_as_they_were_when_they_are_gone(stage: Stage) -> None:
+    """A double fork: the parent that started it has exited, and init is the parent now."""
+    code = f"(({PYTHON} -SEc \"import time; time.sleep(.2); {CONNECT}\") &); sleep .5"
+    shell = os.path.realpath("/bin/bash")
+    who = seen(stage, "/bin/bash", "-c", code)
+    assert who.exe == REAL and who.parents[:2] == (shell, shell)
+
+
+def test_a_deep_line_of_descent_is_never_cut_within_a_name(stage: Stage, tmp_path: Path) -> None:
+    shell = tmp_path / ("s" * 90)
+    shutil.copy(os.path.realpath("/bin/bash"), shell)
+    script = tmp_path / "down"
+    script.write_text(f'if [ $1 = 0 ]; then {PYTHON} -SEc "{CONNECT}"; else {shell} {script} $(($1 - 1)); fi; :')
+    who = seen(stage, str(shell), str(script), "14")
+    assert set(who.parents) == {str(shell), ""} and who.parents[-1] == "" and len(who.parents) > 5
+
+
+def test_processes_from_before_the_fence_are_known(stage: Stage) -> None:
+    me = entry(stage, os.getpid())
+    assert me and me.exe == os.path.realpath(sys.executable)
+    assert me.argv[0] == Path("/proc/self/cmdline").read_text().split("\0")[0]
+
+
+def test_an_entry_ends_with_its_process(stage: Stage) -> None:
+    flow = stage.start("slow", TARGET_IP)
+    assert flow.stdout and flow.stdout.readline() == "relay\n"
+    assert entry(stage, flow.pid)
+    flow.communicate("\n")
+    assert entry(stage, flow.pid) is None
+
+
+def entry(stage: Stage, pid: int) -> Executed | None:
+    data = Map(stage.fence.lineage).lookup(pid.to_bytes(4, sys.byteorder))
+    return Executed.unpack(data) if data else None

@@ -1,0 +1,73 @@
+"""The text of the table is the test of it; that it works is in test_fence.py."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.kernel import nft
+from appliance.kernel.check import dropping_chains
+from appliance.lab.hosts import Lab
+from appliance.model import HostError
+from tests.kernel.stage import Inside
+
+GOLDEN = """\
+table inet vendorgate
+delete table inet vendorgate
+table inet vendorgate {
+	chain steer {
+		type nat hook output priority -110; policy accept;
+		meta mark 0x56470001 meta l4proto tcp redirect to :15001
+	}
+	chain guard {
+		type filter hook postrouting priority 300; policy accept;
+		meta mark 0x56470001 oifname != "lo" drop
+	}
+}
+"""
+
+
+def test_the_table() -> None:
+    assert nft.ruleset(15001, 0x56470001) == GOLDEN
+
+
+def test_the_removal() -> None:
+    assert nft.removal() == "table inet vendorgate\ndelete table inet vendorgate\n"
+
+
+def test_chains_of_others_that_drop() -> None:
+    listing = (Path(__file__).parent / "chains.json").read_text()
+    assert list(dropping_chains(listing)) == ["ip filter OUTPUT", "inet firewall input"]
+
+
+@pytest.mark.kernel
+def test_applied_replaced_and_removed_leaving_others_alone(lab: Lab) -> None:
+    inside = Inside(lab.host)
+    inside(nft.apply, "table inet other {\n}\n")
+    for port in (1, 2):
+        inside(nft.apply, nft.ruleset(port, 1))
+    assert inside(nft.present)
+    shown = lab.run(["nft", "list", "ruleset"], capture_output=True, text=True).stdout
+    assert shown.count("redirect to") == 1 and "redirect to :2" in shown
+    for _ in range(2):
+        inside(nft.apply, nft.removal())
+    assert not inside(nft.present)
+    assert "other" in lab.run(["nft", "list", "ruleset"], capture_output=True, text=True).stdout
+    with pytest.raises(HostError, match=r"nft -f: .*syntax error"):
+        inside(nft.apply, "tabel")
+    inside.close()
+
+
+def test_without_nft(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(HostError, match="nft is not installed"):
+        nft.apply(nft.removal())
+
+
+def test_an_nft_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slow = tmp_path / "nft"
+    slow.write_text("#!/bin/sh\nexec /bin/sleep 5\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(nft, "TIMEOUT", 0.2)
+    with pytest.raises(HostError, match="did not end"):
+        nft.apply("")
