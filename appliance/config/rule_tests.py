@@ -161,7 +161,7 @@ def _values(fields: dict[str, Node], called: str, key: str) -> dict[str, str | N
     found = document.mapping(fields[key], f"{called}: {key}") if key in fields else {}
     for node in found.values():
         if node.text is None:
-            node.fail(f"{called}: {key}: expected one value")
+            node.fail(f"{called}: {key}: expected one value", "write `column: value`")
     return {name: None if node.empty and node.text else node.text for name, node in found.items()}
 
 

@@ -1,0 +1,45 @@
+"""The shipped rule packs: read, and do what their own examples say, on the real reader of facts."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.config import rules, run
+from appliance.facts.readers import Shared
+from appliance.facts.readers import open as open_reader
+
+RULES = Path(__file__).parents[2] / "rules"
+ALONE = ["postgres-hygiene", "postgres-read-only"]
+
+
+def pack(*names: str) -> list[tuple[str, str]]:
+    paths = [RULES / f"{name}{end}" for name in names for end in (".yaml", ".test.yaml")]
+    return [(path.name, path.read_text()) for path in paths]
+
+
+def no_names(host: str) -> list[str]:
+    raise OSError("packs name no hosts")
+
+
+def check(files: list[tuple[str, str]], tests: str) -> None:
+    policy = rules(files, no_names)
+    shared = Shared()
+    asked = [f for f in files if f[0] == f"{tests}.test.yaml"]
+    found = run(policy, asked, lambda protocol: open_reader(protocol, shared))
+    assert [f"{r.where} {r.name}: {r.why}" for r in found if not r.ok] == []
+    assert {r.expected for r in found} & {"block", "approve", "mask"}
+    assert "allow" in {r.expected for r in found}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_pack(name: str) -> None:
+    check(pack(name), name)
+
+
+@pytest.mark.parametrize("beside", ALONE)
+def test_pii_pack_beside_one_that_allows(beside: str) -> None:
+    check(pack("postgres-pii", beside), "postgres-pii")
+
+
+def test_every_pack_is_tried_here() -> None:
+    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "postgres-pii"}
