@@ -51,9 +51,10 @@ def check(site: Site, path: Path | None) -> None:
     vendorgate rules check ./rules.d
     """
     policy = _policy(site, path)
-    counts = ((policy.rules, "rules"), (policy.identities, "identities"), (policy.targets, "targets"))
-    said = ", ".join(f"{len(found)} {name}" for found, name in counts)
-    click.echo(f"{said}; default: {policy.default}; revision {policy.revision}")
+    counts = (
+        f"rules: {len(policy.rules)}, identities: {len(policy.identities)}, targets: {len(policy.targets)}"
+    )
+    click.echo(f"{counts}, default: {policy.default}, revision: {policy.revision}")
 
 
 @rules.command()
@@ -155,13 +156,7 @@ def schema(of: str) -> None:
 
 
 def _policy(site: Site, path: Path | None) -> Policy:
-    names = rulebook.Names()
-    policy = config.rules(_texts(path or site.settings.rules), names.resolve)
-    for name, why in names.failed.items():
-        screen.warn(
-            f"{screen.visible(name)}: no address: {why}; rules about it match nothing until it has one"
-        )
-    return policy
+    return config.rules(_texts(path or site.settings.rules), rulebook.Names().resolve)
 
 
 def _texts(path: Path) -> Sequence[tuple[str, str]]:
