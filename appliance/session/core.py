@@ -262,8 +262,7 @@ class Session:
         )
         self._scribe.request(message, subject)
         self._scribe.do(Note("asked", subject, decision=decision, id=question.id))
-        notice = wire.notice(f"vendorgate holds this statement for approval (question {question.id})")
-        self._scribe.send(Side.CLIENT, notice)
+        self._scribe.notice(wire, f"vendorgate holds this statement for approval (question {question.id})")
         self._scribe.do(Ask(question))
 
     def _answered(self, answer: Answered, now: float) -> None:
@@ -340,7 +339,7 @@ class Session:
         self._closed = True
         self._queue.clear()
         self._queued = 0
-        self._scribe.do(Note("closed", why), Close(abort))
+        self._scribe.do(Note("closed", why, message="abort" if abort else ""), Close(abort))
 
     # -- who, and how to read -----------------------------------------------------------------------------------
 

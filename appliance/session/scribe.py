@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from appliance.model import Decision, Effect, Message, Note, Send, Side
 from appliance.policy import MaskPlan
+from appliance.wire import Wire
 
 JOIN = 64 * 1024  # bytes of answers noted as one; a frame of the record stays small enough to read at a glance
 ALONE = frozenset({"error", "notice", "complete", "suspended"})  # kinds that end a run of joined answers
@@ -16,6 +17,7 @@ class Scribe:
     def __init__(self, flow_id: str) -> None:
         self._flow_id = flow_id
         self._numbered = 0
+        self._noted: Message | None = None
         self._out: list[Effect] = []
 
     def take(self) -> list[Effect]:
@@ -36,9 +38,18 @@ class Scribe:
         return f"{self._flow_id}-{self._numbered}"
 
     def request(self, message: Message, subject: str) -> None:
-        """Note a message of the client as it came; a secret one only by its kind."""
+        """Note a message of the client as it came, once; a secret one only by its kind."""
+        if message is self._noted:
+            return
+        self._noted = message
         raw, text = (b"", "") if message.secret else (message.raw, subject)
         self.do(Note("message", text, Side.CLIENT, message.kind, raw, count=message.count))
+
+    def notice(self, wire: Wire, text: str) -> None:
+        """Tell a client that waits why, where the protocol has words for it."""
+        data = wire.notice(text)
+        if data:
+            self.do(Note("message", text, Side.SERVER, "notice", data), Send(Side.CLIENT, data))
 
     def decision(self, decision: Decision, subject: str) -> str:
         """Note a decision; return its id."""

@@ -79,7 +79,7 @@ def ask(p: Playbook) -> Ask:
     """Send a statement that is held; return the question."""
     p >> Received(C, pg.query(DELETE))
     p << noted("message", text=DELETE) << noted("asked", verdict="approve", rule="ask-delete")
-    p << sent(C, has=b"holds this statement")
+    p << noted("message", side=S, message="notice") << sent(C, has=b"holds this statement")
     (question,) = p.take()
     assert isinstance(question, Ask)
     return question
@@ -208,7 +208,7 @@ class TestHeld:
             current[0] = rules("  - {id: no-delete, when: {statement: [DELETE]}, do: block}\n" + RULES)
             p >> Answered(id, approved=True, by="dana")
             p << noted("answered", has="void")
-            p << noted("message") << noted("decision", verdict="block", rule="no-delete") << a(Send, to=S)
+            p << noted("decision", verdict="block", rule="no-delete") << a(Send, to=S)
 
     def test_bind_is_held_and_execute_rides_on_it(self) -> None:
         with idle() as p:
