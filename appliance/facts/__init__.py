@@ -1,8 +1,8 @@
 """What a message would do, as sets of words. Knows no bytes, no rules.
 
-A `Reader` follows one flow: it sees every message of both sides in order and keeps what is needed to say what the
-next one would do (settings, prepared statements, the catalogue). Keys of `Facts.values` are the words rules use in
-`when`; each protocol's module documents its own.
+A `Reader` follows one flow: it sees every message of both sides in order and keeps what is needed to say what
+the next one would do (settings, prepared statements, the catalogue). Keys of `Facts.values` are the words
+rules use in `when`; each protocol's module documents its own.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,9 @@ import msgspec
 
 from appliance.model import Column, Message
 
-
 Stage = Literal["prepares", "begins", "continues"]
-"""Where in its life a request is: an approval is asked where it begins. One that only prepares waits for that;
-one that continues (Execute of a bound portal) rides on the approval of its beginning."""
+"""Where in its life a request is: an approval is asked where it begins. One that only prepares waits for
+that; one that continues (Execute of a bound portal) rides on the approval of its beginning."""
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +35,9 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
 class Reader(Protocol):
     """Follows one flow of one protocol."""
 
+    needs_catalog: bool
+    """Rules name relations or columns: it matters which ones the words of a message really mean."""
+
     def ask(self, message: Message) -> Facts | None:
         """Return what a client's message would do, or None if it carries no request of its own."""
 
@@ -48,7 +50,8 @@ class Reader(Protocol):
     def wanted(self, facts: Facts | None) -> str:
         """Return a statement of our own to run before a request with these facts is judged; empty for none.
 
-        Asked only while the wire is idle. Its answer comes through `heard`; the request is then asked about again.
+        Asked only while the wire is idle. Its answer comes through `heard`; the request is then asked about
+        again.
         """
 
     def origins(self, column: Column) -> frozenset[str] | None:

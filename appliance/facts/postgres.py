@@ -1,0 +1,357 @@
+"""Follows one PostgreSQL flow and says what each message of its client would do.
+
+Keys of `Facts.values` (policy/words.py has the rules' side):
+
+    effect       read write schema drop truncate grant admin session procedure copy file lock notify listen
+                 replication. DROP is also `schema`, TRUNCATE also `write`; an empty statement is `session`
+    statement    command tags, hidden statements included; a plain EXPLAIN only has its own
+    table        relations named, base tables of views, ancestors and descendants in inheritance
+    column       columns read, whole rows both one by one and as "schema.table.*"
+    compared     columns that decide which rows come, or in what order
+    copied       columns whose values go elsewhere than into the result
+    written      columns written
+    function     functions called: "pg_catalog.lower", "schema.name", "?.name" where the schema is not known
+    role user database application setting copy count
+    text         the statement and its parameters, for detectors
+
+Names that hold a dot or a quote are in double quotes. A schema that is not known is "?".
+
+Unknown, so refused where only what is known is allowed: what does not parse, is too long or not in its
+encoding; a backslash with standard_conforming_strings off; unsafe client encodings; functions, operators and
+types that are not built in; statements made at run time; names of statements never seen; and, if the
+catalogue is needed, relations it does not have.
+
+Not seen without the catalogue: views, triggers, rules, a user's overloads of built-ins. Not seen at all:
+functions in policies, column defaults, checks of tables and index expressions; what other connections change
+meanwhile.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from appliance.facts import Facts, Stage
+from appliance.facts.catalog import CATALOGUE, STATE
+from appliance.facts.names import Meaning, Names
+from appliance.facts.parameters import describe
+from appliance.facts.settings import Settings
+from appliance.facts.sql import ALL, Copy, Reading, Step
+from appliance.facts.sql.lineage import origin
+from appliance.facts.sql.reading import joined, unread
+from appliance.facts.store import Shared
+from appliance.facts.traffic import Traffic
+from appliance.model import Column, Message
+
+MAX_KEPT = 256  # facts kept by text, for texts without names of the session
+MAX_KEPT_TEXT = 8_192  # characters of such a text
+
+_SILENT = frozenset(
+    (
+        "auth", "ssl-request", "gss-request", "describe", "close", "sync", "flush", "copy-data", "copy-done",
+        "copy-fail", "terminate",
+    )
+)  # fmt: skip
+_EVERYTHING = ALL | {"count", "text"}
+
+
+class Postgres:
+    """Reader of one flow, as `facts.Reader` says."""
+
+    def __init__(self, shared: Shared, server: str = "", needs_catalog: bool = True) -> None:
+        self._shared, self._server = shared, server
+        self._settings = Settings(shared, needs_catalog)
+        self._traffic = Traffic()
+        self._statements, self._portals = Names(), Names()
+        self._login: dict[str, frozenset[str]] = {}
+        self._kept: dict[str, Facts] = {}
+        self._kept_in: object = None
+        self._reading: tuple[Message, Reading] | None = None  # of the message asked about last
+
+    @property
+    def needs_catalog(self) -> bool:
+        """True if rules name relations or columns: the catalogue is asked for, and what it lacks is
+        unknown."""
+        return self._settings.needs_catalog
+
+    @needs_catalog.setter
+    def needs_catalog(self, needs: bool) -> None:
+        self._settings.needs_catalog = needs
+
+    # -- Reader
+    # -------------------------------------------------------------------------------------------------
+
+    def ask(self, message: Message) -> Facts | None:
+        self._traffic.asked(message)
+        match message.kind:
+            case "query":
+                return self._query(message)
+            case "parse":
+                return self._parse(message)
+            case "bind":
+                return self._bind(message)
+            case "execute":
+                return self._execute(message)
+            case "startup":
+                return self._startup(message)
+            case "cancel":
+                return self._facts({"effect": frozenset(("session",))}, subject="cancel request")
+            case "function-call":
+                reading = msgspec.structs.replace(unread("a call of a function by number"), count=1)
+                reading = joined(reading, _with(reading, effect=("procedure",)))
+                return self._remember(message, reading, "function call", changes=True)
+            case kind if kind in _SILENT:
+                return None
+        return Facts("postgres", dict(self._login), _EVERYTHING, f"{message.kind} is not known here", True)
+
+    def sent(self, message: Message) -> None:
+        self._traffic.sent(message)
+        segment = self._traffic.segment
+        match message.kind:
+            case "query" | "execute":
+                reading = self._read_again(message)
+                self._steps(reading.steps, segment)
+                self._done(reading)
+            case "parse":
+                reading = self._read_again(message)
+                # What could not be read under the settings of then stays so under those of later.
+                fixed = reading if reading.unknown.issuperset(ALL) else None
+                self._statements.define(message.name, Meaning(message.text, fixed), segment)
+            case "bind":
+                facts = self._bind(message)
+                reading = self._read_again(message)
+                meaning = Meaning("", reading, facts.subject, facts.values["text"])
+                self._portals.define(message.cursor, meaning, segment)
+            case "close":
+                store, name = (
+                    (self._statements, message.name)
+                    if message.status == "S"
+                    else (self._portals, message.cursor)
+                )
+                store.forget(name, segment)
+            case "startup":
+                self._settings.login(message)
+            case "function-call":
+                self._settings.doubt()
+        self._reading = None
+
+    def heard(self, message: Message) -> None:
+        match message.kind:
+            case "parameter":
+                self._settings.reported(message.name, message.status)
+                if message.name == "application_name":
+                    self._login["application"] = frozenset((message.status,))
+                    self._kept.clear()
+            case "error":
+                self._traffic.failed()
+                self._settings.failed()
+            case "ready":
+                quiet, sure = self._traffic.ready()
+                self._settings.ready(message.status)
+                if quiet:
+                    self._statements.settle(sure)
+                    self._portals.settle(sure)
+            case "injected":
+                self._settings.answer(message)
+            case "injected-done":
+                self._settings.answered()
+                self._traffic.quiet()
+
+    def wanted(self, facts: Facts | None) -> str:
+        if facts is None or self._reading is None or not self._traffic.started:
+            return ""
+        reading = self._reading[1]
+        only_session = reading.values["effect"].issubset(("session",)) and not reading.unknown
+        if only_session and self._settings.in_transaction:
+            return ""  # SET TRANSACTION must come before any query
+        if self._settings.lacks_catalog(reading.missing):
+            self._settings.trying()
+            return CATALOGUE
+        if self._settings.lacks_state():
+            self._settings.trying()
+            return STATE
+        return ""
+
+    def origins(self, column: Column) -> frozenset[str] | None:
+        catalog = self._settings.catalog
+        return origin(catalog, column.table, column.attribute) if catalog is not None else None
+
+    def copy(self, message: Message) -> Copy | None:
+        """Return how the COPY ... TO STDOUT in a request sends its data, or None if there is none."""
+        if message.kind not in ("query", "execute"):
+            return None
+        copies = self._read_again(message).copies
+        if not copies:
+            return None
+        return copies[0] if len(set(copies)) == 1 else Copy((), "", "", "", "", "")
+
+    # -- requests
+    # -----------------------------------------------------------------------------------------------
+
+    def _query(self, message: Message) -> Facts:
+        world = self._settings.world()
+        if self._kept_in is not world:
+            self._kept.clear()
+            self._kept_in = world
+        kept = self._kept.get(message.text) if not message.status else None
+        if kept is not None:
+            self._reading = (message, self._shared.read(message.text, world))
+            self._settings.used()
+            return kept
+        reading = self._whole(self._oversize(message) or self._shared.read(message.text, world))
+        facts = self._remember(message, reading, message.text)
+        if not reading.steps and not message.status and len(message.text) <= MAX_KEPT_TEXT:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[message.text] = facts
+        return facts
+
+    def _parse(self, message: Message) -> Facts:
+        reading = self._whole(
+            self._oversize(message) or self._shared.read(message.text, self._settings.world())
+        )
+        return self._remember(message, reading, message.text, "prepares", changes=False)
+
+    def _bind(self, message: Message) -> Facts:
+        meanings = self._statements.get(message.name, self._traffic.segment)
+        readings = [m.reading or self._shared.read(m.text, self._settings.world()) for m in meanings]
+        statement = "\n-- or:\n".join(m.text for m in meanings)
+        reading = self._union(readings, f"prepared statement {message.name!r} is not known")
+        subject, words, whole = describe(statement, message.values, self._settings.encoding)
+        facts = self._remember(message, self._whole(reading), subject, changes=False)
+        unknown = facts.unknown if whole else facts.unknown | {"text"}
+        return msgspec.structs.replace(facts, values={**facts.values, "text": words}, unknown=unknown)
+
+    def _execute(self, message: Message) -> Facts:
+        meanings = self._portals.get(message.cursor, self._traffic.segment)
+        readings = [m.reading or unread("not read") for m in meanings]
+        reading = self._union(readings, f"portal {message.cursor!r} is not known")
+        words: frozenset[str] = frozenset().union(*(m.words for m in meanings))
+        subject = "\n-- or:\n".join(dict.fromkeys(m.subject for m in meanings))
+        facts = self._remember(message, self._whole(reading), subject, "continues")
+        return msgspec.structs.replace(facts, values={**facts.values, "text": words})
+
+    def _startup(self, message: Message) -> Facts:
+        self._login = {
+            "user": frozenset((message.name,)),
+            "database": frozenset((message.status or message.name,)),
+        }
+        lines = message.text.splitlines()
+        names = [line.partition("=")[2] for line in lines if line.startswith("application_name=")]
+        self._login["application"] = frozenset(names)
+        replicates = any(line.startswith("replication=") for line in lines)
+        effects = frozenset(("session", "replication") if replicates else ("session",))
+        self._settings.database(self._shared.entry(self._server, message.status or message.name))
+        return self._facts({"effect": effects}, subject=f"login of {message.name} to {message.status}")
+
+    # -- how a reading becomes facts
+    # ----------------------------------------------------------------------------
+
+    def _oversize(self, message: Message) -> Reading | None:
+        return unread(f"the statement is {message.status}") if message.status else None
+
+    def _union(self, readings: list[Reading], why: str) -> Reading:
+        if not readings:
+            return unread(why)
+        first = joined(readings[0], *readings[1:])
+        if len(readings) > 1 and any(reading.steps for reading in readings):
+            first = joined(
+                first, unread("which statement it is, and so which names it defines, is not known")
+            )
+        copies = tuple(copy for reading in readings for copy in reading.copies)
+        steps = tuple(step for reading in readings for step in reading.steps)
+        return msgspec.structs.replace(first, copies=copies, steps=steps)
+
+    def _whole(self, reading: Reading) -> Reading:
+        """Return the reading with what its EXECUTE and FETCH stand for."""
+        if not reading.steps:
+            return reading
+        readings = [reading]
+        inside: dict[tuple[str, str], Reading] = {}
+        for step in reading.steps:
+            match step.verb:
+                case "prepare" | "declare" if step.reading is not None:
+                    inside["execute" if step.verb == "prepare" else "fetch", step.name] = step.reading
+                case "execute" | "fetch":
+                    known = inside.get((step.verb, step.name))
+                    readings += [known] if known is not None else self._meant(step)
+        return joined(readings[0], *readings[1:])
+
+    def _meant(self, step: Step) -> list[Reading]:
+        """Return what a name used in SQL may stand for."""
+        store = self._statements if step.verb == "execute" else self._portals
+        world, found = self._settings.world(), []
+        for meaning in store.get(step.name, self._traffic.segment):
+            reading = meaning.reading or self._shared.read(meaning.text, world)
+            inner = [
+                s.reading for s in reading.steps if s.verb == "prepare" and s.name == step.name and s.reading
+            ]
+            found.append(inner[0] if inner and meaning.reading is None else reading)
+        return found or [unread(f"{step.name!r} was not prepared or declared here")]
+
+    def _facts(self, values: dict[str, frozenset[str]], subject: str = "", stage: Stage = "begins") -> Facts:
+        return Facts("postgres", {**self._login, **values}, stage=stage, subject=subject)
+
+    def _remember(
+        self,
+        message: Message,
+        reading: Reading,
+        subject: str,
+        stage: Stage = "begins",
+        *,
+        changes: bool | None = None,
+    ) -> Facts:
+        self._reading = (message, reading)
+        self._settings.used()
+        values = {
+            **reading.values,
+            **self._login,
+            "count": frozenset((str(reading.count),)),
+            "text": frozenset((message.text,)),
+        }
+        unknown = (
+            reading.unknown | {"count", "text"} if message.status and not message.text else reading.unknown
+        )
+        ends = any(step.verb == "end" for step in reading.steps) and self._settings.is_set
+        changing = reading.changes or reading.ddl or ends if changes is None else changes
+        return Facts("postgres", values, unknown, reading.why, changing, stage, subject)
+
+    # -- what becomes of the session
+    # ----------------------------------------------------------------------------
+
+    def _read_again(self, message: Message) -> Reading:
+        """Return the reading of a message, which was asked about last unless the caller is out of order."""
+        if self._reading is None or self._reading[0] is not message:
+            self.ask(message)
+        assert self._reading is not None
+        return self._reading[1]
+
+    def _steps(self, steps: Iterable[Step], segment: int) -> None:
+        for step in steps:
+            match step.verb:
+                case "prepare":
+                    self._statements.define(step.name, Meaning(step.text, subject=step.text), segment)
+                case "declare":
+                    meaning = Meaning("", step.reading, step.text, frozenset((step.text,)))
+                    self._portals.define(step.name, meaning, segment)
+                case "deallocate" | "close":
+                    store = self._statements if step.verb == "deallocate" else self._portals
+                    if step.name:
+                        store.forget(step.name, segment)
+                    else:
+                        store.forget_all(segment)
+                case "set":
+                    self._settings.assign(step.name, step.value)
+                case "end":
+                    self._settings.ends()
+
+    def _done(self, reading: Reading) -> None:
+        opaque = "effect" in reading.unknown
+        if opaque:
+            self._settings.doubt()
+        if reading.ddl or opaque:
+            self._settings.stale()
+
+
+def _with(reading: Reading, **words: tuple[str, ...]) -> Reading:
+    values = {**reading.values, **{key: frozenset(value) for key, value in words.items()}}
+    return msgspec.structs.replace(reading, values=values)

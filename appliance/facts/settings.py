@@ -1,0 +1,221 @@
+"""Settings of one session that decide how its statements are read, and the catalogue they are read by.
+
+What the server reports (ParameterStatus) is taken as it comes. search_path and role are not reported before
+PostgreSQL 18: they are followed through SET, and asked for (`STATE`) whenever that is not sure: after a
+function that may have changed them, at the end of a transaction in which they were set, after an error.
+"""
+
+from appliance.facts.catalog import Answer, Catalog
+from appliance.facts.sql import World
+from appliance.facts.sql.world import search_path
+from appliance.facts.store import MAX_AGE, Entry, Shared
+from appliance.model import Message
+
+UNSAFE = frozenset("SJIS BIG5 GBK UHC GB18030 JOHAB SHIFT_JIS_2004".split())
+"""Client encodings whose characters may hold a byte of ASCII, a backslash or a quote among them."""
+
+MAX_MISSED = 1_000  # names looked for in vain that are remembered
+
+
+class Settings:
+    """Mutable; one for each flow."""
+
+    def __init__(self, shared: Shared, needs_catalog: bool) -> None:
+        self._needs = needs_catalog
+        self.encoding = "UTF8"
+        self.in_transaction = False
+        self._shared = shared
+        self._entry = Entry()
+        self._world: World | None = None
+        self._strings: bool | None = None  # None: not reported
+        self._path: tuple[str, ...] | None = ("$user", "public")
+        self._user = self._temp = ""
+        self._sure = not needs_catalog  # path, user and temp are those of the server
+        self._set = False  # a setting was changed in this transaction
+        self._broken = False  # an error came, and no ReadyForQuery since
+        self._aborted = False  # the transaction has failed: nothing of our own would run
+        self._tried = False  # asked in vain; not again before something changed
+        self._missed: set[str] = set()  # relations looked for in vain
+        self._private: Catalog | None = None  # read inside the transaction that is open
+        self._own = False  # the schema was changed by this flow since the catalogue was read
+        self._answer = Answer()
+
+    @property
+    def needs_catalog(self) -> bool:
+        return self._needs
+
+    @needs_catalog.setter
+    def needs_catalog(self, needs: bool) -> None:
+        if needs and not self._needs:
+            self._sure = False
+        self._needs = needs
+        self._changed()
+
+    # -- what it is now
+    # -----------------------------------------------------------------------------------------
+
+    @property
+    def catalog(self) -> Catalog | None:
+        return (self._private or self._entry.catalog) if self.needs_catalog else None
+
+    def world(self) -> World:
+        """Return what names are resolved against."""
+        world, catalog = self._world, self.catalog
+        if world is None or world.catalog is not catalog:
+            made = World(
+                self._path if self._sure else None,
+                self._user,
+                self._temp,
+                catalog,
+                self.needs_catalog,
+                self._own,
+                self._strings is not False,
+                self.encoding not in UNSAFE,
+            )
+            self._world = world = self._shared.world(made)
+        return world
+
+    @property
+    def is_set(self) -> bool:
+        """True if search_path or role was set in this transaction."""
+        return self._set
+
+    def used(self) -> None:
+        """Note that a statement was judged."""
+        self._entry.age += 1
+
+    def lacks_catalog(self, missing: frozenset[str]) -> bool:
+        """Return True if the catalogue should be read before a statement that lacks these names is judged."""
+        if not self.needs_catalog or self._aborted:
+            return False
+        if self._tried:
+            self._missed |= missing if len(self._missed) + len(missing) <= MAX_MISSED else frozenset()
+            return False
+        entry = self._entry
+        old = self._private is None and (entry.stale or entry.age > MAX_AGE)
+        return self.catalog is None or old or self._own or not missing <= self._missed
+
+    def lacks_state(self) -> bool:
+        """Return True if search_path and role should be asked for."""
+        return not self._sure and not self._aborted and not self._tried
+
+    # -- what happens to it
+    # -------------------------------------------------------------------------------------
+
+    def login(self, message: Message) -> None:
+        self._user = message.name
+        lines = message.text.splitlines()
+        if any(line.partition("=")[0].lower() in ("options", "search_path", "role") for line in lines):
+            self._sure = False
+        self._changed()
+
+    def database(self, entry: Entry) -> None:
+        """Take the place of the catalogue of the database logged in to."""
+        self._entry = entry
+        self._changed()
+
+    def reported(self, name: str, value: str) -> None:
+        """Note what the server says of a setting."""
+        match name:
+            case "client_encoding":
+                self.encoding = value.upper()
+            case "standard_conforming_strings":
+                self._strings = value != "off"
+            case "session_authorization":
+                self._user = value
+            case "search_path":
+                self._path = search_path(value)
+            case _:
+                return
+        self._changed()
+
+    def assign(self, name: str, value: tuple[str, ...] | None) -> None:
+        """Note that a setting is being changed; None: to a value that is not known."""
+        if name == "search_path":
+            self._path = value
+            self._sure = self._sure and value is not None and not self._broken
+        elif name in ("role", "session_authorization"):
+            self._sure = False
+        else:
+            return
+        self._set = True
+        self._changed()
+
+    def doubt(self) -> None:
+        """Note that any setting may have changed."""
+        self._sure = False
+        self._changed()
+
+    def ends(self) -> None:
+        """Note that a transaction, or part of it, ends: what was set in it may be taken back."""
+        if self._set:
+            self.doubt()
+
+    def failed(self) -> None:
+        """Note an error of the server: what was set just before may not have been."""
+        self._broken = True
+        if self._set:
+            self.doubt()
+
+    def ready(self, status: str) -> None:
+        """Note ReadyForQuery."""
+        if status == "I" and self.in_transaction and self._set:
+            self.doubt()
+        if status == "I":
+            self._set = False
+            if self._private is not None:
+                self._private = None
+                self._changed()
+        self._broken = False
+        self.in_transaction, self._aborted = status != "I", status == "E"
+        self._tried = False
+
+    def stale(self) -> None:
+        """Note that the schema may have changed."""
+        self._entry.stale = self._own = True
+        self._missed.clear()
+        if self._temp == "":
+            self._sure = False  # a first temporary table makes the schema for it
+        self._changed()
+
+    # -- answers to statements of our own
+    # -----------------------------------------------------------------------
+
+    def trying(self) -> None:
+        """Note that a statement of our own goes up."""
+        self._tried, self._answer = True, Answer()
+
+    def answer(self, message: Message) -> None:
+        """Take one result set."""
+        if len(message.columns) == 1:
+            rows = [
+                v.data.decode(_codec(self.encoding), "replace") for v in message.values if v.data is not None
+            ]
+            self._answer.add(message.columns[0].name, rows)
+
+    def answered(self) -> None:
+        """Take all that was answered."""
+        state, catalog = self._answer.state(), self._answer.catalog()
+        if catalog is not None:
+            self._own = False
+            self._missed.clear()
+            if self.in_transaction:  # it shows what only this transaction sees
+                self._private = catalog
+            else:
+                self._shared.drop(self._entry.catalog)
+                self._entry.put(catalog)
+        if state is not None:
+            self._path, self._user, self._temp, self._sure = (
+                search_path(state.path),
+                state.user,
+                state.temp,
+                True,
+            )
+        self._changed()
+
+    def _changed(self) -> None:
+        self._world = None
+
+
+def _codec(encoding: str) -> str:
+    return {"UTF8": "utf-8", "SQL_ASCII": "utf-8"}.get(encoding, encoding.lower().replace("win", "cp"))

@@ -1,0 +1,250 @@
+"""Expressions: which columns a value comes from, and what is called on the way."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from postgast import pg_query_pb2 as pb
+
+from appliance.facts.catalog import full
+from appliance.facts.sql import functions
+from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
+from appliance.facts.sql.relations import dotted
+from appliance.facts.sql.settings import unsure
+from appliance.facts.sql.walk import Env, Source, Walk, visits
+
+
+def call(walk: Walk, parts: tuple[str, ...], args: Names, in_from: bool = False) -> None:
+    """Note a call of the function of that name with values from these columns."""
+    what = functions.call(walk.world, parts)
+    schema = parts[-2] if len(parts) > 1 else "?" if what.opaque else "pg_catalog"
+    walk.add("function", full(schema, parts[-1]))
+    walk.sets["effect"] |= what.effects
+    if what.opaque:
+        walk.opaque(f"function {'.'.join(parts)} is not known to be harmless", args)
+    if what.moves:
+        walk.sets["copied"] |= args
+    if what.rows or in_from:
+        walk.compare(args)
+
+
+def check_operator(walk: Walk, parts: tuple[str, ...], args: Names) -> None:
+    """Note the use of an operator."""
+    if parts and not functions.operator(walk.world, parts):
+        walk.opaque(f"operator {'.'.join(parts)} is not known to be harmless", args)
+
+
+def resolve(walk: Walk, parts: tuple[str, ...], env: Env) -> Output:
+    """Return what a name in an expression is, and note the columns read."""
+    found = _qualified(walk, parts, env) if len(parts) > 1 else _plain(parts[0], env)
+    if found is None:
+        found = Output(parts[-1])
+        if not env.variables:
+            walk.doubt(f"column {'.'.join(parts)} is not found", COLUMNS)
+            walk.missing.add(f"column {'.'.join(parts)}")
+    walk.sets["column"] |= found.names
+    return found
+
+
+def _levels(env: Env | None) -> Iterable[Env]:
+    while env is not None:
+        yield env
+        env = env.parent
+
+
+def _plain(name: str, env: Env) -> Output | None:
+    maybe: list[Output] = []
+    for level in _levels(env):
+        sure: list[Output] = []
+        for source in level.sources:
+            column = source.column(name)
+            if column is not None:
+                (maybe if source.columns is None or name not in source.columns else sure).append(column)
+        if sure:
+            return _merged(name, sure if not maybe else sure + maybe)
+        rows = [s for s in level.sources if s.alias == name]
+        if rows:
+            return Output(name, frozenset().union(*(s.whole() for s in rows), *(m.names for m in maybe)))
+    return _merged(name, maybe) if maybe else None
+
+
+def _merged(name: str, columns: list[Output]) -> Output:
+    if len(columns) == 1:
+        return columns[0]
+    return Output(name, frozenset().union(*(c.names for c in columns)))
+
+
+def matching(parts: tuple[str, ...], env: Env) -> list[Source]:
+    """Return the sources a qualifier means."""
+    for level in _levels(env):
+        if len(parts) == 1:
+            found = [s for s in level.sources if s.alias == parts[0]]
+        else:
+            names = {full(*parts[-2:]), full("?", parts[-1])}
+            found = [s for s in level.sources if s.full & names]
+        if found:
+            return found
+    return []
+
+
+def _qualified(walk: Walk, parts: tuple[str, ...], env: Env) -> Output | None:
+    sources = matching(parts[:-1], env)
+    columns = [c for c in (s.column(parts[-1]) for s in sources) if c is not None]
+    if columns:
+        return _merged(parts[-1], columns)
+    if not sources:
+        return None
+    # t.f where f is no column is the call f(t)
+    whole = frozenset().union(*(s.whole() for s in sources))
+    call(walk, parts[-1:], whole)
+    return Output(parts[-1], whole)
+
+
+def star(walk: Walk, parts: tuple[str, ...], env: Env) -> list[Output]:
+    """Return the columns `*` or `t.*` stands for, and note them as read."""
+    sources = matching(parts, env) if parts else env.sources
+    columns = [column for source in sources for column in source.all()]
+    if not sources and not env.variables:
+        walk.doubt(f"{'.'.join((*parts, '*'))} is not found", COLUMNS)
+    for column in columns:
+        walk.sets["column"] |= column.names
+    return columns
+
+
+def fields(ref: Any) -> tuple[tuple[str, ...], bool]:
+    """Return the names of a ColumnRef and whether it ends in a star."""
+    names = [f.string.sval for f in ref.fields if f.HasField("string")]
+    return tuple(names), len(names) < len(ref.fields)
+
+
+@visits("ColumnRef")
+def _column_ref(walk: Walk, ref: Any, env: Env) -> Names:
+    parts, starred = fields(ref)
+    if not starred:
+        return resolve(walk, parts, env).names
+    star(walk, parts, env)
+    sources = matching(parts, env) if parts else env.sources
+    whole = frozenset().union(*(s.whole() for s in sources))
+    walk.sets["column"] |= whole
+    return whole
+
+
+@visits("A_Star")
+def _a_star(walk: Walk, node: Any, env: Env) -> Names:
+    return NONE
+
+
+@visits("FuncCall")
+def _func_call(walk: Walk, node: Any, env: Env) -> Names:
+    args = walk.each(node.args, env)
+    order = walk.each(node.agg_order, env)
+    walk.compare(order)
+    if node.HasField("agg_filter"):
+        walk.compare(walk.visit(node.agg_filter, env))
+    if node.agg_distinct:
+        walk.compare(args)
+    if node.HasField("over"):
+        walk.enter("WindowDef", node.over, env)
+    parts = dotted(node.funcname)
+    call(walk, parts, args)
+    if parts[-1] == "set_config":
+        _set_config(walk, node)
+    return args | order
+
+
+def _set_config(walk: Walk, node: Any) -> None:
+    """set_config('search_path', ...): the setting is known, but whether and when it is called is not."""
+    walk.changes = True
+    name = node.args[0].a_const.sval.sval.lower() if node.args else ""
+    if not name:
+        walk.doubt("set_config of a setting that is not known", frozenset(("setting",)))
+    else:
+        walk.add("setting", name)
+    unsure(walk, name)
+
+
+@visits("A_Expr")
+def _a_expr(walk: Walk, node: Any, env: Env) -> Names:
+    """An operator. Chains to the left (a || b || c ...) are followed in a loop: they may be thousands
+    long."""
+    names: set[str] = set()
+    while True:
+        names |= walk.visit(node.rexpr, env)
+        check_operator(walk, (">=",) if node.kind in _BETWEEN else dotted(node.name), frozenset(names))
+        if not node.lexpr.HasField("a_expr"):
+            break
+        node = node.lexpr.a_expr
+    return frozenset(names | walk.visit(node.lexpr, env))
+
+
+_BETWEEN = frozenset(
+    pb.A_Expr_Kind.Value(f"AEXPR_{word}")
+    for word in ("BETWEEN", "NOT_BETWEEN", "BETWEEN_SYM", "NOT_BETWEEN_SYM")
+)
+
+
+@visits("SubLink")
+def _sub_link(walk: Walk, node: Any, env: Env) -> Names:
+    names = walk.visit(node.testexpr, env) if node.HasField("testexpr") else NONE
+    inner = walk.visit(node.subselect, env)
+    check_operator(walk, dotted(node.oper_name), names | inner)
+    return names if node.sub_link_type == pb.EXISTS_SUBLINK else names | inner
+
+
+@visits("TypeCast")
+def _type_cast(walk: Walk, node: Any, env: Env) -> Names:
+    names = walk.visit(node.arg, env)
+    _type_name(walk, node.type_name, env)
+    return names
+
+
+@visits("TypeName")
+def _type_name(walk: Walk, node: Any, env: Env) -> Names:
+    parts = dotted(node.names)
+    walk.each(node.typmods, env)
+    if node.pct_type:
+        return NONE
+    if parts and not functions.castable(walk.world, parts):
+        walk.opaque(f"type {'.'.join(parts)} is not known to be harmless")
+    return NONE
+
+
+@visits("A_Indirection")
+def _a_indirection(walk: Walk, node: Any, env: Env) -> Names:
+    """(x).field, (x).*, (x)[i]. A field that x has not is the call field(x)."""
+    last = node.indirection[-1]
+    parts, starred = fields(node.arg.column_ref)
+    sources = matching(parts, env) if parts and not starred else []
+    if last.HasField("string") and sources:
+        columns = [c for c in (s.column(last.string.sval) for s in sources) if c is not None]
+        if columns:
+            walk.sets["column"].update(*(c.names for c in columns))
+            return _merged(last.string.sval, columns).names
+    names = walk.visit(node.arg, env) | walk.each(node.indirection, env)
+    if last.HasField("string") and sources:
+        call(walk, (last.string.sval,), names)
+    return names
+
+
+@visits("SortBy")
+def _sort_by(walk: Walk, node: Any, env: Env) -> Names:
+    names = walk.visit(node.node, env)
+    check_operator(walk, dotted(node.use_op), names)
+    return names
+
+
+@visits("WindowDef")
+def _window(walk: Walk, node: Any, env: Env) -> Names:
+    walk.compare(walk.children(node, env))
+    return NONE
+
+
+@visits("ResTarget", "MultiAssignRef")
+def _target(walk: Walk, node: Any, env: Env) -> Names:
+    return walk.children(node, env)
+
+
+@visits("RoleSpec")
+def _role(walk: Walk, node: Any, env: Env) -> Names:
+    if node.rolename:
+        walk.add("role", node.rolename)
+    return NONE

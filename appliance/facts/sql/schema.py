@@ -1,0 +1,287 @@
+"""Statements that change the schema, rights or roles."""
+
+from typing import Any
+
+from postgast import pg_query_pb2 as pb
+
+from appliance.facts.catalog import full
+from appliance.facts.sql.reading import NONE, Names
+from appliance.facts.sql.relations import dotted, named, source, table
+from appliance.facts.sql.select import query, union
+from appliance.facts.sql.walk import Env, Walk, visits
+
+_WORDS = {
+    "AMOP": "OPERATOR FAMILY",
+    "AMPROC": "OPERATOR FAMILY",
+    "ATTRIBUTE": "TYPE",
+    "COLUMN": "TABLE",
+    "DEFACL": "DEFAULT PRIVILEGES",
+    "DOMCONSTRAINT": "DOMAIN",
+    "FDW": "FOREIGN DATA WRAPPER",
+    "FOREIGN_SERVER": "SERVER",
+    "LARGEOBJECT": "LARGE OBJECT",
+    "MATVIEW": "MATERIALIZED VIEW",
+    "OPCLASS": "OPERATOR CLASS",
+    "OPFAMILY": "OPERATOR FAMILY",
+    "STATISTIC_EXT": "STATISTICS",
+    "TABCONSTRAINT": "TABLE",
+    "TSCONFIGURATION": "TEXT SEARCH CONFIGURATION",
+    "TSDICTIONARY": "TEXT SEARCH DICTIONARY",
+    "TSPARSER": "TEXT SEARCH PARSER",
+    "TSTEMPLATE": "TEXT SEARCH TEMPLATE",
+}
+_RELATIONS = frozenset(
+    (pb.OBJECT_TABLE, pb.OBJECT_VIEW, pb.OBJECT_MATVIEW, pb.OBJECT_SEQUENCE, pb.OBJECT_FOREIGN_TABLE)
+)
+_ON_RELATIONS = frozenset(
+    (pb.OBJECT_TRIGGER, pb.OBJECT_RULE, pb.OBJECT_POLICY, pb.OBJECT_COLUMN, pb.OBJECT_TABCONSTRAINT)
+)
+_SERVER = frozenset(
+    pb.ObjectType.Value(f"OBJECT_{name}")
+    for name in (
+        "ACCESS_METHOD DATABASE EVENT_TRIGGER EXTENSION FDW FOREIGN_SERVER LANGUAGE PUBLICATION ROLE "
+        "SUBSCRIPTION TABLESPACE USER_MAPPING"
+    ).split()
+)
+
+
+def words(kind: int) -> str:
+    """Return the words of a kind of object as in a command tag."""
+    name = str(pb.ObjectType.Name(kind)).removeprefix("OBJECT_")
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def changed(walk: Walk, tag: str, *effects: str) -> None:
+    """Note a change of the schema."""
+    walk.add("statement", tag)
+    walk.add("effect", "schema", *effects)
+    walk.ddl = True
+
+
+def made(walk: Walk, rel: Any) -> None:
+    """Note the name of a relation that is created."""
+    walk.add("table", walk.world.makes(rel.schemaname, rel.relname, rel.relpersistence == "t"))
+
+
+@visits("CreateStmt")
+def _create(walk: Walk, node: Any, env: Env) -> Names:
+    made(walk, node.relation)
+    walk.children(node, Env(variables=True), "relation")
+    changed(walk, "CREATE TABLE")
+    return NONE
+
+
+@visits("CreateForeignTableStmt")
+def _create_foreign(walk: Walk, node: Any, env: Env) -> Names:
+    made(walk, node.base_stmt.relation)
+    walk.children(node.base_stmt, Env(variables=True), "relation")
+    changed(walk, "CREATE FOREIGN TABLE", "admin")
+    return NONE
+
+
+@visits("CreateSeqStmt")
+def _create_sequence(walk: Walk, node: Any, env: Env) -> Names:
+    made(walk, node.sequence)
+    changed(walk, "CREATE SEQUENCE")
+    return NONE
+
+
+@visits("CompositeTypeStmt", "DefineStmt")
+def _define(walk: Walk, node: Any, env: Env) -> Names:
+    tag = words(node.kind) if node.DESCRIPTOR.name == "DefineStmt" else "TYPE"
+    changed(walk, f"CREATE {tag}", *(("admin",) if tag == "ACCESS METHOD" else ()))
+    return NONE
+
+
+@visits("ViewStmt")
+def _view(walk: Walk, node: Any, env: Env) -> Names:
+    outputs = query(walk, node.query, Env())
+    walk.sets["copied"] |= union(outputs)
+    made(walk, node.view)
+    changed(walk, "CREATE VIEW")
+    return NONE
+
+
+@visits("CreateTableAsStmt")
+def _create_as(walk: Walk, node: Any, env: Env) -> Names:
+    if node.query.HasField("execute_stmt"):
+        walk.doubt("which columns a prepared statement copies is not known", frozenset(("copied",)))
+    outputs = query(walk, node.query, Env())
+    walk.sets["copied"] |= union(outputs)
+    made(walk, node.into.rel)
+    matview = node.objtype == pb.OBJECT_MATVIEW
+    changed(walk, "CREATE MATERIALIZED VIEW" if matview else "CREATE TABLE AS", "read", "write")
+    return NONE
+
+
+@visits("IndexStmt")
+def _index(walk: Walk, node: Any, env: Env) -> Names:
+    below = Env(Env(variables=True))
+    below.sources.append(source(walk, node.relation))
+    walk.children(node, below, "relation")
+    changed(walk, "CREATE INDEX")
+    return NONE
+
+
+@visits("AlterTableStmt")
+def _alter(walk: Walk, node: Any, env: Env) -> Names:
+    below = Env(Env(variables=True))
+    if node.objtype in _RELATIONS:
+        below.sources.append(source(walk, node.relation))
+    walk.each(node.cmds, below)
+    changed(walk, f"ALTER {words(node.objtype)}")
+    for item in node.cmds:
+        name = pb.AlterTableType.Name(item.alter_table_cmd.subtype)
+        if name.startswith(("AT_Drop", "AT_DetachPartition")):
+            walk.add("effect", "drop")
+        if name in _GRANTING:
+            walk.add("effect", "grant")
+    return NONE
+
+
+_GRANTING = frozenset(
+    """AT_ChangeOwner AT_EnableRowSecurity AT_DisableRowSecurity AT_ForceRowSecurity AT_NoForceRowSecurity
+    AT_DisableTrig AT_DisableTrigAll AT_DisableTrigUser AT_DisableRule""".split()
+)
+
+
+@visits("RenameStmt")
+def _rename(walk: Walk, node: Any, env: Env) -> Names:
+    on_relation = node.rename_type in _RELATIONS | _ON_RELATIONS
+    if on_relation and node.HasField("relation") and node.relation_type != pb.OBJECT_INDEX:
+        table(walk, node.relation.schemaname, node.relation.relname)
+    changed(walk, f"ALTER {words(node.rename_type)}", *(("admin",) if node.rename_type in _SERVER else ()))
+    return NONE
+
+
+@visits("AlterObjectSchemaStmt")
+def _set_schema(walk: Walk, node: Any, env: Env) -> Names:
+    if node.object_type in _RELATIONS:
+        table(walk, node.relation.schemaname, node.relation.relname)
+    changed(walk, f"ALTER {words(node.object_type)}")
+    return NONE
+
+
+@visits("AlterOwnerStmt")
+def _owner(walk: Walk, node: Any, env: Env) -> Names:
+    if node.object_type in _RELATIONS:
+        table(walk, node.relation.schemaname, node.relation.relname)
+    walk.enter("RoleSpec", node.newowner, env)
+    changed(walk, f"ALTER {words(node.object_type)}", "grant")
+    return NONE
+
+
+@visits("DropStmt")
+def _drop(walk: Walk, node: Any, env: Env) -> Names:
+    for item in node.objects:
+        parts = dotted(item.list.items)
+        if node.remove_type in _RELATIONS:
+            named(walk, parts)
+        elif node.remove_type in _ON_RELATIONS:
+            named(walk, parts[:-1])
+    if node.remove_type in (pb.OBJECT_SCHEMA, pb.OBJECT_EXTENSION) or node.behavior == pb.DROP_CASCADE:
+        walk.doubt("what else is dropped is not known", frozenset(("table",)))
+    admin = node.remove_type in _SERVER
+    changed(walk, f"DROP {words(node.remove_type)}", "drop", *(("admin",) if admin else ()))
+    return NONE
+
+
+@visits("TruncateStmt")
+def _truncate(walk: Walk, node: Any, env: Env) -> Names:
+    walk.add("statement", "TRUNCATE TABLE")
+    walk.add("effect", "truncate", "write")
+    for item in node.relations:
+        walk.sets["written"] |= source(walk, item.range_var, writing=True).whole()
+    if node.behavior == pb.DROP_CASCADE:
+        walk.doubt("what else is truncated is not known", frozenset(("table", "written")))
+    return NONE
+
+
+@visits("CommentStmt")
+def _comment(walk: Walk, node: Any, env: Env) -> Names:
+    parts = dotted(node.object.list.items)
+    if node.objtype in _RELATIONS:
+        named(walk, parts)
+    elif node.objtype in _ON_RELATIONS:
+        named(walk, parts[:-1])
+    changed(walk, "COMMENT")
+    return NONE
+
+
+@visits("VacuumStmt")
+def _vacuum(walk: Walk, node: Any, env: Env) -> Names:
+    walk.add("statement", "VACUUM" if node.is_vacuumcmd else "ANALYZE")
+    walk.add("effect", "admin")
+    walk.each(node.rels, env)
+    if not node.rels:
+        walk.doubt("all tables are meant", frozenset(("table",)))
+    return NONE
+
+
+@visits("ReindexStmt")
+def _reindex(walk: Walk, node: Any, env: Env) -> Names:
+    walk.add("statement", "REINDEX")
+    walk.add("effect", "admin")
+    if node.kind == pb.REINDEX_OBJECT_TABLE:
+        table(walk, node.relation.schemaname, node.relation.relname)
+    else:
+        walk.doubt("which tables are meant is not known", frozenset(("table",)))
+    return NONE
+
+
+@visits("GrantStmt")
+def _grant(walk: Walk, node: Any, env: Env) -> Names:
+    walk.add("statement", "GRANT" if node.is_grant else "REVOKE")
+    walk.add("effect", "grant")
+    walk.children(node, Env(variables=True))
+    if node.targtype != pb.ACL_TARGET_OBJECT:
+        walk.doubt("which tables are meant is not known", frozenset(("table",)))
+    return NONE
+
+
+@visits("GrantRoleStmt")
+def _grant_role(walk: Walk, node: Any, env: Env) -> Names:
+    walk.add("statement", "GRANT ROLE" if node.is_grant else "REVOKE ROLE")
+    walk.add("effect", "grant")
+    for item in node.granted_roles:
+        walk.add("role", item.access_priv.priv_name)
+    walk.each(node.grantee_roles, env)
+    return NONE
+
+
+@visits("CreateRoleStmt", "AlterRoleStmt", "AlterRoleSetStmt", "DropRoleStmt")
+def _role(walk: Walk, node: Any, env: Env) -> Names:
+    name = node.DESCRIPTOR.name
+    verb = "CREATE" if name.startswith("Create") else "DROP" if name.startswith("Drop") else "ALTER"
+    walk.add("statement", f"{verb} ROLE")
+    walk.add("effect", "admin", "grant", *(("drop",) if verb == "DROP" else ()))
+    if name == "CreateRoleStmt":
+        walk.add("role", node.role)
+    walk.children(node, Env(variables=True), "setstmt")
+    return NONE
+
+
+@visits("CreatePolicyStmt")
+def _policy(walk: Walk, node: Any, env: Env) -> Names:
+    below = Env(Env(variables=True))
+    below.sources.append(source(walk, node.table))
+    walk.children(node, below, "table")
+    changed(walk, "CREATE POLICY", "grant")
+    return NONE
+
+
+@visits("CreateTrigStmt")
+def _trigger(walk: Walk, node: Any, env: Env) -> Names:
+    walk.children(node, Env(variables=True), "funcname")
+    walk.add("function", full(*("?", *dotted(node.funcname))[-2:]))
+    changed(walk, "CREATE TRIGGER")
+    return NONE
+
+
+@visits("RuleStmt")
+def _rule(walk: Walk, node: Any, env: Env) -> Names:
+    """CREATE RULE: its actions run later in place of others, so they count as if they ran here."""
+    below = Env(variables=True)
+    walk.children(node, below)
+    changed(walk, "CREATE RULE")
+    return NONE

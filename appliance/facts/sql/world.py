@@ -1,0 +1,87 @@
+"""What names in a text are resolved against: the settings of the session and, if needed, the catalogue.
+
+Source: PostgreSQL manual, "The Schema Search Path" and "Client Connection Defaults" (search_path).
+"""
+
+import re
+
+import msgspec
+
+from appliance.facts.catalog import Catalog, Relation, full
+
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(?:,|$)')
+
+
+class World(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One way to resolve names. Two texts read alike in the same World have the same meaning."""
+
+    path: tuple[str, ...] | None = ("$user", "public")  # None: not known
+    user: str = ""
+    temp: str = ""  # schema of our own temporary tables
+    catalog: Catalog | None = None
+    needs_catalog: bool = False  # without one, relations and columns are unknown
+    stale: bool = False  # the schema was changed since the catalogue was read
+    strings: bool = True  # standard_conforming_strings
+    encoded: bool = True  # the client's encoding cannot hide a quote or backslash inside a character
+
+    @property
+    def builtin_first(self) -> bool:
+        """True if an unqualified function or operator means the built-in one."""
+        return self.path is not None and ("pg_catalog" not in self.path or self.path[0] == "pg_catalog")
+
+    def schemas(self) -> tuple[str, ...]:
+        """Return the schemas in which a relation is looked for, in order."""
+        path = tuple(self.own(name) for name in self.path or ())
+        if "pg_catalog" not in path:
+            path = ("pg_catalog", *path)
+        return path if self.temp in path or not self.temp else (self.temp, *path)
+
+    def own(self, schema: str) -> str:
+        """Return the schema a name in search_path or before a dot stands for."""
+        if schema == "$user":
+            return self.user
+        return self.temp or "pg_temp" if schema == "pg_temp" else schema
+
+    def find(self, schema: str, name: str) -> list[Relation]:
+        """Return the relations a name may mean; more than one if the search path is not known."""
+        if self.catalog is None:
+            return []
+        if schema:
+            found = self.catalog.find(self.own(schema), name)
+            return [found] if found else []
+        if self.path is None:
+            return list(self.catalog.anywhere(name))
+        for candidate in self.schemas():
+            found = self.catalog.find(candidate, name)
+            if found:
+                return [found]
+        return []
+
+    def makes(self, schema: str, name: str, temporary: bool) -> str:
+        """Return the full name a relation gets that is created under this name."""
+        if temporary or schema == "pg_temp":
+            return full("pg_temp", name)
+        if schema:
+            return full(schema, name)
+        if self.catalog is None or self.path is None:
+            return full("?", name)
+        found = [s for s in map(self.own, self.path) if s in self.catalog.schemas]
+        return full(found[0] if found else "?", name)
+
+
+def search_path(text: str) -> tuple[str, ...] | None:
+    """Return the schemas of a search_path as a string, or None if it is not one."""
+    if not text.strip():
+        return ()
+    schemas: list[str] = []
+    at = 0
+    while at < len(text):
+        match = _NAME.match(text, at)
+        if match is None:
+            return None
+        quoted, plain = match.groups()
+        if plain is not None and not plain.isascii():
+            return None  # folding depends on the server's locale
+        schemas.append(plain.lower() if plain is not None else quoted.replace('""', '"'))
+        at = match.end()
+    return tuple(schemas)

@@ -1,0 +1,67 @@
+"""What the flows of one worker share: catalogues, and texts already read."""
+
+from appliance.facts.catalog import Catalog
+from appliance.facts.sql import Reading, World, read
+
+MAX_READINGS = 2_000  # texts kept with what they mean; drivers send fewer distinct ones
+MAX_READ_TEXT = 8_192  # characters of a text that is kept; with MAX_READINGS at most 16 MB
+MAX_WORLDS = 500  # settings under which they were read
+MAX_AGE = 50_000  # statements judged by one catalogue before it is read again; there is no clock here
+
+
+class Entry:
+    """The catalogue of one database."""
+
+    __slots__ = ("age", "catalog", "stale")
+
+    def __init__(self) -> None:
+        self.catalog: Catalog | None = None
+        self.stale = True
+        self.age = 0  # statements judged by it
+
+    def put(self, catalog: Catalog | None) -> None:
+        self.catalog, self.stale, self.age = catalog, catalog is None, 0
+
+
+class Shared:
+    """Mutable; one for each worker."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._worlds: dict[tuple[object, ...], World] = {}
+        self._readings: dict[tuple[str, World], Reading] = {}
+
+    def entry(self, server: str, database: str) -> Entry:
+        """Return the place of a database's catalogue; one of its own for a server without a name."""
+        return self._entries.setdefault((server, database), Entry()) if server else Entry()
+
+    def world(self, world: World) -> World:
+        """Return the one object for all equal worlds, so that what was read in one serves the others."""
+        key = (
+            world.path, world.user, world.temp, id(world.catalog), world.needs_catalog, world.stale,
+            world.strings, world.encoded,
+        )  # fmt: skip
+        if key not in self._worlds:
+            if len(self._worlds) >= MAX_WORLDS:
+                self._worlds.clear()
+                self._readings.clear()
+            self._worlds[key] = world
+        return self._worlds[key]
+
+    def drop(self, catalog: Catalog | None) -> None:
+        """Forget what was read by a catalogue that is replaced."""
+        if catalog is not None:
+            self._worlds = {key: world for key, world in self._worlds.items() if world.catalog is not catalog}
+            self._readings = {key: r for key, r in self._readings.items() if key[1].catalog is not catalog}
+
+    def read(self, text: str, world: World) -> Reading:
+        """Return what the text means in this world."""
+        key = (text, world)
+        found = self._readings.get(key)
+        if found is None:
+            found = read(text, world)
+            if len(text) <= MAX_READ_TEXT:
+                if len(self._readings) >= MAX_READINGS:
+                    del self._readings[next(iter(self._readings))]
+                self._readings[key] = found
+        return found
