@@ -21,6 +21,7 @@ from appliance.policy.masks import Mask, Masks
 from appliance.policy.rule import UNSURE, Identity, Rule, Target
 from appliance.policy.words import PROTOCOLS, protocols_of
 
+NAMES = frozenset(key for keys in PROTOCOLS.values() for key, known in keys.items() if known.kind == "name")
 MAX_SCOPES = 4096  # pairs of identities and server remembered; agents talk to few servers
 
 
@@ -108,6 +109,12 @@ class Policy:
             decision = self._guard(scope, facts) or decision
         shadow += [m.rule.id for m in scope.shadow_masks if self.touched(m.rule, facts)]
         return msgspec.structs.replace(decision, shadow=tuple(shadow)) if shadow else decision
+
+    def names(self, who: tuple[str, ...], server: Address) -> bool:
+        """Return True if a rule between them names things of the schema, so that it matters which they are."""
+        scope = self._scope(who, server)
+        rules = [rule for rule, _ in scope.deciders] + [m.rule for m in (*scope.masks, *scope.shadow_masks)]
+        return any(not NAMES.isdisjoint(rule.when) for rule in rules)
 
     def masks(self, who: tuple[str, ...], server: Address) -> Masks:
         """Return what is masked between them; falsy when nothing is."""

@@ -14,8 +14,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 UNSURE = "?"
 """In `who`: alone, the process is not known; before a name ("?acme"), it could be that identity."""
 
-MAX_PARENTS = 16  # executables; a line of descent this long may go on beyond what the kernel wrote down
-
 
 class Identity(msgspec.Struct, frozen=True):
     """Which processes are called `name`: all keys given must match, each by any of its values."""
@@ -47,8 +45,7 @@ class Identity(msgspec.Struct, frozen=True):
         paths = Paths(self.parent)
         if any(paths.match(exe) for exe in process.parents):
             return True
-        whole = process.parents and len(process.parents) < MAX_PARENTS and "" not in process.parents
-        return False if whole else None
+        return False if process.parents and "" not in process.parents else None  # "": not known, or cut off
 
     @property
     def keys(self) -> Mapping[str, tuple[object, ...]]:

@@ -244,3 +244,17 @@ def test_limit_max_scopes() -> None:
     for i in range(MAX_SCOPES + 5):
         rules.admit((str(i),), DB)
     assert len(rules._scopes) <= MAX_SCOPES
+
+
+NAMED = [("effect: drop", False), ("table: t", True), ("function: f", True), ("user: u", False)]
+
+
+@pytest.mark.parametrize(("when", "names"), NAMED)
+def test_names_things_of_the_schema(when: str, names: bool) -> None:
+    rules = policy(f"rules: [{{id: a, to: db, when: {{{when}}}, do: block}}, {{id: b, do: allow}}]")
+    assert rules.names((), DB) is names
+    assert rules.names((), ELSEWHERE) is False
+
+
+def test_a_mask_names_its_columns() -> None:
+    assert policy("rules: [{id: m, when: {column: c}, do: mask, shadow: true}]").names((), DB)

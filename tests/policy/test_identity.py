@@ -5,7 +5,6 @@ import pytest
 from appliance.config import rules
 from appliance.model import Address
 from appliance.policy import UNSURE, Policy
-from appliance.policy.rule import MAX_PARENTS
 
 from .given import DB, process, resolve
 
@@ -51,11 +50,11 @@ def test_what_is_not_known_of_a_process_is_uncertain(people: Policy) -> None:
     assert who == ("acme", "any-acme", "?acme-psql", "?packaged", "?from-cron")
 
 
-def test_limit_max_parents(people: Policy) -> None:
-    """A line of descent as long as the kernel writes may go on: cron may be above it."""
-    deep = ("/bin/sh",) * MAX_PARENTS
-    assert "?from-cron" in people.identify(process(package="x", parents=deep))
-    assert "?from-cron" not in people.identify(process(package="x", parents=deep[1:]))
+def test_a_line_of_descent_that_is_cut_is_uncertain(people: Policy) -> None:
+    """Nothing ("") stands for an executable that is not known, or all beyond what the kernel kept: cron may be there."""
+    assert "?from-cron" in people.identify(process(package="x", parents=("/bin/sh", "")))
+    assert "?from-cron" not in people.identify(process(package="x", parents=("/bin/sh",) * 60))
+    assert "from-cron" in people.identify(process(package="x", parents=("", "/usr/sbin/cron")))
 
 
 def test_no_identities_no_names() -> None:

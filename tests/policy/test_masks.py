@@ -175,6 +175,15 @@ def test_overlapping_finds_are_one_by_the_strictest() -> None:
     assert made.hits == {"p": 1, "i": 1}
 
 
+def test_a_find_inside_another_does_not_end_it() -> None:
+    text = """
+patterns: {outer: "A[a-z]{8}Z", inner: "cde"}
+rules: [{id: o, when: {detect: outer}, do: mask, with: {fixed: "#"}}, {id: i, when: {detect: inner}, do: mask, with: hash}]
+"""
+    made = policy(text, KEY).masks(ACME, DB).plan(READ, origins)
+    assert show(made, "x", "<AabcdefghZ>") == "<#>"
+
+
 STRICTEST = [("redact", "keep-last-4", REDACTED), ("keep-last-4", "redact", REDACTED), ("keep-last-4", "null", None), ("hash", "redact", REDACTED)]
 
 
