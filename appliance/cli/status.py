@@ -93,7 +93,14 @@ def problem(text: str) -> None:
 
 def _figures(name: str, figures: Mapping[str, Any]) -> None:
     if figures:
-        _line(name, ", ".join(f"{_plain(key)} {_figure(value)}".rstrip() for key, value in figures.items()))
+        _line(name, _listed(figures) or "none")
+
+
+def _listed(figures: Mapping[str, Any]) -> str:
+    """Return figures in a line; counts of zero say nothing to a reader, and are in the JSON."""
+    return ", ".join(
+        f"{_plain(key)} {_figure(value)}" for key, value in figures.items() if value is False or value != 0
+    )
 
 
 def _figure(value: Any) -> str:
@@ -103,7 +110,7 @@ def _figure(value: Any) -> str:
         case bool():
             return "yes" if value else click.style("no", fg="red")
         case dict():
-            return "(" + ", ".join(f"{_plain(key)} {_figure(one)}" for key, one in value.items()) + ")"
+            return f"({_listed(value)})"
         case list() | tuple():
             return " ".join(map(_figure, value)) or "none"
         case _:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
+
 from appliance.cli.hub import Hub
 from appliance.cli.screen import warn
 from appliance.cli.site import No, Site, Source
@@ -22,7 +24,9 @@ def source(site: Site) -> Source:
         return hub
     directory = site.settings.state_dir
     warn(f"vendorgate is not running: reading the record in {directory}")
-    return Store(directory)
+    store = Store(directory)
+    click.get_current_context().call_on_close(store.close)
+    return store
 
 
 class Store:
@@ -45,6 +49,9 @@ class Store:
             raise HostError(f"{directory}: {error.strerror}", hint) from None
         for text in caught.bad:
             warn(text)
+
+    def close(self) -> None:
+        self._index.close()
 
     def sessions(self, wanted: Filter) -> Sequence[Session]:
         return self._index.sessions(wanted)

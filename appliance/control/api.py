@@ -20,12 +20,12 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from appliance.control.desk import Desk, Held, Reply, held
+from appliance.control.desk import Answer, Change, Desk, Held, Reloaded, Reply, held
 from appliance.control.peer import Peer, Refused, identify
 from appliance.model import ConfigError, HostError
 from appliance.record.frame import Frame, pack
@@ -42,21 +42,6 @@ MAX_PATH = 107  # bytes of a socket's path; sun_path in unix(7)
 
 Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PEER: web.RequestKey[Peer] = web.RequestKey("peer", Peer)
-
-
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /approvals/ID."""
-
-    approve: bool
-    reason: str = ""
-
-
-class Change(msgspec.Struct, frozen=True):
-    """One line of the watch: a question came, got a vote, or is gone."""
-
-    event: Literal["asked", "vote", "gone"]
-    id: str
-    question: Held | None = None
 
 
 class Problem(Exception):
@@ -240,12 +225,6 @@ class Control:
             raise Problem(400, "bad request", str(error)) from None
         except KeyError as error:
             raise Problem(404, "no such session", f"no session `{error.args[0]}`") from None
-
-
-class Reloaded(msgspec.Struct, frozen=True):
-    """Answer of POST /reload."""
-
-    revision: str
 
 
 def packed(frames: Iterator[Frame]) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ makes it fit for JSON. Making it fit for a terminal is the client's work.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -50,18 +50,39 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     answered: Answered | None = None  # for the session that waits; set when the question is over
 
 
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a reviewer says: the body of POST /approvals/ID."""
+
+    approve: bool
+    reason: str = ""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One line of the watch: a question came, got a vote, or is gone."""
+
+    event: Literal["asked", "vote", "gone"]
+    id: str
+    question: Held | None = None
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What came of POST /reload."""
+
+    revision: str
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Health of the appliance. A mapping is open: name -> figure."""
+    """Health of the appliance. A mapping is open: name -> figure, printed as it comes."""
 
     ready: bool
     version: str = ""
     started: float = 0.0  # unix seconds; 0: not running
     rules_revision: str = ""
     rules_error: str = ""  # why the files on disk are not the rules in force
-    coverage: Mapping[str, str | int | bool] = {}
-    fence: Mapping[str, str | int | bool] = {}
+    coverage: Mapping[str, Any] = {}
+    fence: Mapping[str, Any] = {}
     losses: Mapping[str, int] = {}
-    workers: Mapping[str, str | int] = {}
+    workers: Mapping[str, Any] = {}
     pending: int = 0
     problems: tuple[str, ...] = ()
 

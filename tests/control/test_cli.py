@@ -247,12 +247,14 @@ def test_status_says_why_the_rules_on_disk_are_not_in_force(capsys: Captured) ->
         Status(
             ready=True,
             rules_error="rules.d/10.yaml:2: bad\nhint: good",
-            fence={"up": False, "drops": {"no verdict": 3}},
+            fence={"up": False, "drops": {"no verdict": 3, "rest": 0}},
+            losses={"notes": 0},
         )
     )
     text = capsys.readouterr().out
     assert "! the rules on disk are not in force:\n  rules.d/10.yaml:2: bad\n  hint: good\n" in text
-    assert "up no, drops (no verdict 3)" in text
+    assert "up no, drops (no verdict 3)\n" in text
+    assert re.search(r"losses +none\n", text)
 
 
 def test_reload(hub: Hub, up: list[str], capsys: Captured) -> None:
@@ -487,7 +489,7 @@ def test_replay_keeps_the_pauses_by_its_speed(hub: Hub, up: list[str], capsys: C
     started = time.monotonic()
     said(capsys, [*up, "replay", "f1", "--longest", "0"])
     said(capsys, [*up, "replay", "f1", "--speed", "inf"])
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3  # the session took 5
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "nan", "x"])
