@@ -196,6 +196,8 @@ int vg_setsockopt(struct bpf_sockopt *ctx)
 	if (ctx->level == SOCKET && (ctx->optname == BIND_TO_DEVICE || ctx->optname == BIND_TO_INDEX) && ctx->sk &&
 	    ctx->sk->protocol == IPPROTO_TCP)
 		ctx->optlen = -1; /* success, without asking the kernel */
+	else if (ctx->level == IP && ctx->optname == IP_OPTIONS)
+		return drop(VG_REFUSE_SOCKET); /* a source route would name another destination */
 	else if (ctx->optlen > PAGE)
 		ctx->optlen = 0; /* more than the kernel shows to us: leave it all to the kernel */
 	return 1;
@@ -232,7 +234,9 @@ static __always_inline int parse(struct __sk_buff *skb, struct vg_address *from,
 			return -1;
 		to->protocol = protocol;
 		to->family = from->family = INET;
-		l4 = (first & 15) * 4;
+		l4 = 20;
+		if ((first & 15) != 5) /* options: a source route would name another destination */
+			return -1;
 	} else if (first >> 4 == 6) {
 		__u8 next; /* an extension header is no protocol we pass */
 

@@ -10,6 +10,8 @@ enum {
 	LISTEN = 10,
 	SOCKET = 1, /* SOL_SOCKET */
 	MARK = 36,
+	IP = 0, /* SOL_IP */
+	IP_OPTIONS = 4,
 	BIND_TO_DEVICE = 25,
 	BIND_TO_INDEX = 62,
 	PAGE = 4096,

@@ -12,7 +12,7 @@ decides.
 
 import ipaddress
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -71,24 +71,27 @@ class Judge:
         self._settings = Map(fence.settings)
         self._entries: tuple[Entry, ...] | None = None  # none written yet
         self._numbers: dict[tuple[Line, ...], int] = {}
+        self._given: dict[int, int] = {}  # cgroup -> scope, as the map has it
         self._next = 1
 
     def write(self, entries: Sequence[Entry]) -> int:
         """Put `entries` in force for all cgroups; return the new revision.
 
         Raises:
-            HostError: the map is full; the old entries stay in force.
-            ValueError: a network or a verdict cannot be.
+            HostError: a map is full. The old entries stay in force, but for cgroups that had been moved over:
+                those are inspected until the next refresh.
+            ValueError, KeyError: a network or a verdict cannot be.
         """
         told = Settings.unpack(self._settings.lookup(ZERO) or b"")
-        before, stale = (self._entries, self._numbers), self._used() | {told.unknown_scope}
-        self._entries, self._numbers, self._next = tuple(entries), {}, max(stale) + 1
+        before = (self._entries, self._numbers)
+        stale = self._used() | {told.unknown_scope}
+        self._entries, self._numbers, self._given, self._next = tuple(entries), {}, {}, max(stale) + 1
         try:
             unknown = self._scope(lines(self._entries, None, self._match))
             self.refresh()
-        except (HostError, ValueError):
+        except (HostError, ValueError, KeyError):
+            (self._entries, self._numbers), self._given = before, {}  # the next refresh gives all anew
             self._sweep(self._used() - stale)
-            self._entries, self._numbers = before
             raise
         told = msgspec.structs.replace(told, unknown_scope=unknown, revision=(told.revision + 1) & 0xFFFFFFFF)
         self._settings.update(ZERO, told.pack())
@@ -98,24 +101,30 @@ class Judge:
     def refresh(self) -> int:
         """Give cgroups made since their scope and forget those removed; return how many changed.
 
-        Call it when a cgroup appears below the slice, or every second: until then it is inspected.
+        Call it when a cgroup appears below the slice, or every second: until then it is inspected. When nothing
+        changed it costs a walk of the slice.
         """
         if self._entries is None:
             return 0
-        there = {
+        there = cgroups.governed(self._slice)
+        new = {
             identifier: self._scope(lines(self._entries, path, self._match))
-            for identifier, path in cgroups.governed(self._slice).items()
+            for identifier, path in there.items()
+            if identifier not in self._given
         }
-        changed = 0
-        for key in {*self._scopes} - {CGROUP.pack(identifier) for identifier in there}:
+        gone = self._gone(there)
+        for key in gone:
             self._scopes.delete(key)
-            changed += 1
-        for identifier, number in there.items():
-            key, value = CGROUP.pack(identifier), SCOPE.pack(number)
-            if self._scopes.lookup(key) != value:
-                self._scopes.update(key, value)
-                changed += 1
-        return changed
+        for identifier, number in new.items():
+            self._scopes.update(CGROUP.pack(identifier), SCOPE.pack(number))
+        self._given = {i: n for i, n in self._given.items() if i in there} | new
+        return len(new) + len(gone)
+
+    def _gone(self, there: Container[int]) -> list[bytes]:
+        """Return the keys of cgroups that are no more. Nobody else adds any: once given, those are all."""
+        if self._given and all(identifier in there for identifier in self._given):
+            return []
+        return [key for key in self._scopes if CGROUP.unpack(key)[0] not in there]
 
     def _scope(self, wanted: tuple[Line, ...]) -> int:
         """Return the number of the scope with these lines, written before it is used."""

@@ -1,5 +1,6 @@
 """What leaves the slice, and what does not: the table of traffic of two namespaces."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.kernel import fence, nft, pins
+from appliance.kernel import cgroups, fence, libbpf, nft, pins
+from appliance.kernel.layout import FLOW, PEERS, PREFIXES, SCOPES, peer_key
+from appliance.kernel.libbpf import Map
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
 from appliance.model import Address, HostError
 from tests.kernel.stage import PORT, RELAY, Stage
@@ -77,6 +80,7 @@ REFUSED = {
     "raw": ("raw", TARGET_IP, PORT, "errno 1"),
     "raw v6": ("raw", TARGET_IP6, PORT, "errno 1"),
     "ping socket": ("ping", TARGET_IP, PORT, "errno 93"),
+    "source route": ("source_route", TARGET_IP, PORT, "errno 1"),
     "link-local": ("link_local", "-", PORT, "errno 111"),
     "the relay's port": ("connect", "127.0.0.1", RELAY, "errno 111"),
     "the relay's port v6": ("connect", "::1", RELAY, "errno 111"),
@@ -155,6 +159,10 @@ def test_direct_goes_direct_and_nothing_else(stage: Stage) -> None:
     assert stage.accepted == []
     assert stage.vendor("datagram", TARGET_IP) == "errno 1"
     assert stage.vendor("connect", TARGET_IP6) == "relay"
+    stage.judge.write([Entry(f"{TARGET_IP}/32", "direct", protocol=17)])
+    assert stage.vendor("datagram", TARGET_IP) == "target"
+    assert stage.vendor("source_route_datagram", TARGET_IP) == "errno 1"
+    stage.judge.write([Entry(f"{TARGET_IP}/32", "direct", "acme.service", PORT, PORT)])
     assert stage.vendor("connect", TARGET_IP, PORT + 1) == "relay"
     assert stage.vendor("connect", TARGET_IP, cgroup="other.service") == "relay"
 
@@ -174,6 +182,42 @@ def test_a_cgroup_nobody_knows_is_inspected_until_refresh(stage: Stage) -> None:
     assert stage.vendor("connect", TARGET_IP, cgroup="new.service") == "target"
     stage.lab.cgroup("new.service").rmdir()
     assert stage.judge.refresh() == 1
+
+
+def test_more_prefixes_than_the_map_holds_change_nothing(stage: Stage) -> None:
+    stage.lab.cgroup("acme.service")
+    stage.judge.write([Entry(f"{TARGET_IP}/32", "direct")])
+    many = [Entry(f"{i >> 16}.{i >> 8 & 255}.{i & 255}.0/24", "deny") for i in range(1 << 16, (1 << 16) + PREFIXES + 1)]
+    with pytest.raises(HostError, match=r"No space|too long"):
+        stage.judge.write(many)
+    assert stage.vendor("connect", TARGET_IP) == "target"
+    assert stage.judge.write([]) > 0
+    assert list(Map(stage.fence.judge)) == []
+
+
+def test_more_cgroups_than_the_map_holds_are_inspected(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = cgroups.governed(stage.place.cgroup)
+    invented = {i: f"x/{i}" for i in range(1 << 40, (1 << 40) + SCOPES)}
+    monkeypatch.setattr(cgroups, "governed", lambda top: invented | real)
+    with pytest.raises(HostError, match="too long"):
+        stage.judge.write([Entry(f"{TARGET_IP}/32", "direct")])
+    assert stage.vendor("connect", TARGET_IP) == "relay"
+    monkeypatch.undo()
+    stage.judge.write([Entry(f"{TARGET_IP}/32", "direct")])
+    assert stage.vendor("connect", TARGET_IP) == "target"
+
+
+def test_more_peers_than_the_map_holds_forget_the_oldest(stage: Stage) -> None:
+    instance = pins.directory(stage.place.instance)
+    load = pins.current(instance) if instance else None
+    assert load
+    fd = libbpf.opened(load / "map_peers")
+    for port in range(1, PEERS * 2):
+        Map(fd).update(peer_key(0, Address("192.0.2.1", port)), bytes(FLOW.size))
+    assert len(list(Map(fd))) <= PEERS
+    os.close(fd)
+    assert stage.vendor("connect", TARGET_IP) == "relay"
+    assert stage.accepted[0].found
 
 
 def test_rules_that_no_longer_say_direct_stop_the_flow(stage: Stage) -> None:

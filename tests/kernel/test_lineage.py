@@ -15,6 +15,7 @@ from tests.kernel.stage import PORT, PYTHON, VENDOR, Stage
 
 pytestmark = pytest.mark.kernel
 REAL = os.path.realpath(PYTHON)
+DEPTH = 48  # VG_DEPTH
 CONNECT = f"import socket; socket.create_connection(('{TARGET_IP}', {PORT}))"
 
 # Starts N processes that connect, say nothing and are gone, and prints the pids.
@@ -102,6 +103,14 @@ def test_a_path_too_long_to_keep_is_unknown(stage: Stage, tmp_path: Path) -> Non
     deep.mkdir(parents=True)
     shutil.copy(REAL, deep / "psql")
     assert len(str(deep)) > EXE
+    assert seen(stage, str(deep / "psql"), "-SEc", CONNECT).exe == ""
+
+
+def test_a_path_too_deep_to_walk_is_unknown(stage: Stage, tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d"] * DEPTH)
+    deep.mkdir(parents=True)
+    shutil.copy(REAL, deep / "psql")
+    assert len(str(deep / "psql")) < EXE
     assert seen(stage, str(deep / "psql"), "-SEc", CONNECT).exe == ""
 
 

@@ -86,6 +86,23 @@ def rebound(host, port):
             return first + "silence"
 
 
+# IP options: loose source and record route, pointer 4, by way of 10.77.0.2; padded to a multiple of four.
+SOURCE_ROUTE = bytes([131, 7, 4, 10, 77, 0, 2, 0])
+
+
+def source_route(host, port):
+    with tcp(host) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, 4, SOURCE_ROUTE)
+        sock.connect((host, port))
+        return answer(sock)
+
+
+def source_route_datagram(host, port):
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.sendmsg([b"hello"], [(socket.IPPROTO_IP, socket.IP_RETOPTS, SOURCE_ROUTE)], 0, (host, port))
+        return "sent"
+
+
 def link_local(host, port):
     with tcp("::") as sock:
         sock.connect(("fe80::1", port, 0, socket.if_nametoindex("up0")))
@@ -191,7 +208,7 @@ def serve(host, port):
 CASES = {
     **{f.__name__: f for f in (
         connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
-        link_local, shared_port, datagram, connected_datagram, bind_relay, other_namespace, reconnect, slow, wait,
+        source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram, bind_relay, other_namespace, reconnect, slow, wait,
         fork_connect, serve,
     )},
     "mptcp": kind(socket.SOCK_STREAM, MPTCP),
