@@ -101,8 +101,8 @@ class Judge:
     def refresh(self) -> int:
         """Give cgroups made since their scope and forget those removed; return how many changed.
 
-        Call it when a cgroup appears below the slice, or every second: until then it is inspected. When nothing
-        changed it costs a walk of the slice.
+        Call it when a cgroup appears below the slice, or every second: until then it is inspected.
+        When nothing changed it costs a walk of the slice.
         """
         if self._entries is None:
             return 0

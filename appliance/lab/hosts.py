@@ -8,6 +8,7 @@ and start time of their owner; what an owner left when it was killed is removed 
 /sys stays as it is, unlike under `ip netns exec`, so that cgroups and bpf stay visible.
 """
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -143,7 +144,17 @@ class Lab:
 
 
 def sweep(cgroup_root: Path) -> list[str]:
-    """Remove what labs of dead owners left; return their names."""
+    """Remove what labs of dead owners left; return their names. One at a time: others may start now too."""
+    NAMESPACES.mkdir(exist_ok=True)
+    lock = os.open(NAMESPACES, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _sweep(cgroup_root)
+    finally:
+        os.close(lock)
+
+
+def _sweep(cgroup_root: Path) -> list[str]:
     names = {path.name.rpartition("-")[0] for path in NAMESPACES.glob("vg-*-*-*-*")}
     names |= {path.name.removesuffix(".slice") for path in cgroup_root.glob("vg-*-*-*.slice")}
     dead = sorted(name for name in names if not _alive(name))
