@@ -267,7 +267,7 @@ async def problems(request: web.Request, handler: Serve) -> web.StreamResponse:
 
 
 def bind(path: Path, gid: int = -1) -> socket.socket:
-    """Return a listening socket at `path`, mode 0660, in a directory of mode 0750."""
+    """Return a listening socket at `path`, mode 0660, in a directory of mode 0750 if that is its own."""
     if len(os.fsencode(path)) > MAX_PATH:
         raise HostError(
             f"{path}: a socket's path has at most {MAX_PATH} bytes", "choose a shorter runtime_dir"
@@ -275,12 +275,15 @@ def bind(path: Path, gid: int = -1) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        os.chown(path.parent, -1, gid)
-        path.parent.chmod(0o750)
+        if all(name == path.name for name in os.listdir(path.parent)):
+            # It is ours alone. One that is not (`runtime_dir: /run`) keeps its mode, or the host would break.
+            os.chown(path.parent, -1, gid)
+            path.parent.chmod(0o750)
         _remove_stale(path)
+        os.fchmod(bound.fileno(), 0o660)  # the mode bind gives, so that there is no moment open to others
         bound.bind(str(path))
         os.chown(path, -1, gid)
-        path.chmod(0o660)  # until here the directory kept others out
+        path.chmod(0o660)  # whatever the umask took
         bound.listen()
     except OSError as error:
         bound.close()

@@ -438,6 +438,34 @@ def test_modes_of_the_socket_and_its_directory(hub: Hub) -> None:
     assert stat.S_IMODE(hub.socket.parent.stat().st_mode) == 0o750
 
 
+def test_a_directory_that_others_use_keeps_its_mode(tmp_path: Path) -> None:
+    shared = tmp_path / "run"
+    shared.mkdir(mode=0o755)
+    (shared / "other.pid").write_text("1")
+    bind(shared / "control.sock").close()
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+    assert stat.S_IMODE((shared / "control.sock").stat().st_mode) == 0o660
+
+
+def test_the_socket_is_never_open_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run" / "control.sock"
+    seen: list[int] = []
+    chown = os.chown
+
+    def look(target: Path, uid: int, gid: int) -> None:
+        if target == path:  # after bind, before its mode is set again
+            seen.append(stat.S_IMODE(path.stat().st_mode))
+        chown(target, uid, gid)
+
+    monkeypatch.setattr(os, "chown", look)
+    old = os.umask(0)
+    try:
+        bind(path).close()
+    finally:
+        os.umask(old)
+    assert seen == [0o660]
+
+
 def test_a_stale_socket_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "run" / "control.sock"
     bind(path).close()
