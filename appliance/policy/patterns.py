@@ -56,7 +56,7 @@ class Names:
     def __init__(self, texts: Sequence[str], parts: int) -> None:
         """
         Raises:
-            ValueError: a text has more parts, or an empty one.
+            ValueError: a text has more parts, or one that is empty or "?" (which stands for the unknown).
         """
         self.texts, self.parts = tuple(texts), parts
         self.patterns = tuple(self._pattern(text) for text in texts)
@@ -66,7 +66,7 @@ class Names:
 
     def _pattern(self, text: str) -> tuple[str, ...]:
         found = split(text) if self.parts > 1 else (text,)
-        if len(found) > self.parts or not all(found):
+        if len(found) > self.parts or not all(found) or "?" in found:
             raise ValueError(text)
         return ("*",) * (self.parts - len(found)) + found
 

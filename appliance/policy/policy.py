@@ -22,6 +22,10 @@ from appliance.policy.rule import UNSURE, Identity, Rule, Target
 from appliance.policy.words import PROTOCOLS, protocols_of
 
 NAMES = frozenset(key for keys in PROTOCOLS.values() for key, known in keys.items() if known.kind == "name")
+READ = ("table", "column", "compared", "copied")  # keys that masks look at, whether a rule names them or not
+FEW = 16  # rules; below, one decision takes a few microseconds
+MAX_DECIDED = 1024  # decisions remembered; programs repeat a few dozen statements
+MAX_WORDS = 100  # values of a statement whose decision is remembered; identifiers have at most 63 bytes
 MAX_SCOPES = 4096  # pairs of identities and server remembered; agents talk to few servers
 
 
@@ -31,6 +35,8 @@ class Scope(msgspec.Struct, frozen=True):
     deciders: tuple[tuple[Rule, bool], ...]
     masks: tuple[Mask, ...]
     shadow_masks: tuple[Mask, ...]
+    few: bool  # judging anew is as quick as remembering, or needs the text, which differs each time
+    keys: tuple[str, ...]  # of facts that matter
 
 
 class Policy:
@@ -58,6 +64,7 @@ class Policy:
         self._narrow = sorted(
             ((net, target) for target in self.targets for net in target.nets), key=lambda nt: nt[0].narrowness
         )
+        self._decided: dict[tuple[object, ...], Decision] = {}
         self._scopes: dict[tuple[tuple[str, ...], Address], Scope] = {}
 
     def identify(self, process: Process | None) -> tuple[str, ...]:
@@ -103,6 +110,20 @@ class Policy:
     def decide(self, who: tuple[str, ...], server: Address, facts: Facts) -> Decision:
         """Judge one message."""
         scope = self._scope(who, server)
+        if scope.few:
+            return self._judge(scope, facts)
+        values = tuple((key, facts.values[key]) for key in scope.keys if key in facts.values)
+        if sum(len(found) for _, found in values) > MAX_WORDS:
+            return self._judge(scope, facts)
+        asked = (who, server, facts.protocol, values, facts.unknown, facts.why)
+        decision = self._decided.get(asked)
+        if decision is None:
+            if len(self._decided) >= MAX_DECIDED:
+                self._decided.clear()
+            decision = self._decided[asked] = self._judge(scope, facts)
+        return decision
+
+    def _judge(self, scope: Scope, facts: Facts) -> Decision:
         shadow: list[str] = []
         decision = self._first(scope, facts, shadow)
         if decision.verdict != "block" and scope.masks:
@@ -111,7 +132,7 @@ class Policy:
         return msgspec.structs.replace(decision, shadow=tuple(shadow)) if shadow else decision
 
     def names(self, who: tuple[str, ...], server: Address) -> bool:
-        """Return True if a rule between them names things of the schema, so that it matters which they are."""
+        """Return True if a rule between them names things of the schema, so it matters which they are."""
         scope = self._scope(who, server)
         rules = [rule for rule, _ in scope.deciders] + [m.rule for m in (*scope.masks, *scope.shadow_masks)]
         return any(not NAMES.isdisjoint(rule.when) for rule in rules)
@@ -187,10 +208,13 @@ class Policy:
             and (not rule.to or any(target.holds(server) for target in rule.to))
         ]
         masks = [self._masks[rule.id] for rule, _ in here if rule.do == "mask"]
+        detects = any(rule.detect for rule, _ in here if rule.do != "mask")
         return Scope(
-            tuple((rule, sure) for rule, sure in here if rule.do != "mask"),
-            tuple(m for m in masks if not m.rule.shadow),
-            tuple(m for m in masks if m.rule.shadow),
+            deciders=tuple((rule, sure) for rule, sure in here if rule.do != "mask"),
+            masks=tuple(m for m in masks if not m.rule.shadow),
+            shadow_masks=tuple(m for m in masks if m.rule.shadow),
+            few=detects or len(here) < FEW,
+            keys=tuple(sorted({*READ, *(key for rule, _ in here for key in rule.when)})),
         )
 
     def _first(self, scope: Scope, facts: Facts, shadow: list[str]) -> Decision:

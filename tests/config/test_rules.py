@@ -217,6 +217,8 @@ HIDDEN = {
     "who with fewer keys": "{id: a, who: acme, do: block}, {id: b, who: acme-psql, do: allow}",
     "numbers": "{id: a, when: {count: {gt: 1}}, do: block}, {id: b, when: {count: 3}, do: block}",
     "detect": "{id: a, when: {detect: [email, ssn]}, do: block}, {id: b, when: {detect: email}, do: block}",
+    "behind one that names something else": "{id: z, when: {table: q}, do: block}, {id: a, when: {effect: drop}, do: block},"
+    " {id: b, when: {effect: drop}, do: block}",
     "even in shadow": "{id: a, do: allow}, {id: b, do: block, shadow: true}",
 }
 

@@ -5,7 +5,7 @@ import pytest
 from appliance.facts import Facts
 from appliance.model import Approval
 from appliance.policy import Policy
-from appliance.policy.policy import MAX_SCOPES
+from appliance.policy.policy import FEW, MAX_DECIDED, MAX_SCOPES, MAX_WORDS
 
 from .given import ACME, DB, ELSEWHERE, facts, policy
 
@@ -258,3 +258,50 @@ def test_names_things_of_the_schema(when: str, names: bool) -> None:
 
 def test_a_mask_names_its_columns() -> None:
     assert policy("rules: [{id: m, when: {column: c}, do: mask, shadow: true}]").names((), DB)
+
+
+def many(last: str) -> Policy:
+    """Enough rules that decisions are remembered."""
+    rules = "".join(f"- {{id: r{i}, when: {{table: public.t{i}, effect: write}}, do: block}}\n" for i in range(FEW))
+    return policy(f"rules:\n{rules}{last}")
+
+
+def test_remembered_decisions_are_those_of_judging_anew() -> None:
+    rules = many("- {id: m, when: {column: public.u.ssn}, do: mask}\n- {id: a, who: acme, do: allow}")
+    asked = [
+        facts(effect="write", table="public.t3"),
+        facts("table", effect="write"),
+        facts("effect", table="public.t3"),
+        facts(effect="read", table="public.u", compared="public.u.ssn"),
+        facts(effect="read", table="public.u", copied="public.u.ssn"),
+        facts("compared", effect="read", table="public.u"),
+        facts(effect="read", table="public.u"),
+        facts(effect="read", table="public.v"),
+        facts(protocol="", effect="read", table="public.v"),
+    ]
+    for _ in range(2):
+        for who in (ACME, ("?",), ()):
+            for said in asked:
+                assert rules.decide(who, DB, said) == rules._judge(rules._scope(who, DB), said)
+    assert len(rules._decided) == 3 * len(asked)
+
+
+def test_a_detector_is_asked_each_time() -> None:
+    rules = many("- {id: d, when: {detect: email}, do: block}\n- {id: a, do: allow}")
+    assert rules.decide((), DB, facts(text="x")).rule == "a"
+    assert rules.decide((), DB, facts(text="a@b.co")).rule == "d"
+
+
+def test_limit_max_decided() -> None:
+    rules = many("")
+    for i in range(MAX_DECIDED + 5):
+        rules.decide((), DB, facts(table=f"public.x{i}"))
+    assert len(rules._decided) <= MAX_DECIDED
+
+
+def test_limit_max_words() -> None:
+    rules = many("")
+    rules.decide((), DB, facts(table=[f"public.x{i}" for i in range(MAX_WORDS)]))
+    assert len(rules._decided) == 1
+    rules.decide((), DB, facts(table=[f"public.x{i}" for i in range(MAX_WORDS + 1)]))
+    assert len(rules._decided) == 1

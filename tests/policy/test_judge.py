@@ -2,9 +2,10 @@
 
 import pytest
 
+from appliance.config import rules
 from appliance.policy import Entry, entries
 
-from .given import policy
+from .given import policy, resolve
 
 RAW = "{id: raw, to: 10.0.3.2, do: allow, inspect: false}"
 
@@ -67,3 +68,16 @@ CASES = {
 def test_entries(name: str) -> None:
     text, want = CASES[name]
     assert list(entries(policy(f"rules: {text}"))) == want
+
+
+def test_a_pattern_of_cgroups_is_not_for_the_kernel() -> None:
+    text = "identities: {all: {cgroup: 'acme-*'}}\nrules: [{id: b, who: all, to: 10.0.0.0/8, do: block}]"
+    assert entries(rules([("a.yaml", text)], resolve)) == ()
+
+
+def test_two_cgroups() -> None:
+    text = "identities: {two: {cgroup: [a, b/c]}}\nrules: [{id: b, who: two, to: 10.0.0.0/8, do: block}]"
+    assert list(entries(rules([("a.yaml", text)], resolve))) == [
+        *deny("10.0.0.0/8", cgroup="a"),
+        *deny("10.0.0.0/8", cgroup="b/c"),
+    ]

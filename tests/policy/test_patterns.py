@@ -68,6 +68,8 @@ COLUMNS = [
     ("public.users.ssn", "public.USERS.Ssn", True, False),  # spelling does not dodge, nor allow
     ('public."a.b".ssn', 'public."a.b".ssn', True, True),
     ("public.users.ssn", "?.?.*", None, False),
+    ("**.users.ssn", "?.users.ssn", None, False),
+    ("public.users.**", "public.users.*", True, False),
 ]
 
 
@@ -91,7 +93,7 @@ def test_any_prefers_a_sure_answer() -> None:
     assert Names(["public.t"], 2).any(["?.t", "public.t"]) is True
 
 
-@pytest.mark.parametrize("text", ["a.b.c.d", "a..b", ".", ""])
+@pytest.mark.parametrize("text", ["a.b.c.d", "a..b", ".", "", "?", "?.t"])
 def test_a_name_of_too_many_or_empty_parts(text: str) -> None:
     with pytest.raises(ValueError):
         Names([text], 3)
