@@ -57,3 +57,7 @@ class Reader(Protocol):
     def origins(self, column: Column) -> frozenset[str] | None:
         """Return the names a rule may call this column by ("schema.table.column", base tables of a view
         included), or None if where it comes from is not known."""
+
+    def copy(self, message: Message) -> object | None:
+        """Return how a bulk copy out of the server, asked for by a message, sends its data: a struct with the
+        fields columns, format, delimiter, quote, escape, null, header. None if it asks for none."""

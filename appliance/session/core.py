@@ -78,8 +78,8 @@ class Session:
         """Open the flow; `wall` is the time of day, in unix seconds, at `now`."""
         self._wall = wall - now
         opened = f"{self._flow.client} -> {self._flow.server}"
-        names = {"identity": self._identity, "target": self._target, "protocol": self._protocol}
-        self._scribe.do(Note("opened", opened, **names))
+        names = (self._identity, self._target, self._protocol)
+        self._scribe.do(Note("opened", opened, identity=names[0], target=names[1], protocol=names[2]))
         decision = self._policy.admit(self._who, self._flow.server)
         passed = self._policy.passes(self._who, self._flow.server)
         if decision.verdict == "block":
@@ -108,13 +108,13 @@ class Session:
         except ProtocolError as error:
             side = event.side if isinstance(event, Received) else Side.CLIENT
             self._scribe.incident(f"{side.value}: {error}", side)
-            self._refuse(f"protocol violation: {error}")
+            self._refuse(f"protocol violation: {error}", "malformed")
         return self._scribe.take()
 
     def fail(self, text: str) -> list[Effect]:
         """End the flow with an error of the protocol, for a cause outside it (the record cannot be written)."""
         if not self._closed:
-            self._refuse(text)
+            self._refuse(text, "failed")
         return self._scribe.take()
 
     # -- bytes --------------------------------------------------------------------------------------------------
@@ -324,9 +324,9 @@ class Session:
             self._shut.add(side.other)
             self._scribe.do(Shut(side.other))
 
-    def _refuse(self, text: str) -> None:
+    def _refuse(self, text: str, code: str = "denied") -> None:
         """Tell the client a last error, and close."""
-        data = self._wire.refuse(text) if self._wire else b""
+        data = self._wire.refuse(text, code) if self._wire else b""
         if data:
             self._scribe.do(Note("message", text, Side.SERVER, "error", data), Send(Side.CLIENT, data))
         self._close(text)
@@ -349,14 +349,17 @@ class Session:
             return
         self._policy = policy
         self._who = policy.identify(self._flow.process)
-        self._identity = self._who[0] if self._who else ""
+        self._identity = next((name for name in self._who if not name.startswith("?")), "")
+        if self._reader:
+            self._reader.needs_catalog = policy.names(self._who, self._flow.server)
         target = policy.target(self._flow.server)
         self._target = target.name if target else ""
         self._protocol = target.protocol if target else ""
 
     def _reading(self, wire: Wire) -> Reader:
         if self._reader is None:
-            self._reader = open_reader(wire.name, self._shared)
+            self._reader = open_reader(wire.name, self._shared, str(self._flow.server))
+            self._reader.needs_catalog = self._policy.names(self._who, self._flow.server)
         return self._reader
 
     def _shift(self) -> None:

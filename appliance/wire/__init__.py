@@ -60,8 +60,11 @@ class Wire(Protocol):
     def notice(self, text: str) -> bytes:
         """Return a notice to the waiting client; empty where the protocol has none, or not at this time."""
 
-    def refuse(self, text: str) -> bytes:
-        """Return a last error for the client before the connection is closed."""
+    def refuse(self, text: str, code: str = "denied") -> bytes:
+        """Return a last error for the client before the connection is closed.
+
+        `code` is the cause: "denied", "malformed" (a peer broke the protocol) or "failed" (we cannot go on).
+        """
 
     @property
     def idle(self) -> bool:

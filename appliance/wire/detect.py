@@ -86,8 +86,8 @@ class Detect:
     def notice(self, text: str) -> bytes:
         return self._wire.notice(text) if self._wire else b""
 
-    def refuse(self, text: str) -> bytes:
-        return self._wire.refuse(text) if self._wire else b""
+    def refuse(self, text: str, code: str = "denied") -> bytes:
+        return self._wire.refuse(text, code) if self._wire else b""
 
     def refuse_gss(self) -> bytes:
         return self._wire.refuse_gss() if isinstance(self._wire, postgres.Postgres) else b""

@@ -27,7 +27,7 @@ targets:
   db: {{protocol: postgres, address: ["{v4}:{port}", "[{v6}]:{port}"]}}
 rules:
   - {{id: no-destructive, who: acme, to: db, when: {{effect: [drop, truncate]}}, do: block}}
-  - {{id: ask-first, who: acme, to: db, when: {{effect: schema}}, do: approve, approvers: {{within: 20s}}}}
+  - {{id: ask-first, who: acme, to: db, when: {{effect: schema}}, do: approve, approvers: {{group: dba, within: 20s}}}}
   - {{id: hide-ssn, to: db, when: {{column: [public.users.ssn]}}, do: mask, with: keep-last-4}}
   - {{id: work, who: acme, to: db, when: {{effect: [read, write, session, copy]}}, do: allow}}
 """

@@ -41,9 +41,8 @@ rules:
   - {id: login, when: {effect: [session]}, do: allow}
 """
 RULES = """
-  - {id: ask-delete, when: {statement: [DELETE]}, do: approve, approvers: {within: 60s}}
+  - {id: ask-delete, when: {statement: [DELETE]}, do: approve, approvers: {group: dba, within: 60s}}
   - {id: no-drop, when: {effect: [drop]}, do: block}
-  - {id: shadowed, when: {table: ["*.secrets"]}, do: block, shadow: true}
   - {id: rest, when: {effect: [read, write, lock]}, do: allow}
 """
 DELETE = "delete from t"
@@ -71,6 +70,12 @@ def idle(policy: Callable[[], Policy] | None = None) -> Playbook:
     p << noted("message", message="startup") << noted("decision", verdict="allow", rule="login")
     p << sent(S, pg.startup())
     p >> Received(S, pg.WELCOME)
+    p.take()
+    p >> Received(C, pg.query("select 0"))
+    p << sent(S, has=b"vg_state")  # a question of our own comes first
+    p >> Received(S, pg.state_answer())
+    p << noted("message") << noted("decision", verdict="allow") << sent(S, pg.query("select 0"))
+    p >> Received(S, pg.SELECTED)
     p.take()
     return p
 
@@ -205,7 +210,7 @@ class TestHeld:
         current = [rules()]
         with idle(lambda: current[0]) as p:
             id = ask(p).question.id
-            current[0] = rules("  - {id: no-delete, when: {statement: [DELETE]}, do: block}\n" + RULES)
+            current[0] = rules("  - {id: no-delete, when: {statement: [DELETE]}, do: block}\n")
             p >> Answered(id, approved=True, by="dana")
             p << noted("answered", has="void")
             p << noted("decision", verdict="block", rule="no-delete") << a(Send, to=S)
@@ -349,7 +354,6 @@ class TestRaw:
 
 SCRIPT = b"".join(
     [
-        pg.startup(),
         pg.query("select 1"),
         pg.query("drop table t"),
         pg.parse("select $1::int", "s") + pg.bind("5", name="s") + pg.execute() + pg.SYNC,
@@ -363,12 +367,11 @@ SCRIPT = b"".join(
 
 def outcome(cuts: list[int]) -> tuple[list[tuple[str, str, str]], bytes, bytes]:
     """Feed SCRIPT cut at `cuts`; return decisions, bytes up, bytes down."""
-    live = session()
-    effects: list[Effect] = list(live.start(0.0, 0.0))
+    live = idle().session
+    effects: list[Effect] = []
     edges = [0, *sorted(set(cuts)), len(SCRIPT)]
     for start, end in zip(edges, edges[1:], strict=False):
         effects += live.receive(Received(C, SCRIPT[start:end]), 0.0)
-    effects += live.receive(Received(S, pg.WELCOME), 0.0)
     effects += live.receive(Received(S, pg.SELECTED), 0.0)
     decided = [(e.decision.verdict, e.decision.rule, e.text) for e in effects if isinstance(e, Note) and e.decision]
     up = b"".join(e.data for e in effects if isinstance(e, Send) and e.to is S)

@@ -80,6 +80,8 @@ class Postgres:
     def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
         send = [Send(Side.SERVER, message.raw)]
         match message.kind:
+            case "gss-request":
+                return self.deny(message, "denied", "")  # what GSSAPI hides no one can judge
             case "sync":
                 self._ledger.sync()
             case "flush":
@@ -175,9 +177,9 @@ class Postgres:
             return b""
         return refusals.notice(text, self._link.encoding)
 
-    def refuse(self, text: str) -> bytes:
+    def refuse(self, text: str, code: str = "denied") -> bytes:
         # In the middle of a row there is no place for it: its bytes would be taken for data.
-        return b"" if self._answers.partial else refusals.fatal(text, self._link.encoding)
+        return b"" if self._answers.partial else refusals.fatal(text, self._link.encoding, code)
 
     @property
     def idle(self) -> bool:

@@ -40,12 +40,14 @@ class Spec(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...] = ()
 
     @classmethod
-    def of(cls, plan: Plan | None) -> "Spec":
-        return cls(**{
-            name: getattr(plan, f"copy_{name}")
-            for name in cls.__struct_fields__
-            if hasattr(plan, f"copy_{name}")
-        })  # fmt: skip
+    def of(cls, plan: Plan) -> "Spec":
+        """Read the attribute `copy` of the plan, a struct with these fields, or the attributes copy_*."""
+        told = getattr(plan, "copy", None)
+        names = [(name, name if told else f"copy_{name}") for name in cls.__struct_fields__]
+        found = {name: getattr(told or plan, said) for name, said in names if hasattr(told or plan, said)}
+        if not found.get("delimiter"):
+            found.pop("null", "")  # nothing is said of it: the default of the format
+        return cls(**found)
 
 
 class Copy(Protocol):

@@ -14,7 +14,12 @@ WITHHELD = "message withheld by vendorgate"
 # A statement no version of the grammar takes, so it fails the same way in every state of a transaction.
 REFUSED = b"vendorgate refused"
 
-CODES = {"denied": "42501", "cancelled": "57014"}  # insufficient_privilege, query_canceled
+CODES = {  # appendix "PostgreSQL Error Codes"
+    "denied": "42501",  # insufficient_privilege
+    "cancelled": "57014",  # query_canceled
+    "malformed": "08P01",  # protocol_violation
+    "failed": "58000",  # system_error
+}
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -79,5 +84,5 @@ def notice(text: str, encoding: Encoding) -> bytes:
     return Failure(b"NOTICE", b"NOTICE", b"00000", encoding.speak(text)).write(b"N")
 
 
-def fatal(text: str, encoding: Encoding) -> bytes:
-    return Failure(b"FATAL", b"FATAL", CODES["denied"].encode(), encoding.speak(text)).write(b"E")
+def fatal(text: str, encoding: Encoding, code: str = "denied") -> bytes:
+    return Failure(b"FATAL", b"FATAL", CODES[code].encode(), encoding.speak(text)).write(b"E")
