@@ -67,80 +67,88 @@ class State(msgspec.Struct, frozen=True, gc=False, array_like=True):
 _EQ = "OPERATOR(pg_catalog.=)"
 _USER = f"OPERATOR(pg_catalog.>=) {_FIRST_USER_OID}"
 
-STATE = (
-    "SELECT pg_catalog.json_build_array(pg_catalog.current_setting('search_path'), CURRENT_USER, "
-    "COALESCE((SELECT n.nspname FROM pg_catalog.pg_namespace n "
-    f"WHERE n.oid {_EQ} pg_catalog.pg_my_temp_schema()), '')) AS vg_state"
-)
+_QUERIES = {
+    "state": (
+        "SELECT {kind}, pg_catalog.json_build_array(pg_catalog.current_setting('search_path'), CURRENT_USER, "
+        "COALESCE((SELECT n.nspname FROM pg_catalog.pg_namespace n "
+        "WHERE n.oid {eq} pg_catalog.pg_my_temp_schema()), ''))::pg_catalog.text"
+    ),
+    "schema": "SELECT {kind}, n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n",
+    "inherits": (
+        "SELECT {kind}, pg_catalog.json_build_array(i.inhrelid::pg_catalog.int8, "
+        "i.inhparent::pg_catalog.int8)::pg_catalog.text FROM pg_catalog.pg_inherits i"
+    ),
+    "view": (
+        "SELECT {kind}, pg_catalog.json_build_array(c.oid::pg_catalog.int8, "
+        "pg_catalog.pg_get_viewdef(c.oid), "
+        "(SELECT pg_catalog.json_agg(DISTINCT d.refobjid::pg_catalog.int8) FROM pg_catalog.pg_rewrite r "
+        "JOIN pg_catalog.pg_depend d ON d.objid {eq} r.oid WHERE r.ev_class {eq} c.oid "
+        "AND d.classid {eq} 'pg_catalog.pg_rewrite'::pg_catalog.regclass "
+        "AND d.refclassid {eq} 'pg_catalog.pg_class'::pg_catalog.regclass "
+        "AND d.refobjid OPERATOR(pg_catalog.<>) c.oid))::pg_catalog.text FROM pg_catalog.pg_class c "
+        "WHERE c.relkind {eq} ANY (ARRAY['v','m']::pg_catalog.\"char\"[]) AND c.oid {user} AND {fits}"
+    ),
+    "function": (
+        "SELECT DISTINCT {kind}, p.proname::pg_catalog.text FROM pg_catalog.pg_proc p "
+        "WHERE p.oid {user} AND NOT {owned:pg_proc p} AND NOT EXISTS (SELECT 1 FROM "
+        "pg_catalog.unnest(p.proargtypes::pg_catalog.oid[]) t(o) WHERE t.o {user})"
+    ),
+    "operator": (
+        "SELECT DISTINCT {kind}, o.oprname::pg_catalog.text FROM pg_catalog.pg_operator o "
+        "WHERE o.oid {user} AND NOT {owned:pg_operator o} AND NOT (o.oprleft {user}) "
+        "AND NOT (o.oprright {user})"
+    ),
+    # Types whose values cannot be made without code of the user: base types, targets of casts by function,
+    # and domains with a check that calls a function. Those of extensions are trusted.
+    "type": (
+        "SELECT DISTINCT {kind}, t.typname::pg_catalog.text FROM pg_catalog.pg_type t WHERE "
+        "(t.oid {user} AND t.typtype {eq} 'b' AND t.typelem {eq} 0 AND NOT {owned:pg_type t}) "
+        "OR EXISTS (SELECT 1 FROM pg_catalog.pg_cast c WHERE c.casttarget {eq} t.oid AND c.castfunc {user} "
+        "AND NOT {owned:pg_cast c}) "
+        "OR EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d ON "
+        "d.objid {eq} k.oid AND d.classid {eq} 'pg_catalog.pg_constraint'::pg_catalog.regclass "
+        "AND d.refclassid {eq} 'pg_catalog.pg_proc'::pg_catalog.regclass WHERE k.contypid {eq} t.oid)"
+    ),
+    "relation": (
+        "SELECT {kind}, pg_catalog.json_build_array(c.oid::pg_catalog.int8, n.nspname, c.relname, c.relkind, "
+        "c.relhasrules, EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid {eq} c.oid "
+        "AND NOT t.tgisinternal), (SELECT pg_catalog.json_agg(pg_catalog.json_build_array("
+        "a.attnum, a.attname, a.atttypid::pg_catalog.int8)) FROM pg_catalog.pg_attribute a "
+        "WHERE a.attrelid {eq} c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)"
+        ")::pg_catalog.text "
+        "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid {eq} c.relnamespace "
+        "WHERE c.relkind {eq} ANY (ARRAY['r','v','m','p','f','S']::pg_catalog.\"char\"[]) AND {fits}"
+    ),
+}
 
 
-def _owned(table: str, alias: str) -> str:
-    """Return the condition that an extension owns the object."""
-    return (
-        "EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE "
-        f"d.classid {_EQ} 'pg_catalog.{table}'::pg_catalog.regclass AND d.objid {_EQ} {alias}.oid "
-        f"AND d.deptype {_EQ} 'e')"
+class _Owned:
+    """`{owned:pg_proc p}` in a query: an extension owns the object p of the catalogue pg_proc."""
+
+    def __format__(self, spec: str) -> str:
+        table, alias = spec.split()
+        return (
+            "EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE "
+            f"d.classid {_EQ} 'pg_catalog.{table}'::pg_catalog.regclass AND d.objid {_EQ} {alias}.oid "
+            f"AND d.deptype {_EQ} 'e')"
+        )
+
+
+def _query(*kinds: str) -> str:
+    """Return one statement for all of these; its rows are (kind, text)."""
+    fits = (
+        f"(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute) OPERATOR(pg_catalog.<=) {MAX_ATTRIBUTES}"
+    )
+    return " UNION ALL ".join(
+        _QUERIES[kind].format(
+            kind=f"'{kind}'::pg_catalog.text", eq=_EQ, user=_USER, fits=fits, owned=_Owned()
+        )
+        for kind in kinds
     )
 
 
-_FITS = f"(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute) OPERATOR(pg_catalog.<=) {MAX_ATTRIBUTES}"
-
-_RELATIONS = (
-    "SELECT pg_catalog.json_build_array(c.oid::pg_catalog.int8, n.nspname, c.relname, "
-    "c.relkind, c.relhasrules, "
-    f"EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid {_EQ} c.oid AND NOT t.tgisinternal), "
-    "(SELECT pg_catalog.json_agg(pg_catalog.json_build_array("
-    "a.attnum, a.attname, a.atttypid::pg_catalog.int8)) "
-    f"FROM pg_catalog.pg_attribute a WHERE a.attrelid {_EQ} c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 "
-    "AND NOT a.attisdropped)) AS vg_relation "
-    f"FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid {_EQ} c.relnamespace "
-    f"WHERE c.relkind {_EQ} ANY (ARRAY['r','v','m','p','f','S']::pg_catalog.\"char\"[]) AND {_FITS}"
-)
-
-_INHERITS = (
-    "SELECT pg_catalog.json_build_array(i.inhrelid::pg_catalog.int8, i.inhparent::pg_catalog.int8) "
-    "AS vg_inherits FROM pg_catalog.pg_inherits i"
-)
-
-_VIEWS = (
-    "SELECT pg_catalog.json_build_array(c.oid::pg_catalog.int8, pg_catalog.pg_get_viewdef(c.oid), "
-    "(SELECT pg_catalog.json_agg(DISTINCT d.refobjid::pg_catalog.int8) FROM pg_catalog.pg_rewrite r "
-    f"JOIN pg_catalog.pg_depend d ON d.objid {_EQ} r.oid WHERE r.ev_class {_EQ} c.oid "
-    f"AND d.classid {_EQ} 'pg_catalog.pg_rewrite'::pg_catalog.regclass "
-    f"AND d.refclassid {_EQ} 'pg_catalog.pg_class'::pg_catalog.regclass "
-    "AND d.refobjid OPERATOR(pg_catalog.<>) c.oid)) AS vg_view "
-    f"FROM pg_catalog.pg_class c WHERE c.relkind {_EQ} ANY (ARRAY['v','m']::pg_catalog.\"char\"[]) "
-    f"AND c.oid {_USER} AND {_FITS}"
-)
-
-_FUNCTIONS = (
-    "SELECT DISTINCT p.proname AS vg_function FROM pg_catalog.pg_proc p "
-    f"WHERE p.oid {_USER} AND NOT {_owned('pg_proc', 'p')} AND NOT EXISTS (SELECT 1 FROM "
-    f"pg_catalog.unnest(p.proargtypes::pg_catalog.oid[]) t(o) WHERE t.o {_USER})"
-)
-
-_OPERATORS = (
-    "SELECT DISTINCT o.oprname AS vg_operator FROM pg_catalog.pg_operator o "
-    f"WHERE o.oid {_USER} AND NOT {_owned('pg_operator', 'o')} "
-    f"AND NOT (o.oprleft {_USER}) AND NOT (o.oprright {_USER})"
-)
-
-# Types whose values cannot be made without code of the user: base types, targets of casts by function, and
-# domains with a check that calls a function. Those of extensions are trusted.
-_TYPES = (
-    "SELECT DISTINCT t.typname AS vg_type FROM pg_catalog.pg_type t WHERE "
-    f"(t.oid {_USER} AND t.typtype {_EQ} 'b' AND t.typelem {_EQ} 0 AND NOT {_owned('pg_type', 't')}) "
-    f"OR EXISTS (SELECT 1 FROM pg_catalog.pg_cast c WHERE c.casttarget {_EQ} t.oid AND c.castfunc {_USER} "
-    f"AND NOT {_owned('pg_cast', 'c')}) "
-    "OR EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d ON "
-    f"d.objid {_EQ} k.oid AND d.classid {_EQ} 'pg_catalog.pg_constraint'::pg_catalog.regclass "
-    f"AND d.refclassid {_EQ} 'pg_catalog.pg_proc'::pg_catalog.regclass WHERE k.contypid {_EQ} t.oid)"
-)
-
-_SCHEMAS = "SELECT n.nspname AS vg_schema FROM pg_catalog.pg_namespace n"
-
-CATALOGUE = ";".join((STATE, _SCHEMAS, _INHERITS, _VIEWS, _FUNCTIONS, _OPERATORS, _TYPES, _RELATIONS))
-"""All of it; its last result set is the one that must not be empty."""
+STATE = _query("state")
+CATALOGUE = _query(*_QUERIES)
 
 
 class Catalog:
@@ -200,44 +208,39 @@ class Catalog:
         return [self.relations[oid] for oid in seen if oid in self.relations], True
 
 
-_SETS = frozenset(
-    f"vg_{name}" for name in ("schema", "inherits", "view", "function", "operator", "type", "relation")
-)
-
-
 class Answer:
-    """Collects the result sets of `STATE` or `CATALOGUE`, in any order of arrival."""
+    """The answer to `STATE` or `CATALOGUE`."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[str]] = {}
 
-    def add(self, column: str, rows: Sequence[str]) -> None:
-        """Take the rows of one result set of one column."""
-        self._rows[column] = list(rows)
+    def add(self, kind: str, text: str) -> None:
+        """Take one row."""
+        self._rows.setdefault(kind, []).append(text)
 
     def state(self) -> State | None:
         """Return how names are resolved now, if that was answered."""
-        rows = self._rows.get("vg_state")
+        rows = self._rows.get("state")
         try:
             return msgspec.json.decode(rows[0], type=State) if rows else None
         except msgspec.MsgspecError:
             return None
 
     def catalog(self) -> Catalog | None:
-        """Return the catalogue, or None if it was not answered whole or is too large."""
+        """Return the catalogue, or None if it was not answered, or is too large."""
         state, rows = self.state(), self._rows
-        if state is None or not _SETS.issubset(rows) or not rows["vg_relation"]:
+        if state is None or "relation" not in rows:
             return None
         try:
             return Catalog(
                 state,
-                [_RELATION.decode(row) for row in rows["vg_relation"]],
-                inherits=[_PAIR.decode(row) for row in rows["vg_inherits"]],
-                views=[_VIEW.decode(row) for row in rows["vg_view"]],
-                schemas=rows["vg_schema"],
-                functions=rows["vg_function"],
-                operators=rows["vg_operator"],
-                types=rows["vg_type"],
+                [_RELATION.decode(row) for row in rows["relation"]],
+                inherits=[_PAIR.decode(row) for row in rows.get("inherits", ())],
+                views=[_VIEW.decode(row) for row in rows.get("view", ())],
+                schemas=rows.get("schema", ()),
+                functions=rows.get("function", ()),
+                operators=rows.get("operator", ()),
+                types=rows.get("type", ()),
             )
         except msgspec.MsgspecError:
             return None

@@ -186,12 +186,11 @@ class Settings:
         self._tried, self._answer = True, Answer()
 
     def answer(self, message: Message) -> None:
-        """Take one result set."""
-        if len(message.columns) == 1:
-            rows = [
-                v.data.decode(_codec(self.encoding), "replace") for v in message.values if v.data is not None
-            ]
-            self._answer.add(message.columns[0].name, rows)
+        """Take one result set, of rows of two columns."""
+        codec = _codec(self.encoding)
+        texts = [(value.data or b"").decode(codec, "replace") for value in message.values]
+        for kind, text in zip(texts[::2], texts[1::2], strict=False):
+            self._answer.add(kind, text)
 
     def answered(self) -> None:
         """Take all that was answered."""

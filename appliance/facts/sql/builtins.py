@@ -109,6 +109,14 @@ ts_parse ts_token_type unnest """.split()
 )
 """Those that return a set: how many rows they give tells about their arguments."""
 
+SIZED = frozenset(
+    """
+json_array_elements json_array_elements_text json_each json_each_text json_object_keys jsonb_array_elements
+jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys unnest
+""".split()
+)
+"""Those whose number of rows only tells how many elements their argument has."""
+
 OPERATORS = frozenset(
     r"""
 ! !! !~ !~* !~~ !~~* # ## #- #> #>> % & && &< &<| &> * *< *<= *<> *= *> *>= + - -> ->> -|- / < <-> << <<= <<|

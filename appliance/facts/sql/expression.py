@@ -1,20 +1,22 @@
 """Expressions: which columns a value comes from, and what is called on the way."""
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from postgast import pg_query_pb2 as pb
 
 from appliance.facts.catalog import full
 from appliance.facts.sql import functions
+from appliance.facts.sql.builtins import SIZED
 from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
 from appliance.facts.sql.relations import dotted
 from appliance.facts.sql.settings import unsure
 from appliance.facts.sql.walk import Env, Source, Walk, visits
 
 
-def call(walk: Walk, parts: tuple[str, ...], args: Names, in_from: bool = False) -> None:
-    """Note a call of the function of that name with values from these columns."""
+def call(walk: Walk, parts: tuple[str, ...], args: Names, plain: bool = False) -> None:
+    """Note a call of the function of that name with values from these columns; `plain`: these themselves."""
     what = functions.call(walk.world, parts)
     schema = parts[-2] if len(parts) > 1 else "?" if what.opaque else "pg_catalog"
     walk.add("function", full(schema, parts[-1]))
@@ -23,19 +25,19 @@ def call(walk: Walk, parts: tuple[str, ...], args: Names, in_from: bool = False)
         walk.opaque(f"function {'.'.join(parts)} is not known to be harmless", args)
     if what.moves:
         walk.sets["copied"] |= args
-    if what.rows or in_from:
+    if what.rows and not (plain and parts[-1] in SIZED):
         walk.compare(args)
 
 
-def check_operator(walk: Walk, parts: tuple[str, ...], args: Names) -> None:
+def check_operator(walk: Walk, parts: tuple[str, ...], args: AbstractSet[str]) -> None:
     """Note the use of an operator."""
     if parts and not functions.operator(walk.world, parts):
-        walk.opaque(f"operator {'.'.join(parts)} is not known to be harmless", args)
+        walk.opaque(f"operator {'.'.join(parts)} is not known to be harmless", frozenset(args))
 
 
 def resolve(walk: Walk, parts: tuple[str, ...], env: Env) -> Output:
     """Return what a name in an expression is, and note the columns read."""
-    found = _qualified(walk, parts, env) if len(parts) > 1 else _plain(parts[0], env)
+    found = _qualified(walk, parts, env) if len(parts) > 1 else _plain(walk, parts[0], env)
     if found is None:
         found = Output(parts[-1])
         if not env.variables:
@@ -51,10 +53,11 @@ def _levels(env: Env | None) -> Iterable[Env]:
         env = env.parent
 
 
-def _plain(name: str, env: Env) -> Output | None:
+def _plain(walk: Walk, name: str, env: Env) -> Output | None:
     maybe: list[Output] = []
     for level in _levels(env):
         sure: list[Output] = []
+        walk.spend(len(level.sources))
         for source in level.sources:
             column = source.column(name)
             if column is not None:
@@ -73,9 +76,10 @@ def _merged(name: str, columns: list[Output]) -> Output:
     return Output(name, frozenset().union(*(c.names for c in columns)))
 
 
-def matching(parts: tuple[str, ...], env: Env) -> list[Source]:
+def matching(walk: Walk, parts: tuple[str, ...], env: Env) -> list[Source]:
     """Return the sources a qualifier means."""
     for level in _levels(env):
+        walk.spend(len(level.sources))
         if len(parts) == 1:
             found = [s for s in level.sources if s.alias == parts[0]]
         else:
@@ -87,7 +91,7 @@ def matching(parts: tuple[str, ...], env: Env) -> list[Source]:
 
 
 def _qualified(walk: Walk, parts: tuple[str, ...], env: Env) -> Output | None:
-    sources = matching(parts[:-1], env)
+    sources = matching(walk, parts[:-1], env)
     columns = [c for c in (s.column(parts[-1]) for s in sources) if c is not None]
     if columns:
         return _merged(parts[-1], columns)
@@ -101,11 +105,12 @@ def _qualified(walk: Walk, parts: tuple[str, ...], env: Env) -> Output | None:
 
 def star(walk: Walk, parts: tuple[str, ...], env: Env) -> list[Output]:
     """Return the columns `*` or `t.*` stands for, and note them as read."""
-    sources = matching(parts, env) if parts else env.sources
+    sources = matching(walk, parts, env) if parts else env.sources
     columns = [column for source in sources for column in source.all()]
     if not sources and not env.variables:
         walk.doubt(f"{'.'.join((*parts, '*'))} is not found", COLUMNS)
     for column in columns:
+        walk.spend(1 + len(column.names))
         walk.sets["column"] |= column.names
     return columns
 
@@ -122,7 +127,7 @@ def _column_ref(walk: Walk, ref: Any, env: Env) -> Names:
     if not starred:
         return resolve(walk, parts, env).names
     star(walk, parts, env)
-    sources = matching(parts, env) if parts else env.sources
+    sources = matching(walk, parts, env) if parts else env.sources
     whole = frozenset().union(*(s.whole() for s in sources))
     walk.sets["column"] |= whole
     return whole
@@ -145,7 +150,7 @@ def _func_call(walk: Walk, node: Any, env: Env) -> Names:
     if node.HasField("over"):
         walk.enter("WindowDef", node.over, env)
     parts = dotted(node.funcname)
-    call(walk, parts, args)
+    call(walk, parts, args, all(n.HasField("column_ref") for n in node.args))
     if parts[-1] == "set_config":
         _set_config(walk, node)
     return args | order
@@ -168,8 +173,11 @@ def _a_expr(walk: Walk, node: Any, env: Env) -> Names:
     long."""
     names: set[str] = set()
     while True:
-        names |= walk.visit(node.rexpr, env)
-        check_operator(walk, (">=",) if node.kind in _BETWEEN else dotted(node.name), frozenset(names))
+        right = walk.visit(node.rexpr, env)
+        names |= right
+        check_operator(walk, (">=",) if node.kind in _BETWEEN else dotted(node.name), names)
+        if node.name[-1].string.sval in ("/", "%"):
+            walk.compare(right)  # whether it is zero shows
         if not node.lexpr.HasField("a_expr"):
             break
         node = node.lexpr.a_expr
@@ -213,7 +221,7 @@ def _a_indirection(walk: Walk, node: Any, env: Env) -> Names:
     """(x).field, (x).*, (x)[i]. A field that x has not is the call field(x)."""
     last = node.indirection[-1]
     parts, starred = fields(node.arg.column_ref)
-    sources = matching(parts, env) if parts and not starred else []
+    sources = matching(walk, parts, env) if parts and not starred else []
     if last.HasField("string") and sources:
         columns = [c for c in (s.column(last.string.sval) for s in sources) if c is not None]
         if columns:

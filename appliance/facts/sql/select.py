@@ -8,9 +8,11 @@ from postgast import pg_query_pb2 as pb
 from appliance.facts.sql import functions
 from appliance.facts.sql.expression import call, check_operator, fields, resolve, star
 from appliance.facts.sql.naming import label
-from appliance.facts.sql.reading import NONE, Names, Output
+from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
 from appliance.facts.sql.relations import dotted, renamed, source
 from appliance.facts.sql.walk import Cte, Env, Source, Walk, visits
+
+MAX_ROUNDS = 20  # visits of a recursive query until what its columns hold does not grow; more: unknown
 
 
 def union(outputs: Sequence[Output]) -> Names:
@@ -85,37 +87,42 @@ def read_cte(walk: Walk, made: Cte) -> None:
     if made.state != "new":
         return
     made.state = "busy"
-    before = walk.sets["column"]
-    walk.sets["column"] = set()
-    made.outputs = query(walk, made.node.ctequery, made.env)
-    inside = frozenset(walk.sets["column"])
-    walk.sets["column"] = before | inside
-    if made.state == "recursive":  # any column of a round may go into any column of the next
-        walk.compare(inside)
-        made.outputs = [Output(o.name, o.names | inside) for o in made.outputs]
-    names = [n.string.sval for n in made.node.aliascolnames]
-    made.outputs = renamed(Source("", made.outputs), names).all() if names else made.outputs
-    for clause in ("search_clause", "cycle_clause"):
-        if made.node.HasField(clause):  # adds columns computed from those there are
-            part = getattr(made.node, clause)
-            everything = union(made.outputs)
-            extra = (
-                [part.search_seq_column]
-                if clause == "search_clause"
-                else [
-                    part.cycle_mark_column,
-                    part.cycle_path_column,
-                ]
-            )
-            made.outputs = [*made.outputs, *(Output(name, everything) for name in extra)]
+    made.outputs = _cte_outputs(walk, made, query(walk, made.node.ctequery, made.env))
+    for _ in range(MAX_ROUNDS):
+        if made.state != "recursive":
+            break
+        made.state = "busy"  # again, with what its own columns were found to hold
+        found = _cte_outputs(walk, made, query(walk, made.node.ctequery, made.env))
+        if found != made.outputs:
+            made.outputs = found
+        else:
+            made.state = "done"
+    if made.state == "recursive":
+        walk.doubt("a recursive query was not followed to its end", COLUMNS)
     made.state = "done"
+
+
+def _cte_outputs(walk: Walk, made: Cte, outputs: list[Output]) -> list[Output]:
+    names = [n.string.sval for n in made.node.aliascolnames]
+    if names:
+        outputs = renamed(Source("", outputs), names).all()
+    everything = union(outputs)
+    if made.node.HasField("search_clause"):  # these add columns computed from those there are
+        outputs = [*outputs, Output(made.node.search_clause.search_seq_column, everything)]
+    if made.node.HasField("cycle_clause"):
+        clause = made.node.cycle_clause
+        walk.compare(everything)
+        added = (clause.cycle_mark_column, clause.cycle_path_column)
+        outputs = [*outputs, *(Output(name, everything) for name in added)]
+    return outputs
 
 
 def _cte_source(walk: Walk, made: Cte, alias: str) -> Source:
     read_cte(walk, made)
     if made.state != "done":
         made.state = "recursive"
-        return Source(alias, None)  # what its columns hold is added when it has been read
+        if not made.outputs:
+            return Source(alias, None)  # what its columns hold is found in the next round
     return derived(alias, made.outputs)
 
 
@@ -138,6 +145,7 @@ def _set_operation(walk: Walk, node: Any, env: Env) -> list[Output]:
         node = left
     outputs = select(walk, left, env)
     for other in right:
+        walk.spend(len(outputs))
         if len(other) == len(outputs) and not any(o.name == "*" for o in (*outputs, *other)):
             outputs = [Output(a.name, a.names | b.names) for a, b in zip(outputs, other, strict=True)]
         else:
@@ -175,6 +183,7 @@ def targets(walk: Walk, nodes: Any, env: Env) -> list[Output]:
     """Visit a target list and return its columns."""
     outputs: list[Output] = []
     for node in nodes:
+        walk.spend(5)
         target = node.res_target
         value = target.val
         if value.HasField("column_ref"):
@@ -310,6 +319,7 @@ def _join(walk: Walk, item: Any, env: Env) -> list[Source]:
     scope.sources = from_item(walk, chain[-1].larg, env)
     for join in reversed(chain):
         left = list(scope.sources)
+        walk.spend(len(left))
         scope.sources = sides.sources = [*left, *from_item(walk, join.rarg, scope)]
         right = scope.sources[len(left) :]
         walk.compare(walk.visit(join.quals, sides))
@@ -318,6 +328,7 @@ def _join(walk: Walk, item: Any, env: Env) -> list[Source]:
         if join.HasField("join_using_alias"):
             scope.sources.append(Source(join.join_using_alias.aliasname, merged))
         if join.HasField("alias"):
+            walk.spend(sum(len(s.columns or ()) for s in scope.sources))
             columns = [*merged, *(c for s in scope.sources for c in s.all() if c.name not in using)]
             whole = renamed(
                 derived(join.alias.aliasname, columns), [c.string.sval for c in join.alias.colnames]
@@ -330,6 +341,7 @@ def _using(walk: Walk, join: Any, using: list[str], left: list[Source], right: l
     """Compare the columns a join takes by name, and return them."""
     if join.is_natural:
         sides = [[c for s in side for c in s.all()] for side in (left, right)]
+        walk.spend(len(sides[0]) + len(sides[1]))
         if any(c.name == "*" for side in sides for c in side):
             walk.compare(union(sides[0]) | union(sides[1]))
         using[:] = sorted({c.name for c in sides[0]} & {c.name for c in sides[1]})
@@ -337,6 +349,7 @@ def _using(walk: Walk, join: Any, using: list[str], left: list[Source], right: l
         check_operator(walk, ("=",), NONE)
     merged = []
     for name in using:
+        walk.spend(len(left) + len(right))
         found = [c for c in (s.column(name) for s in (*left, *right)) if c is not None]
         merged.append(Output(name, union(found)))
     walk.compare(union(merged))
@@ -357,6 +370,14 @@ _ITEMS = {
 
 @visits("CaseExpr")
 def _case(walk: Walk, node: Any, env: Env) -> Names:
+    """CASE: which branch is taken can be seen in which one fails, so what decides it counts as compared."""
+    names = NONE
     if node.HasField("arg"):
-        check_operator(walk, ("=",), NONE)
-    return walk.children(node, env)
+        names = walk.visit(node.arg, env)
+        check_operator(walk, ("=",), names)
+        walk.compare(names)
+    for item in node.args:
+        condition = walk.visit(item.case_when.expr, env)
+        walk.compare(condition)
+        names |= condition | walk.visit(item.case_when.result, env)
+    return names | walk.visit(node.defresult, env)

@@ -14,14 +14,16 @@ from appliance.facts.sql.reading import ALL, KEYS, NONE, OPAQUE, Copy, Names, Ou
 from appliance.facts.sql.tree import Unreadable
 from appliance.facts.sql.world import World
 
-MAX_NESTING = 120  # visits in one another: below Python's limit of 1,000 frames, each visit taking up to four
+MAX_NESTING = 200  # visits in one another: each takes up to four of Python's 1,000 frames
+
+MAX_WORK = 1_500_000  # steps of one text, of some 200 ns each; a visit counts as ten
 
 Visitor = Callable[["Walk", Any, "Env"], Names]
 VISITORS: dict[str, Visitor] = {}
 
 PLAIN = frozenset(
     """
-Alias A_ArrayExpr A_Const A_Indices BitString Boolean BoolExpr BooleanTest CaseExpr CaseWhen CoalesceExpr
+Alias A_ArrayExpr A_Const A_Indices BitString Boolean BoolExpr BooleanTest CoalesceExpr
 CollateClause Constraint ColumnDef CurrentOfExpr DefElem Float GroupingFunc GroupingSet IndexElem InferClause
 Integer JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor
 JsonBehavior JsonFormat JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg JsonObjectConstructor
@@ -153,7 +155,7 @@ class Walk:
         self.outputs: list[Output] = []
         self.count = 0
         self.statement = ""  # the text of the statement at hand, if it is one of the text itself
-        self._nesting = 0
+        self._nesting = self._work = 0
 
     def add(self, key: str, *words: str) -> None:
         """Note words under a key."""
@@ -183,6 +185,7 @@ class Walk:
         """Visit a message of the type named."""
         visitor = VISITORS.get(name)
         self._nesting += 1
+        self.spend(10)
         if self._nesting > MAX_NESTING:
             raise Unreadable("nested too deeply")
         try:
@@ -193,6 +196,12 @@ class Walk:
             return self.children(message, env)
         finally:
             self._nesting -= 1
+
+    def spend(self, steps: int) -> None:
+        """Count work; a text that makes too much is not read on."""
+        self._work += steps
+        if self._work > MAX_WORK:
+            raise Unreadable("too much to work out")
 
     def children(self, message: Any, env: Env, *but: str) -> Names:
         """Visit the messages in all fields of `message` except those named."""
