@@ -17,7 +17,8 @@ PACKS = sorted((Path(__file__).parents[2] / "rules").glob("*.yaml"))
 
 # what an editor cannot see: names that are defined elsewhere, order, words in a context
 BEYOND = {
-    "bad-port", "bad-inline", "host-bits", "bad-count", "detect-in-allow", "hidden-by-all", "hidden-by-the-same",
+    "bad-port", "bad-port-range", "bad-inline", "host-bits", "bad-count", "detect-in-allow", "hidden-by-all",
+    "hidden-by-the-same",
     "hidden-by-wider-to", "hidden-by-wider-who", "id-default", "identity-cgroup-absolute", "identity-exe-name",
     "identity-name", "inspect-where-masked", "inspect-with-when", "inspect-without-to", "mask-without-columns",
     "not-yaml", "pattern-bad", "pattern-built-in", "same-id", "same-key", "shadow-yes", "target-address",

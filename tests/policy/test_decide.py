@@ -271,6 +271,7 @@ def test_remembered_decisions_are_those_of_judging_anew() -> None:
     asked = [
         facts(effect="write", table="public.t3"),
         facts("table", effect="write"),
+        facts("effect", effect="write"),
         facts("effect", table="public.t3"),
         facts(effect="read", table="public.u", compared="public.u.ssn"),
         facts(effect="read", table="public.u", copied="public.u.ssn"),

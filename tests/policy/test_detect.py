@@ -28,6 +28,7 @@ FINDS = [
     ("credit_card", "«4222222222222»"),  # 13 digits
     ("credit_card", "no 1234 «4111111111111111» 12"),
     ("credit_card", "card«4111111111111111»x"),
+    ("credit_card", "«4000 4000 4000 0006» 0008"),  # another would begin inside it
     ("credit_card", "4111111111111112"),  # Luhn
     ("credit_card", "1234567812345670"),  # Luhn holds, no network
     ("credit_card", "41111111111111111111111"),  # too long a run
@@ -107,6 +108,7 @@ FINDS = [
     ("private_key", "«-----BEGIN PRIVATE KEY-----\nMIIE»"),  # its end was cut off
     ("private_key", "«-----BEGIN ENCRYPTED PRIVATE KEY-----\\nMI\\n-----END ENCRYPTED PRIVATE KEY-----»"),
     ("private_key", "«-----BEGIN PGP PRIVATE KEY BLOCK-----\nx\n-----END PGP PRIVATE KEY BLOCK-----»"),
+    ("private_key", "«-----BEGIN PRIVATE KEY-----\n-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----»"),
     ("private_key", "-----BEGIN PUBLIC KEY-----\nMIIE\n-----END PUBLIC KEY-----"),
     ("private_key", "BEGIN PRIVATE KEY"),
     ("aws_key", "key=«AKIAIOSFODNN7EXAMPLE»"),
