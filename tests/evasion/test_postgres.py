@@ -397,7 +397,7 @@ def test_function_call_is_refused(shop: Gate) -> None:
         sock = socket.socket(fileno=connection.fileno())
         try:
             sock.setblocking(True)
-            body = struct.pack("!IHHIHH", 2167, 0, 0, 0, 0, 0)[:10] + struct.pack("!H", 0)
+            body = struct.pack("!IHHH", 2167, 0, 0, 0)
             sock.sendall(b"F" + struct.pack("!I", len(body) + 4) + body)
             got = b""
             while b"42501" not in got:
