@@ -22,7 +22,7 @@ SHOP = (Path(__file__).parent.parent / "data/shop.sql").read_text()
 RULES = """
 identities:
   acme: {{cgroup: acme.service}}
-  psql: {{cgroup: acme.service, exe: "*/psql"}}
+  psql: {{cgroup: acme.service, exe: "/usr/lib/postgresql/*/bin/psql"}}
 targets:
   db: {{protocol: postgres, address: ["{v4}:{port}", "[{v6}]:{port}"]}}
 rules:
@@ -158,7 +158,7 @@ def test_the_export_is_clean_in_wireshark(lab: Lab, appliance: Appliance, tmp_pa
     appliance.cli("export", "last", "--format", "pcapng", "-o", str(out))
     assert b"123-45-6789" not in out.read_bytes()
     words = ["tshark", "-r", str(out), "-d", f"tcp.port=={PORT},pgsql", "-T", "fields"]
-    bad = subprocess.run([*words, "-Y", "_ws.expert.severity >= 0x400000 || _ws.malformed", "-e", "frame.number"], capture_output=True, text=True)
+    bad = subprocess.run([*words, "-Y", "_ws.expert.severity >= 0x600000 || _ws.malformed", "-e", "frame.number"], capture_output=True, text=True)
     assert bad.stdout == ""
     statements = subprocess.run([*words, "-Y", "pgsql.query", "-e", "pgsql.query"], capture_output=True, text=True).stdout
     assert "drop table users" in statements
