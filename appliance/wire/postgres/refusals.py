@@ -11,6 +11,30 @@ from appliance.wire.postgres.frames import frame
 
 WITHHELD = "message withheld by vendorgate"
 
+# What a code means, in words of our own: the server's might quote a row. Appendix "PostgreSQL Error Codes".
+MEANINGS = {
+    b"22001": "value too long",
+    b"22003": "numeric value out of range",
+    b"22007": "invalid date or time",
+    b"22012": "division by zero",
+    b"22P02": "invalid text representation",
+    b"23502": "a column may not be null",
+    b"23503": "a foreign key is violated",
+    b"23505": "a unique constraint is violated",
+    b"23514": "a check constraint is violated",
+    b"25P02": "current transaction is aborted, commands ignored until end of transaction block",
+    b"40001": "could not serialize access",
+    b"40P01": "deadlock detected",
+    b"42501": "permission denied",
+    b"42601": "syntax error",
+    b"42703": "column does not exist",
+    b"42804": "datatype mismatch",
+    b"42883": "function or operator does not exist",
+    b"42P01": "relation does not exist",
+    b"55P03": "lock not available",
+    b"57014": "canceling statement",
+}
+
 # A statement no version of the grammar takes, so it fails the same way in every state of a transaction.
 REFUSED = b"vendorgate refused"
 
@@ -77,7 +101,9 @@ def refused(failure: Failure, refusal: Refusal, encoding: Encoding) -> Failure:
 
 def withheld(failure: Failure) -> Failure:
     """Return the failure with nothing in it that could come from a row."""
-    return Failure(failure.severity, failure.level, failure.code, WITHHELD.encode())
+    meaning = MEANINGS.get(failure.code)
+    text = f"{meaning} ({WITHHELD})" if meaning else WITHHELD
+    return Failure(failure.severity, failure.level, failure.code, text.encode())
 
 
 def notice(text: str, encoding: Encoding) -> bytes:
