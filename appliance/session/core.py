@@ -175,9 +175,13 @@ class Session:
                 self._scribe.request(message, message.text)
                 self._forward(wire, message, None)
                 continue
-            if self._settling and wire.busy:
-                return
-            self._settling = False
+            if self._settling:
+                if wire.busy:
+                    return
+                # What was waited for may have changed how the text of those that waited is to be read.
+                self._settling = False
+                self._queue = deque(map(wire.again, self._queue))
+                continue
             statement = reader.wanted(facts) if wire.idle else ""
             if statement:
                 self._injected = True

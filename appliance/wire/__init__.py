@@ -34,6 +34,9 @@ class Wire(Protocol):
             ProtocolError: the bytes cannot be this protocol, or exceed a limit.
         """
 
+    def again(self, message: Message) -> Message:
+        """Return a client's message that had to wait, read anew by what is in force at this time (its encoding)."""
+
     def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
         """Return what to send so that `message` reaches the server.
 

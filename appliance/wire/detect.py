@@ -71,6 +71,9 @@ class Detect:
         if isinstance(self._wire, postgres.Postgres):
             self._wire.redact_all = redact
 
+    def again(self, message: Message) -> Message:
+        return self._found.again(message)
+
     def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
         return self._found.allow(message, plan, redact)
 

@@ -8,7 +8,6 @@ package; psycopg2, by the same authors and over the same libpq, does.)
 import os
 import subprocess
 import sys
-import tarfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -49,8 +48,8 @@ def fetch(suite: Suite, home: Path) -> tuple[Path, Path]:
     # Its metadata may need a compiler and libpq; the package itself is there all the same.
     found = list(home.glob("*.tar.gz"))
     assert found, done.stderr.decode()
-    with tarfile.open(found[0]) as source_package:
-        source_package.extractall(home / "source", filter="data")
+    (home / "source").mkdir()
+    subprocess.run(["tar", "-xzf", found[0], "-C", home / "source"], check=True)
     (home / "run").mkdir()
     (tests,) = (home / "source").glob(f"*/{suite.folder}")
     tests.rename(home / "run/tests")

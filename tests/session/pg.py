@@ -75,12 +75,12 @@ SELECTED = described("n") + row("1") + complete("SELECT 1") + ready()
 def state_answer(path: str = '"$user", public', user: str = "acme") -> bytes:
     """Return what a server answers to the reader's own question after search_path and role."""
     cell = json.dumps([path, user, ""])
-    closed, one = message("3", b""), row(cell)
+    closed, one = message("3", b""), row("state", cell)
     return (
         closed * 2
         + message("1", b"")
         + message("2", b"")
-        + described("vg_state")
+        + described("what", "value")
         + one
         + complete("SELECT 1")
         + closed * 2

@@ -72,7 +72,7 @@ def idle(policy: Callable[[], Policy] | None = None) -> Playbook:
     p >> Received(S, pg.WELCOME)
     p.take()
     p >> Received(C, pg.query("select 0"))
-    p << sent(S, has=b"vg_state")  # a question of our own comes first
+    p << sent(S, has=b"current_setting('search_path')")  # a question of our own comes first
     p >> Received(S, pg.state_answer())
     p << noted("message") << noted("decision", verdict="allow") << sent(S, pg.query("select 0"))
     p >> Received(S, pg.SELECTED)
