@@ -258,6 +258,8 @@ def _role(walk: Walk, node: Any, env: Env) -> Names:
     if name == "CreateRoleStmt":
         walk.add("role", node.role)
     walk.children(node, Env(variables=True), "setstmt")
+    if name == "AlterRoleSetStmt":
+        walk.add("setting", node.setstmt.name.lower() or "all")  # of later sessions, not of this one
     return NONE
 
 

@@ -83,13 +83,16 @@ VariableShowStmt            | SHOW                             | session
 _ALL_TABLES = frozenset(("DropOwnedStmt", "ReassignOwnedStmt", "AlterTableMoveAllStmt", "DropdbStmt"))
 # What may run code of a kind we cannot see: scripts of extensions, triggers of events, remote servers.
 _FOREIGN = frozenset(("CreateExtensionStmt", "AlterExtensionStmt", "LoadStmt", "ImportForeignSchemaStmt"))
+_SETTING = frozenset(("AlterSystemStmt", "AlterDatabaseSetStmt"))
 
 
 def _simple(name: str, tag: str, effects: tuple[str, ...]) -> Visitor:
     def visit(walk: Walk, node: Any, env: Env) -> Names:
         walk.add("statement", tag)
         walk.add("effect", *effects)
-        walk.children(node, Env(variables=True))
+        walk.children(node, Env(variables=True), "setstmt")
+        if name in _SETTING:
+            walk.add("setting", node.setstmt.name.lower() or "all")  # of later sessions, not of this one
         if "schema" in effects:
             walk.ddl = True
         if name in _ALL_TABLES:
