@@ -72,7 +72,7 @@ def test(site: Site, path: Path | None, as_json: bool) -> None:
     """
     policy = _policy(site, path)
     results = config.run(
-        policy, _tests(path or site.settings.rules), lambda name: open_reader(name, Shared())
+        policy, _tests(path or site.settings.rules), lambda name: open_reader(name, Shared(), needs_catalog=False)
     )
     failed = [result for result in results if not result.ok]
     if as_json:
@@ -123,7 +123,8 @@ def explain_(  # noqa: PLR0917  click passes them by name
 ) -> None:
     """Tell why a statement would be judged so: each rule in order, and what of it holds.
 
-    Nothing is sent anywhere, so what only a database's catalogue could tell is unknown here.
+    Nothing is sent anywhere: names are taken as they are written, with the usual search_path. What a view or a
+    trigger adds, only the database's catalogue tells the running appliance.
 
     \b
     vendorgate rules explain --who acme --to orders-db "drop table orders"
@@ -164,8 +165,9 @@ def _texts(path: Path) -> Sequence[tuple[str, str]]:
 
 
 def _tests(path: Path) -> Sequence[tuple[str, str]]:
-    directory = path if path.is_dir() else path.parent
-    return [_text(file) for file in sorted(directory.glob(f"*{rulebook.TESTS}"))]
+    """Read the tests of a directory, or those beside one file: `10-db.test.yaml` for `10-db.yaml`."""
+    found = path.glob(f"*{rulebook.TESTS}") if path.is_dir() else path.parent.glob(path.stem + rulebook.TESTS)
+    return [_text(file) for file in sorted(found)]
 
 
 def _text(path: Path) -> tuple[str, str]:
@@ -214,7 +216,7 @@ def _named(policy: Policy, who: str) -> tuple[str, ...]:
 
 def _facts(protocol: str, statement: str, before: Sequence[str]) -> Facts:
     try:
-        reader = open_reader(protocol, Shared())
+        reader = open_reader(protocol, Shared(), needs_catalog=False)
     except (KeyError, ValueError):
         raise ConfigError(f"--protocol {protocol}", "is not known") from None
     for text in before:
