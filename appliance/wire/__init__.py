@@ -35,7 +35,7 @@ class Wire(Protocol):
         """
 
     def again(self, message: Message) -> Message:
-        """Return a client's message that had to wait, read anew by what is in force at this time (its encoding)."""
+        """Return a client's message that had to wait, read anew by what is now in force (its encoding)."""
 
     def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
         """Return what to send so that `message` reaches the server.

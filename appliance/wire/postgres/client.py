@@ -74,7 +74,7 @@ class Requests:
         head = bytes(inbox.data[inbox.at : inbox.at + 8])
         if len(head) < 8:
             # A first byte that is not 0 is a length over 16 MiB, or TLS.
-            if head[0] or (len(head) >= 4 and int.from_bytes(head[:4]) > MAX_STARTUP):
+            if head[0] or (len(head) >= 4 and not 8 <= int.from_bytes(head[:4]) <= MAX_STARTUP):
                 raise ProtocolError("the client does not start with a PostgreSQL startup packet")
             return None
         code = code_of(head)

@@ -9,6 +9,7 @@ server sends, the flow ends.
 
 import re
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -87,7 +88,7 @@ def copy(plan: Plan | None, body: bytes, encoding: Encoding) -> Copy | None:
     return CsvCopy(masks, spec, encoding) if spec.format == "csv" else TextCopy(masks, spec, encoding)
 
 
-class _Rows:
+class _Rows(ABC):
     """The part that all formats share: bytes in, whole rows out."""
 
     def __init__(self, masks: Maskers) -> None:
@@ -112,9 +113,9 @@ class _Rows:
         if self._data:
             raise ProtocolError("COPY ends in the middle of a row")
 
+    @abstractmethod
     def _take(self) -> Iterator[tuple[int, bytes, int]]:
         """Yield each whole row of the data: its end, what goes down, cells masked."""
-        raise NotImplementedError
 
     def _width(self, count: int) -> None:
         if count != len(self._masks):
@@ -220,14 +221,16 @@ class CsvCopy(_Rows):
 
     def _ends(self) -> Iterator[int]:
         """Yield the place after each line end that is not inside quotes."""
-        for match in self._marks.finditer(self._data[self._seen :] if self._seen else bytes(self._data)):
+        unseen, used = bytes(self._data[self._seen :]), 0
+        for match in self._marks.finditer(unseen):
+            used = match.end()
             if match[0] == self._quote:
                 self._inside = not self._inside
             elif match[0] == b"\n" and not self._inside:
-                yield self._seen + match.end()
-        self._seen = len(self._data)
-        if self._escape != self._quote and self._data.endswith(self._escape):
-            self._seen -= 1  # what it escapes is still to come
+                yield self._seen + used
+        # An escape at the end waits for what it escapes, unless it is one that was escaped.
+        waits = self._escape != self._quote and used < len(unseen) and unseen.endswith(self._escape)
+        self._seen += len(unseen) - waits
 
     def _line(self, line: bytes) -> tuple[bytes, int]:
         out, at, count, changed = bytearray(), 0, 0, 0

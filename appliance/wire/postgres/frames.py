@@ -161,14 +161,6 @@ class Fields:
         data = self.take(self.int16() * size)
         return [int.from_bytes(data[i : i + size]) for i in range(0, len(data), size)]
 
-    def rest(self) -> bytes:
-        data = self._data[self._at :]
-        self._at = len(self._data)
-        return data
-
-    def more(self) -> bool:
-        return self._at < len(self._data)
-
     def end(self) -> None:
-        if self.more():
+        if self._at < len(self._data):
             raise ProtocolError("bytes after the last field of a message")

@@ -61,6 +61,8 @@ class Answers:
         inbox, ledger = self._inbox, self._ledger
         while inbox.left:
             head = ledger.head
+            if head is None and not self._link.ready:
+                raise ProtocolError("the server speaks before it was asked")
             if self._rest:
                 yield self._piece(min(self._rest, inbox.left), 0)
             elif head is not None and head.kind == "byte" and inbox.data[inbox.at] != ERROR:
@@ -280,7 +282,10 @@ class Answers:
         return Message(Side.SERVER, kind, raw)
 
     def _described(self, head: Request, kind: str, raw: bytes) -> tuple[Column, ...]:
-        columns = _columns(self._link.encoding, raw) if kind == "describe" else ()
+        """Keep what a Describe tells; "no data" tells nothing, so no row passes a plan after it."""
+        if kind == "no-data":
+            return ()
+        columns = _columns(self._link.encoding, raw)
         if head.portal is not None:
             head.portal.columns = columns
         return columns
@@ -330,8 +335,7 @@ class Answers:
         return self._message(kind, raw)
 
     def _copy_data(self, kind: str, raw: bytes) -> Message:
-        if self._copy is None:
-            raise ProtocolError("COPY data before its description")
+        assert self._copy is not None  # else it would have been read as a run
         rows, count, masked = self._copy.feed(raw[5:])
         return Message(Side.SERVER, kind, rows, masked=masked, count=count)
 
