@@ -1,4 +1,4 @@
-"""The fuzzing of fuzz_wire.py for as long as a test may take: its corpus, cut and changed by hypothesis and atheris."""
+"""The fuzzing for as long as a test may take: its corpus, cut and changed by hypothesis and atheris."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.fuzz_wire import corpus, run
+from tests.fuzz.wire_input import corpus, run
 
 CORPUS = corpus()
 BYTES = st.one_of(
@@ -39,7 +39,7 @@ def test_any_bytes(parts: list[tuple[int, bytes]]) -> None:
 def test_atheris_for_some_seconds(tmp_path: Path) -> None:
     """Coverage-guided, from the corpus; the harness exits with an error when it finds something."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.fuzz_wire", str(tmp_path / "corpus"), "-max_total_time=8", "-rss_limit_mb=512",
+        [sys.executable, "-m", "tests.fuzz.fuzz_wire", str(tmp_path / "corpus"), "-max_total_time=5", "-rss_limit_mb=512",
          f"-artifact_prefix={tmp_path}/"],
         capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2],
     )  # fmt: skip
