@@ -731,3 +731,26 @@ def test_messages_are_values() -> None:
     down(wire, ready())
     assert b"".join(m.raw for m in first) == raw == SELECTED
     assert WELCOME
+
+
+def test_bytes_that_came_with_a_request_for_encryption_are_refused_after_its_answer_too() -> None:
+    """Whoever put them there did not wait for the answer; when it was given makes no difference."""
+    wire = Postgres()
+    messages = wire.feed(C, GSS + startup())
+    assert next(messages).kind == "gss-request"
+    wire.refuse_gss()
+    with pytest.raises(ProtocolError, match="goes on before"):
+        next(messages)
+
+
+def test_a_copy_whose_sync_was_swallowed_is_not_idle_before_the_next() -> None:
+    wire = logged_in()
+    up(wire, parse("copy") + bind() + execute() + SYNC)
+    down(wire, P1 + B1 + copies("G", 0, 1))
+    up(wire, COPY_DONE)
+    down(wire, complete("COPY 0"))
+    assert not wire.busy
+    assert not wire.idle
+    up(wire, SYNC)
+    down(wire, ready())
+    assert wire.idle
