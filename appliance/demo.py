@@ -98,7 +98,8 @@ class Demo:
         session = self.appliance.json("sessions", "--limit", "1")[0]
         process = session["process"]
         verdicts = ", ".join(f"{rule} x{count}" for rule, count in session["verdicts"].items())
-        self.stage.decided(f"{process['exe']} pid {process['pid']} in {process['cgroup']}, as {session['identity']}: {verdicts}")
+        who = f"{process['exe']} pid {process['pid']} in {process['cgroup']}, as {session['identity']}"
+        self.stage.decided(f"{who}: {verdicts}")
 
     def play(self, out: Path) -> None:
         stage = self.stage
@@ -106,7 +107,8 @@ class Demo:
         self.agent("select id, name, email, ssn from customers order by id; select ssn as city from customers limit 1")
         self.judged()
         stage.step("It tries to drop a table inside its transaction: blocked, and the transaction behaves.")
-        self.agent("begin; update orders set total = 0 where id = 1; drop table orders; select 1; rollback; select count(*) from orders")
+        work = "begin; update orders set total = 0 where id = 1; drop table orders; select 1; rollback"
+        self.agent(f"{work}; select count(*) from orders")
         self.judged()
         stage.step("It asks for a new column: held until a DBA answers.")
         self.held("alter table orders add column note text; select count(note) from orders")
@@ -130,7 +132,8 @@ class Demo:
             time.sleep(0.1)
             questions = self.appliance.json("approvals")
         for question in questions:
-            self.stage.decided(f"vendorgate approvals: {question['id']}  rule {question['rule']}: {question['message']}")
+            asked = f"{question['id']}  rule {question['rule']}: {question['message']}"
+            self.stage.decided(f"vendorgate approvals: {asked}")
             self.stage.decided(self.appliance.cli("approve", question["id"]).stdout or "approved")
         self.stage.agent(agent.communicate(timeout=60)[0])
         self.judged()
@@ -142,7 +145,8 @@ class Demo:
         assert self.appliance.process is not None
         self.appliance.process.wait()
         self.agent("select 1")
-        done = self.lab.run(self.words("select 'not governed, not touched'"), capture_output=True, text=True, timeout=30)
+        words = self.words("select 'not governed, not touched'")
+        done = self.lab.run(words, capture_output=True, text=True, timeout=30)
         self.stage.decided(f"a process outside the slice: {done.stdout.strip().splitlines()[-1]}")
 
 

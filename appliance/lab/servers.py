@@ -25,7 +25,11 @@ SETTINGS = {
     "password_encryption": "scram-sha-256",
     "logging_collector": "off",
 }
-HBA = "local all postgres trust\nlocal all all trust\nhost all all 0.0.0.0/0 scram-sha-256\nhost all all ::/0 scram-sha-256\n"
+HBA = """\
+local all all trust
+host all all 0.0.0.0/0 scram-sha-256
+host all all ::/0 scram-sha-256
+"""
 
 
 def postgres_bin() -> Path:
@@ -118,9 +122,8 @@ class Postgres:
         shutil.chown(self.home, owner.pw_uid, owner.pw_gid)
         self.home.chmod(0o755)
         words = [str(self._bin / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
-        done = subprocess.run(
-            [*self._as_owner(), *words, "-A", "trust", "--no-sync"], capture_output=True, text=True, check=False, cwd="/"
-        )
+        words = [*self._as_owner(), *words, "-A", "trust", "--no-sync"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
         if done.returncode:
             raise HostError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
         (data / "pg_hba.conf").write_text(HBA)

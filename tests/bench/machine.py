@@ -8,7 +8,7 @@ from pathlib import Path
 
 def machine() -> str:
     """Return processor, cores, kernel and Python in one line."""
-    model = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in l), "?")
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
     cores = Path("/proc/cpuinfo").read_text().count("processor\t")
     return f"{model}, {cores} cores, Linux {platform.release()}, Python {platform.python_version()}"
 

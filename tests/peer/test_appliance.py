@@ -96,7 +96,7 @@ def test_a_process_outside_the_slice_is_untouched(lab: Lab, appliance: Appliance
 
 def test_what_no_rule_speaks_of_has_no_network(lab: Lab, appliance: Appliance) -> None:
     assert psql(lab, "select 1", cgroup="stranger.service").returncode == 2
-    code = "import socket; s = socket.create_connection(('%s', 9), 3); print(s.recv(1))" % lab.target_ip
+    code = f"import socket; s = socket.create_connection(('{lab.target_ip}', 9), 3); print(s.recv(1))"
     done = lab.run(["/usr/bin/python3", "-c", code], cgroup="acme.service", capture_output=True, text=True, timeout=20)
     assert done.returncode != 0
 

@@ -1,6 +1,7 @@
 """One flow as a script: what goes in, what must be done, in order, and nothing else."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -370,7 +371,7 @@ def outcome(cuts: list[int]) -> tuple[list[tuple[str, str, str]], bytes, bytes]:
     live = idle().session
     effects: list[Effect] = []
     edges = [0, *sorted(set(cuts)), len(SCRIPT)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         effects += live.receive(Received(C, SCRIPT[start:end]), 0.0)
     effects += live.receive(Received(S, pg.SELECTED), 0.0)
     decided = [(e.decision.verdict, e.decision.rule, e.text) for e in effects if isinstance(e, Note) and e.decision]
