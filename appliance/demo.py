@@ -89,8 +89,9 @@ class Demo:
     def agent(self, script: str) -> int:
         """Run psql as the vendor's agent, with statements one by one; show what it saw."""
         self.stage.agent(f"psql> {script}")
-        done = self.lab.run(self.words(script), cgroup="acme.service", capture_output=True, text=True, timeout=60)
-        self.stage.agent(done.stdout + done.stderr)
+        words, out = self.words(script), subprocess.PIPE
+        done = self.lab.run(words, cgroup="acme.service", stdout=out, stderr=subprocess.STDOUT, text=True, timeout=60)
+        self.stage.agent(done.stdout)
         return done.returncode
 
     def judged(self) -> None:
