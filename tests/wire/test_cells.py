@@ -166,9 +166,7 @@ def test_text(kind: int, binary: bool) -> None:
 def test_text_in_other_encodings() -> None:
     assert mask("é".encode("latin-1"), TEXT, lambda t: t + "ü", encoding=Encoding.of("LATIN1")) == b"\xe9\xfc"
     assert mask(b"a", TEXT, to("表"), encoding=Encoding.of("LATIN1")) is None
-    assert mask("表".encode("cp932"), TEXT, lambda t: t * 2, encoding=Encoding.of("sjis")) == "表表".encode(
-        "cp932"
-    )
+    assert mask("表".encode("cp932"), TEXT, lambda t: t * 2, encoding=Encoding.of("sjis")) == "表表".encode("cp932")
     for name in ("SQL_ASCII", "EUC_TW"):
         assert mask("é".encode(), TEXT, lambda t: t + "!", encoding=Encoding.of(name)) == "é!".encode()
         assert mask(b"\xe9", TEXT, lambda t: t, encoding=Encoding.of(name)) == b"\xe9"
@@ -254,8 +252,7 @@ TEXTS, INTS, BOXES, VECTOR = 1009, 1007, 1020, 22
 
 def test_text_arrays() -> None:
     assert (
-        mask(b'{a,"b,c",NULL,"NULL","q\\"\\\\"}', TEXTS, lambda t: t + "!")
-        == b'{"a!","b,c!",NULL,"NULL!","q\\"\\\\!"}'
+        mask(b'{a,"b,c",NULL,"NULL","q\\"\\\\"}', TEXTS, lambda t: t + "!") == b'{"a!","b,c!",NULL,"NULL!","q\\"\\\\!"}'
     )
     assert mask(b"{}", TEXTS, to("x")) == b"{}"
     assert mask(b"[2:3]={a,b}", TEXTS, lambda t: "x" if t == "a" else t) == b'[2:3]={"x",b}'
@@ -276,11 +273,7 @@ def test_text_arrays_without_end_are_read_once() -> None:
 
 def array(*cells: bytes | None, kind: int = TEXT, dimensions: int = 1) -> bytes:
     body = b"".join(struct.pack(">i", -1) if c is None else struct.pack(">i", len(c)) + c for c in cells)
-    return (
-        struct.pack(">iiI", dimensions, None in cells, kind)
-        + struct.pack(">ii", len(cells), 1) * dimensions
-        + body
-    )
+    return struct.pack(">iiI", dimensions, None in cells, kind) + struct.pack(">ii", len(cells), 1) * dimensions + body
 
 
 def test_binary_arrays() -> None:

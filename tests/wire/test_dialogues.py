@@ -71,9 +71,7 @@ def test_cuts_change_nothing(name: str, places: list[int]) -> None:
     said = play(Postgres(), pieces)
     assert joined(said) == whole
     for side in (C, S):
-        assert b"".join(m.raw for m in said if m.side is side) == b"".join(
-            d for s, d, _ in steps if s is side
-        )
+        assert b"".join(m.raw for m in said if m.side is side) == b"".join(d for s, d, _ in steps if s is side)
 
 
 @given(
@@ -84,9 +82,7 @@ def test_cuts_change_nothing(name: str, places: list[int]) -> None:
     st.sampled_from(["insert", "replace", "delete"]),
 )
 @settings(max_examples=400, deadline=None)
-def test_rubbish_is_a_protocol_error_or_waiting(
-    name: str, step: int, place: int, data: bytes, how: str
-) -> None:
+def test_rubbish_is_a_protocol_error_or_waiting(name: str, step: int, place: int, data: bytes, how: str) -> None:
     """Bytes put into a dialogue end in ProtocolError, or in messages that are still the input."""
     wire = Postgres()
     steps = [(side, raw) for side, raw, _ in DIALOGUES[name]]
@@ -104,9 +100,7 @@ def test_rubbish_is_a_protocol_error_or_waiting(
     except ProtocolError:
         pass
     for side in (C, S):
-        assert b"".join(d for s, d in steps if s is side).startswith(
-            b"".join(m.raw for m in said if m.side is side)
-        )
+        assert b"".join(d for s, d in steps if s is side).startswith(b"".join(m.raw for m in said if m.side is side))
 
 
 @given(st.lists(st.tuples(st.sampled_from([C, S]), st.binary(max_size=64)), max_size=6))

@@ -1,33 +1,28 @@
-"""Refusing, injecting, settling, masking: what goes up and what comes down, byte for byte."""
+"""What may not be said; what messages say; statements of our own."""
 
 import pytest
 
-from appliance.model import Column, Message, ProtocolError, Send
-from appliance.wire import Cell, Plan
+from appliance.model import Column, ProtocolError, Send
 from appliance.wire.postgres import Postgres
 from tests.wire.build import (
     B1,
     C1,
     CANCEL,
     COPY_DONE,
-    DENIED,
     EMPTY,
     FLUSH,
     GSS,
     KEY,
     NO_DATA,
     P1,
-    REFUSED,
     SSL,
     SUSPENDED,
     SYNC,
     TERMINATE,
-    WELCOME,
     C,
     S,
     auth,
     bind,
-    close,
     complete,
     copies,
     copy_data,
@@ -46,179 +41,11 @@ from tests.wire.build import (
     parse,
     query,
     ready,
-    refused_parse,
     row,
     startup,
     up,
     z,
 )  # fmt: skip
-
-SELECTED = described("n") + row("1") + complete("SELECT 1")
-FAILED = error("42601", "syntax error at or near", P="1", F="scan.l", L="1145", R="scanner_yyerror")
-
-
-def deny(wire: Postgres, data: bytes, code: str = "denied") -> bytes:
-    return b"".join(send.data for message in wire.feed(C, data) for send in wire.deny(message, code, "no"))
-
-
-def hide(text: str) -> str | None:
-    return "#" * len(text)
-
-
-def plan_for(*names: str) -> Plan:
-    def plan(columns: tuple[Column, ...]) -> list[Cell | None]:
-        return [hide if column.name in names else None for column in columns]
-
-    return plan
-
-
-def allow(wire: Postgres, data: bytes, plan: Plan | None = None, redact: bool = False) -> bytes:
-    sends = [
-        s for m in wire.feed(C, data) for s in wire.allow(m, plan if m.kind != "parse" else None, redact)
-    ]
-    assert all(send.to is S for send in sends)
-    return b"".join(send.data for send in sends)
-
-
-# -- refusals ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", ["I", "E"])
-def test_refused_query(status: str) -> None:
-    wire = logged_in()
-    assert deny(wire, query("drop table t")) == REFUSED
-    assert wire.busy
-    assert down(wire, FAILED + ready(status)) == DENIED + ready(status)
-    assert wire.idle
-    assert wire.transaction == status
-
-
-def test_refused_query_as_cancelled() -> None:
-    wire = logged_in()
-    deny(wire, query("x"), "cancelled")
-    assert down(wire, FAILED + ready()) == error("57014", "no") + ready()
-
-
-def test_refused_function_call() -> None:
-    wire = logged_in()
-    assert deny(wire, function(1, b"x")) == REFUSED
-    assert down(wire, FAILED + ready()) == DENIED + ready()
-
-
-@pytest.mark.parametrize(
-    ("data", "instead"),
-    [
-        (parse("drop", "mine"), refused_parse("mine")),
-        (parse("drop"), refused_parse("")),
-        (bind(), refused_parse()),
-        (describe(), refused_parse()),
-        (describe("S", "s"), refused_parse()),
-        (execute(), refused_parse()),
-        (close(), refused_parse()),
-    ],
-)
-def test_refused_extended(data: bytes, instead: bytes) -> None:
-    wire = logged_in()
-    assert deny(wire, data) == instead
-    assert up(wire, SYNC) == SYNC
-    assert down(wire, FAILED + ready("E")) == DENIED + ready("E")
-    assert wire.idle
-
-
-def test_refused_behind_an_error_gets_no_answer() -> None:
-    wire = logged_in()
-    up(wire, parse("x"))
-    deny(wire, parse("y"))
-    up(wire, SYNC)
-    assert down(wire, error() + ready()) == error() + ready()
-    assert wire.idle
-
-
-def test_refused_while_the_server_skips_gets_no_answer() -> None:
-    wire = logged_in()
-    up(wire, parse("x") + FLUSH)
-    down(wire, error())
-    deny(wire, execute())
-    assert not wire.idle
-    up(wire, SYNC)
-    assert down(wire, ready()) == ready()
-    assert wire.idle
-
-
-def test_the_next_batch_after_a_refusal_runs() -> None:
-    wire = logged_in()
-    deny(wire, parse("x"))
-    up(wire, bind() + execute() + SYNC + query("select 1"))
-    assert down(wire, FAILED + ready() + SELECTED + ready()) == DENIED + ready() + SELECTED + ready()
-
-
-@pytest.mark.parametrize(
-    ("data", "answer"), [(query("x"), SELECTED), (parse("x"), P1), (execute(), row("1"))]
-)
-def test_a_refused_request_that_was_carried_out_ends_the_flow(data: bytes, answer: bytes) -> None:
-    wire = logged_in()
-    deny(wire, data)
-    with pytest.raises(ProtocolError):
-        down(wire, answer)
-
-
-def test_a_fatal_error_is_not_put_in_our_words() -> None:
-    wire = logged_in()
-    deny(wire, query("x"))
-    gone = error("57P01", "shutdown", "FATAL")
-    assert down(wire, gone) == gone
-
-
-@pytest.mark.parametrize("data", [copy_data(b"x"), COPY_DONE, copy_fail("own")])
-def test_refused_copy(data: bytes) -> None:
-    wire = logged_in()
-    up(wire, query("copy t from stdin"))
-    down(wire, copies("G", 0, 1))
-    assert deny(wire, data) == copy_fail("vendorgate refused")
-    up(wire, copy_data(b"y") + COPY_DONE)
-    assert down(wire, error("57014", "COPY from stdin failed") + ready()) == DENIED + ready()
-    assert wire.idle
-    up(wire, query("x"))
-    assert down(wire, error() + ready()) == error() + ready()
-
-
-def test_refused_copy_before_the_server_has_asked_for_it() -> None:
-    wire = logged_in()
-    up(wire, parse("copy") + bind() + execute() + SYNC)
-    deny(wire, copy_data(b"x"))
-    up(wire, SYNC)
-    answer = P1 + B1 + copies("G", 0, 1)
-    assert down(wire, answer + error("57014", "failed") + ready()) == answer + DENIED + ready()
-    assert wire.idle
-
-
-def test_a_refused_copy_that_was_carried_out_ends_the_flow() -> None:
-    wire = logged_in()
-    up(wire, query("copy t from stdin"))
-    down(wire, copies("G", 0, 1))
-    deny(wire, COPY_DONE)
-    with pytest.raises(ProtocolError, match="refused COPY"):
-        down(wire, complete("COPY 1"))
-
-
-def test_refused_login_and_encryption() -> None:
-    wire = Postgres()
-    (send,) = wire.deny(one(wire, SSL), "denied", "no")
-    assert send == Send(C, b"N")
-    (send,) = wire.deny(one(wire, GSS), "denied", "no")
-    assert send == Send(C, b"N")
-    (send,) = wire.deny(one(wire, startup()), "denied", "no")
-    assert send == Send(C, error("42501", "no", "FATAL"))
-    assert wire.deny(one(Postgres(), CANCEL), "denied", "no") == []
-
-
-def test_what_asks_for_nothing_cannot_be_refused() -> None:
-    wire = logged_in()
-    with pytest.raises(ValueError, match="sync"):
-        wire.deny(one(wire, SYNC), "denied", "no")
-
-
-# -- what may not be --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data", [query("x"), parse("x"), function(1)])
@@ -366,9 +193,6 @@ def test_a_tag_no_client_sends_is_refused_before_its_length() -> None:
         list(wire.feed(C, b"y"))
 
 
-# -- what messages say ------------------------------------------------------------------------------------------
-
-
 def test_fields() -> None:
     wire = Postgres()
     login = one(wire, startup(user="u", database="", options="-c a=b"))
@@ -437,9 +261,6 @@ def test_logins_and_waiting() -> None:
     assert logged.refuse("end") == error("42501", "end", "FATAL")
 
 
-# -- inject, settle ---------------------------------------------------------------------------------------------
-
-
 def test_inject() -> None:
     wire = logged_in()
     (send,) = wire.inject("select 1")
@@ -448,14 +269,7 @@ def test_inject() -> None:
     assert not wire.idle
     closed = C1 + C1
     answer = (
-        closed
-        + P1
-        + notice("x")
-        + B1
-        + described("a", "b")
-        + row("1", None)
-        + row("2", "y")
-        + complete("SELECT 2")
+        closed + P1 + notice("x") + B1 + described("a", "b") + row("1", None) + row("2", "y") + complete("SELECT 2")
     )
     said = list(wire.feed(S, answer + closed + ready("T")))
     assert [m.kind for m in said] == ["injected", "injected-done"]
@@ -474,9 +288,7 @@ def test_inject_without_rows_and_with_an_error() -> None:
     (done,) = wire.feed(S, C1 + C1 + error("42601", "no") + ready())
     assert (done.kind, done.status, done.text, done.raw) == ("injected-done", "42601", "no", b"")
     wire.inject("")
-    assert [m.kind for m in wire.feed(S, C1 + C1 + P1 + B1 + NO_DATA + EMPTY + C1 + C1 + ready())] == [
-        "injected-done"
-    ]
+    assert [m.kind for m in wire.feed(S, C1 + C1 + P1 + B1 + NO_DATA + EMPTY + C1 + C1 + ready())] == ["injected-done"]
 
 
 def test_inject_passes_what_is_not_its_answer() -> None:
@@ -513,224 +325,6 @@ def test_settle() -> None:
     assert wire.settle() == []
     up(wire, execute() + SYNC)
     assert wire.settle() == []
-
-
-# -- masks ------------------------------------------------------------------------------------------------------
-
-
-def test_masked_rows_of_a_query() -> None:
-    wire = logged_in()
-    allow(wire, query("select ..."), plan_for("b"))
-    answer = described("a", "b") + row("1", "xyz") + row("2", None) + row("3", "")
-    said = list(wire.feed(S, answer + complete("SELECT 3") + ready()))
-    assert [m.kind for m in said] == ["describe", "row", "complete", "ready"]
-    assert said[1].raw == row("1", "###") + row("2", None) + row("3", "")
-    assert (said[1].count, said[1].masked) == (3, 1)
-
-
-def test_each_result_of_a_query_has_its_own_columns() -> None:
-    wire = logged_in()
-    allow(wire, query("select ...; select ..."), plan_for("b"))
-    first, second = described("b", "a") + row("x", "y"), described("a", "b") + row("x", "y")
-    done = complete("SELECT 1")
-    assert down(wire, first + done + second + done + ready()) == (
-        described("b", "a") + row("#", "y") + done + described("a", "b") + row("x", "#") + done + ready()
-    )
-
-
-def test_a_plan_that_leaves_the_result() -> None:
-    wire = logged_in()
-    allow(wire, query("x"), lambda columns: None)
-    assert down(wire, SELECTED + ready()) == SELECTED + ready()
-    allow(wire, query("x"), lambda columns: [None])
-    assert down(wire, SELECTED + ready()) == SELECTED + ready()
-
-
-def test_a_plan_of_another_width_is_our_fault() -> None:
-    wire = logged_in()
-    allow(wire, query("x"), lambda columns: [hide, hide])
-    with pytest.raises(ValueError, match="a plan of 2 cells"):
-        down(wire, SELECTED)
-
-
-def test_execute_gets_a_describe_of_its_own() -> None:
-    wire = logged_in()
-    sent = allow(
-        wire,
-        parse("x", "s") + describe("S", "s") + bind(name="s", results=[1]) + execute() + SYNC,
-        plan_for("n"),
-    )
-    assert (
-        sent
-        == parse("x", "s") + describe("S", "s") + bind(name="s", results=[1]) + describe() + execute() + SYNC
-    )
-    told = P1 + msg("t", b"\0\0") + described("n")
-    answer = told + B1 + described(("n", 25, 1)) + row("ab") + complete("SELECT 1") + ready()
-    assert down(wire, answer) == told + B1 + row("##") + complete("SELECT 1") + ready()
-
-
-def test_execute_uses_the_describe_before_it() -> None:
-    wire = logged_in()
-    data = bind(portal="p") + describe("P", "p") + FLUSH + execute("p") + SYNC
-    assert allow(wire, data, plan_for("n")) == data
-    answer = B1 + described("n") + row("ab") + complete("SELECT 1") + ready()
-    assert down(wire, answer) == B1 + described("n") + row("##") + complete("SELECT 1") + ready()
-
-
-@pytest.mark.parametrize(
-    "between",
-    [
-        describe("P", "q"),
-        describe("S", "p"),
-        bind(portal="p"),
-        close("P", "p"),
-        execute("q"),
-        SYNC,
-        query("x"),
-        parse("x"),
-    ],
-)
-def test_a_describe_further_back_is_not_relied_on(between: bytes) -> None:
-    wire = logged_in()
-    sent = allow(wire, bind(portal="p") + describe("P", "p") + between + execute("p"), plan_for("n"))
-    assert sent.endswith(describe("P", "p") + execute("p"))
-
-
-def test_each_portion_of_rows_is_described() -> None:
-    wire = logged_in()
-    assert allow(wire, execute("p", 1) + SYNC, plan_for("n")) == describe("P", "p") + execute("p", 1) + SYNC
-    assert down(wire, described("n") + row("a") + SUSPENDED + ready("T")) == row("#") + SUSPENDED + ready("T")
-    allow(wire, execute("p", 1) + SYNC, plan_for("n"))
-    assert down(wire, described("n") + row("b") + complete("x") + ready("T")) == row("#") + complete(
-        "x"
-    ) + ready("T")
-
-
-def test_the_describe_of_ours_fails_as_the_execute_would() -> None:
-    wire = logged_in()
-    allow(wire, execute("p") + SYNC, plan_for("n"))
-    assert down(wire, error("34000", "no portal") + ready()) == error("34000", "no portal") + ready()
-    assert wire.idle
-
-
-def test_execute_without_rows_under_a_plan() -> None:
-    wire = logged_in()
-    allow(wire, execute() + SYNC, plan_for("n"))
-    assert down(wire, NO_DATA + complete("SET") + ready()) == complete("SET") + ready()
-
-
-def test_rows_without_known_columns_are_not_let_through() -> None:
-    wire = logged_in()
-    allow(wire, execute() + SYNC, plan_for("n"))
-    with pytest.raises(ProtocolError):
-        down(wire, NO_DATA + row("secret"))
-
-
-def test_masked_rows_that_do_not_fit() -> None:
-    bad = [row("1", "2"), msg("D", b"\0\1\0\0\0\5x"), msg("D", b"\0\1\xff\xff\xff\xfe"), msg("D", b"\0\1"),
-           msg("D", b"\0\1\0\0\0\1xy")]  # fmt: skip
-    for data in bad:
-        wire = logged_in()
-        allow(wire, query("x"), plan_for("n"))
-        with pytest.raises(ProtocolError):
-            down(wire, described("n") + data)
-
-
-def test_masked_function_result() -> None:
-    wire = logged_in()
-    allow(wire, function(1), lambda columns: [hide])
-    assert down(wire, msg("V", b"\0\0\0\1x") + ready()) == msg("V", b"\xff\xff\xff\xff") + ready()
-    allow(wire, function(1), lambda columns: [None])
-    assert down(wire, msg("V", b"\0\0\0\1x") + ready()) == msg("V", b"\0\0\0\1x") + ready()
-    allow(wire, function(1), lambda columns: [hide])
-    assert down(wire, msg("V", b"\xff\xff\xff\xff") + ready()) == msg("V", b"\xff\xff\xff\xff") + ready()
-    allow(wire, function(1), lambda columns: [hide])
-    with pytest.raises(ProtocolError):
-        down(wire, msg("V", b"\0\0\0\5x"))
-
-
-def test_replication_under_a_plan_is_not_let_through() -> None:
-    wire = logged_in()
-    allow(wire, query("START_REPLICATION"), plan_for("n"))
-    with pytest.raises(ProtocolError, match="replication"):
-        down(wire, copies("W", 0, 0))
-
-
-# -- redaction --------------------------------------------------------------------------------------------------
-
-WITHHELD = error("23514", "a check constraint is violated (message withheld by vendorgate)")
-
-
-def test_redacted_answers() -> None:
-    wire = logged_in()
-    allow(wire, query("x"), redact=True)
-    said = down(
-        wire,
-        notice("saw 123", D="456")
-        + error("23514", "row 123", D="Failing row", W="in f", t="people")
-        + ready(),
-    )
-    withheld = msg("N", error("00000", "message withheld by vendorgate", "NOTICE")[5:])
-    assert said == withheld + WITHHELD + ready()
-    allow(wire, query("x"))
-    assert down(wire, error() + ready()) == error() + ready()
-
-
-def test_redaction_lasts_to_the_end_of_the_transaction() -> None:
-    wire = logged_in()
-    allow(wire, query("x"), redact=True)
-    down(wire, complete("INSERT 0 1") + ready("T"))
-    allow(wire, query("commit"))
-    assert down(wire, error("23514", "row 123") + ready()) == WITHHELD + ready()
-    allow(wire, query("y"))
-    assert down(wire, error() + ready()) == error() + ready()
-
-
-def test_redaction_of_requests_on_their_way() -> None:
-    wire = logged_in()
-    allow(wire, query("x"))
-    allow(wire, query("y"), redact=True)
-    down(wire, complete("X") + ready())
-    assert down(wire, error("23514", "row 123") + ready()) == WITHHELD + ready()
-
-
-def test_redaction_of_an_extended_batch_covers_its_sync() -> None:
-    wire = logged_in()
-    allow(wire, bind() + describe() + execute(), redact=True)
-    up(wire, SYNC)
-    down(wire, B1 + NO_DATA + complete("INSERT 0 1"))
-    assert down(wire, error("23514", "row 123") + ready()) == WITHHELD + ready()
-    up(wire, query("x"))
-    assert down(wire, error() + ready()) == error() + ready()
-
-
-def test_redaction_of_everything() -> None:
-    wire = logged_in()
-    wire.redact_all = True
-    assert wire.redact_all
-    assert b"saw" not in down(wire, notice("saw 1"))
-    up(wire, query("x"))
-    assert down(wire, error("23514", "row") + ready()) == WITHHELD + ready()
-    deny(wire, query("x"))
-    assert down(wire, FAILED + ready()) == DENIED + ready()
-
-
-def test_a_server_that_does_not_say_the_level() -> None:
-    wire = logged_in()
-    deny(wire, query("x"))
-    old = msg("E", b"SFEHLER\0C42601\0Mx\0\0")
-    assert down(wire, old + ready()) == msg("E", b"SFEHLER\0C42501\0Mno\0\0") + ready()
-
-
-def test_messages_are_values() -> None:
-    """The caller may keep a message after more bytes came."""
-    wire = logged_in()
-    up(wire, query("x"))
-    first: list[Message] = list(wire.feed(S, SELECTED))
-    raw = b"".join(m.raw for m in first)
-    down(wire, ready())
-    assert b"".join(m.raw for m in first) == raw == SELECTED
-    assert WELCOME
 
 
 def test_bytes_that_came_with_a_request_for_encryption_are_refused_after_its_answer_too() -> None:

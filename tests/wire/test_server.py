@@ -1,68 +1,21 @@
 """The wire between real clients (psycopg, asyncpg, psql) and a real PostgreSQL."""
 
-import asyncio
 import ctypes
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import asyncpg
 import psycopg
 import pytest
 from psycopg import errors, sql
 
-from appliance.model import Address, Column, Message
-from appliance.wire import Cell
+from appliance.model import Address, Message
+from tests.wire.clients import NO, MaskBy, connect, kinds, masking, refusing
 from tests.wire.pump import ALLOW, Judge, Pump, Verdict
 
 pytestmark = pytest.mark.peer
-
-NO = Verdict(deny="no, says vendorgate")
-
-
-def connect(pump: Pump, **options: Any) -> psycopg.Connection[Any]:
-    return psycopg.connect(
-        host="127.0.0.1",
-        port=pump.port,
-        user="tester",
-        password="secret",
-        dbname="shop",
-        sslmode="prefer",
-        **options,
-    )
-
-
-def refusing(word: str, kinds: Sequence[str] = ("query", "parse")) -> Judge:
-    return lambda message: NO if message.kind in kinds and word in message.text else ALLOW
-
-
-class MaskBy:
-    """A plan that masks the columns named, or all for "*"."""
-
-    def __init__(self, cell: Cell, *names: str, **copy: Any) -> None:
-        self._cell, self._names = cell, names
-        for key, value in copy.items():
-            setattr(self, f"copy_{key}", value)
-
-    def __call__(self, columns: tuple[Column, ...]) -> list[Cell | None]:
-        return [self._cell if "*" in self._names or c.name in self._names else None for c in columns]
-
-
-def stars(text: str) -> str:
-    return "*" * max(1, len(text) - 4) + text[-4:]
-
-
-def masking(plan: MaskBy) -> Judge:
-    return lambda message: (
-        Verdict(plan=plan) if message.kind in {"query", "execute", "function-call"} else ALLOW
-    )
-
-
-def kinds(pump: Pump) -> list[str]:
-    return [message.kind for message in pump.messages]
 
 
 @pytest.mark.parametrize("piece", [1, 7, 65536])
@@ -214,161 +167,6 @@ def test_function_call(people: Address, refused: bool) -> None:
     assert ("function-result" in kinds(pump)) != refused
 
 
-COLUMNS = "id, name, ssn, born, amount, notes, tags, raw, ok, score, key, seen, ip"
-
-
-@pytest.mark.parametrize("binary", [False, True])
-@pytest.mark.parametrize("prepare", [False, True])
-def test_masks(people: Address, binary: bool, prepare: bool) -> None:
-    plan = MaskBy(stars, "ssn", "hidden", "tags", "raw", "amount")
-    with Pump(people, masking(plan)) as pump, connect(pump) as db:
-        for _ in range(7):  # past the point where the server's plan becomes generic
-            found = db.execute(
-                "select id, ssn, ssn as hidden, name, tags, raw, amount, notes from wire.people where id = %s",
-                [3], binary=binary, prepare=prepare,
-            ).fetchone()  # fmt: skip
-            assert found == (
-                3, "*******0003", "*******0003", "name3", ["*a3", None, '* "y"'], b"*raw3", None, {"n": 3},
-            )  # fmt: skip
-        assert db.execute("select ssn from wire.people where id = 100").fetchone() == (None,)
-    assert sum(m.masked for m in pump.messages) > 0
-    assert pump.errors == []
-
-
-@pytest.mark.parametrize("binary", [False, True])
-def test_every_type_stays_valid(people: Address, binary: bool) -> None:
-    """A mask that makes nonsense of a value: text-like types carry it, the others become NULL; the client reads all."""
-    with Pump(people, masking(MaskBy(lambda text: "nonsense", "*"))) as pump, connect(pump) as db:
-        rows = db.execute(
-            f"select {COLUMNS} from wire.people where id < 3 order by id", binary=binary
-        ).fetchall()  # type: ignore[arg-type]
-    nonsense = (
-        None,
-        "nonsense",
-        "nonsense",
-        None,
-        None,
-        "nonsense",
-        ["nonsense", None, "nonsense"],
-        b"nonsense",
-    )
-    assert rows == [(*nonsense, None, None, None, None, None)] * 2
-    assert pump.errors == []
-
-
-@pytest.mark.parametrize("binary", [False, True])
-def test_a_mask_that_finds_nothing_changes_nothing(people: Address, binary: bool) -> None:
-    with Pump(people) as plain, connect(plain) as db:
-        rows = db.execute(f"select {COLUMNS} from wire.people order by id", binary=binary).fetchall()  # type: ignore[arg-type]
-    seen: list[str] = []
-    with (
-        Pump(people, masking(MaskBy(lambda text: seen.append(text) or text, "*"))) as pump,
-        connect(pump) as db,
-    ):  # type: ignore[func-returns-value]
-        assert db.execute(f"select {COLUMNS} from wire.people order by id", binary=binary).fetchall() == rows  # type: ignore[arg-type]
-    assert {"123-45-0007", "name7", "10.50", "raw7", "1980-01-08"} <= set(seen)
-    assert sum(m.masked for m in pump.messages) == 0
-
-
-def test_masks_by_cursor(people: Address) -> None:
-    with Pump(people, masking(MaskBy(stars, "ssn"))) as pump, connect(pump) as db:
-        with db.cursor("c", withhold=False) as cursor:
-            cursor.itersize = 4
-            assert all(
-                r[0].startswith("*******")
-                for r in cursor.execute("select ssn from wire.people where id < 20")
-            )
-        with db.cursor() as cursor:
-            found = [r[0] for r in cursor.stream("select ssn from wire.people where id < 5", size=1)]
-            assert all(ssn.startswith("*******") for ssn in found)
-        db.execute("prepare q as select ssn s from wire.people where id = $1")
-        assert db.execute("execute q(5)").fetchone() == (
-            "123-45-0005",
-        )  # by name here; the facts know better
-    assert pump.errors == []
-
-
-def test_masks_for_asyncpg(people: Address) -> None:
-    """asyncpg prepares with a Describe of the statement, then binds binary and executes without describing."""
-
-    async def work(port: int) -> None:
-        db = await asyncpg.connect(
-            host="127.0.0.1", port=port, user="tester", password="secret", database="shop"
-        )
-        statement = await db.prepare("select id, ssn, tags, seen, amount from wire.people where id = $1")
-        for i in (1, 2, 3):
-            found = await statement.fetchrow(i)
-            assert found["ssn"] == f"*******000{i}"
-            assert found["amount"] is None
-            assert found["tags"][1] is None
-        async with db.transaction():
-            cursor = await db.cursor("select ssn from wire.people where id < 20 order by id")
-            while rows := await cursor.fetch(6):
-                assert all(r["ssn"].startswith("*******") for r in rows)
-        rows = await db.fetch("select ssn from wire.people where ssn is not null")
-        assert all(r["ssn"].startswith("*******") for r in rows)
-        await db.close()
-
-    with Pump(people, masking(MaskBy(stars, "ssn", "amount", "tags"))) as pump:
-        asyncio.run(work(pump.port))
-    assert pump.errors == []
-    assert sum(m.masked for m in pump.messages) >= 45
-
-
-FORMATS = [
-    ("", {"format": "text"}),
-    ("(delimiter '|', null 'NIX')", {"format": "text", "delimiter": "|", "null": "NIX"}),
-    ("(format csv, header)", {"format": "csv", "header": True}),
-    ("(format csv, delimiter ';', quote '''', escape '\\', null 'NIX', force_quote *)",
-     {"format": "csv", "delimiter": ";", "quote": "'", "escape": "\\", "null": "NIX"}),
-    ("(format binary)", {"format": "binary"}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("options", "said"), FORMATS, ids=[f[0] for f in FORMATS])
-@pytest.mark.parametrize("piece", [5, 65536])
-def test_masks_copy(people: Address, options: str, said: dict[str, Any], piece: int) -> None:
-    """What a masked COPY sends loads again, and holds the masked values."""
-    columns = (
-        Column("id", type=23),
-        Column("ssn", type=25),
-        Column("name", type=25),
-        Column("amount", type=1700),
-    )
-    plan = MaskBy(stars, "ssn", "amount", columns=columns, **said)
-    wrote = "insert into wire.people (id, ssn, name) values (50, E'a\\tb\\\\c\\nd\"|;''x', 'n')"
-    with (
-        Pump(people, masking(plan), piece) as pump,
-        connect(pump) as db,
-        connect(pump, autocommit=True) as clean,
-    ):
-        db.execute(wrote)  # type: ignore[arg-type]
-        with db.cursor().copy(
-            f"copy (select id, ssn, name, amount from wire.people order by id) to stdout {options}"
-        ) as copy:  # type: ignore[arg-type]
-            data = b"".join(copy)
-        clean.execute("create temp table back (id int, ssn text, name text, amount numeric)")
-        with clean.cursor().copy(f"copy back from stdin {options}".replace(", force_quote *", "")) as load:  # type: ignore[arg-type]
-            load.write(data)
-        with Pump(people) as plain, connect(plain) as direct:
-            assert direct.execute("select count(*) from wire.people").fetchone() == (21,)
-        rows = clean.execute(sql.SQL("select id, ssn::varchar as s, name from back order by id")).fetchall()
-        assert rows[0] == (1, "*******0001", "name1")
-        assert rows[20] == (50, "*" * (len("a\tb\\c\nd\"|;'x") - 4) + "|;'x", "n")
-        assert rows[21] == (100, None, None)
-        assert clean.execute("select count(amount) from back").fetchone() == (0,)
-        db.rollback()
-    assert pump.errors == []
-
-
-def test_copy_of_unknown_format_is_not_let_through(people: Address) -> None:
-    refused = pytest.raises(psycopg.Error)
-    with Pump(people, masking(MaskBy(stars, "*"))) as pump, connect(pump) as db, refused:  # noqa: SIM117
-        with db.cursor().copy("copy wire.people to stdout") as copy:
-            assert list(copy) == []
-    assert pump.errors == ["a COPY whose format is not known cannot be masked"]
-
-
 def test_redaction(people: Address) -> None:
     judge: Judge = lambda m: Verdict(redact=True) if m.text or m.kind == "execute" else ALLOW  # noqa: E731
     with Pump(people, judge) as pump, connect(pump) as db:
@@ -503,9 +301,7 @@ def test_other_encodings(people: Address) -> None:
 
 def test_statements_by_many_threads(people: Address) -> None:
     def work(port: Callable[[], int]) -> None:
-        with psycopg.connect(
-            host="127.0.0.1", port=port(), user="tester", password="secret", dbname="shop"
-        ) as db:
+        with psycopg.connect(host="127.0.0.1", port=port(), user="tester", password="secret", dbname="shop") as db:
             for i in range(20):
                 assert db.execute("select %s::int", [i]).fetchone() == (i,)
 
