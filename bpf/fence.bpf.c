@@ -9,9 +9,11 @@
  *   none     is dropped: UDP-Lite, raw, sockets from before the fence or from outside, accepted connections.
  *   UDP      has no verdict of its own: each packet's destination must be direct.
  *
- * The flow is written to `peers` when its SYN leaves, not at TCP_CONNECT_CB: egress runs after NAT, and NAT changes
+ * The flow is written to `peers` by what it sends, not at TCP_CONNECT_CB: egress runs after NAT, and NAT changes
  * the source port when two connections to different servers share one (the kernel does share them). Only the
- * address on the SYN is the one that the relay's accept() returns, and conntrack keeps it unique.
+ * address on the packet is the one that the relay's accept() returns, and conntrack keeps it unique. The packet is
+ * the one that completes the handshake: accept() cannot come before it, and SYNs alone cost their sender nothing, so
+ * with them one vendor could drive the entries of all others out of the map.
  */
 #include "vmlinux.h"
 
@@ -93,6 +95,8 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_sett
 	}
 	if (kept->flow.netns != set->netns || is_link_local(to))
 		return refuse(VG_REFUSE_UNSTEERABLE, REFUSED);
+	if (too_many(cgroup))
+		return refuse(VG_REFUSE_RATE, REFUSED);
 	if (steer(ctx))
 		return refuse(VG_REFUSE_HOST, REFUSED);
 	kept->flow.cookie = bpf_get_socket_cookie(ctx);
@@ -255,6 +259,19 @@ static __always_inline int parse(struct __sk_buff *skb, struct vg_address *from,
 	return flags;
 }
 
+/* True when this packet may be the last that leaves before the relay accepts. A SYN is that only with fast open. */
+static __always_inline bool completes(struct __sk_buff *skb, struct vg_address *from, int flags)
+{
+	__u32 l4 = from->family == INET ? 20 : 40;
+	__u8 words;
+
+	if (!(flags & 0x06)) /* neither SYN nor RST */
+		return true;
+	if ((flags & 0x06) != 0x02 || bpf_skb_load_bytes(skb, l4 + 12, &words, 1))
+		return false;
+	return skb->len > l4 + (words >> 4) * 4;
+}
+
 static __always_inline int egress_inspect(struct __sk_buff *skb, struct vg_settings *set, struct vg_socket *kept)
 {
 	struct vg_address from = {}, to = {};
@@ -266,13 +283,14 @@ static __always_inline int egress_inspect(struct __sk_buff *skb, struct vg_setti
 	if (skb->ifindex != LOOPBACK || !set->relay_port || bpf_ntohs(to.port) != set->relay_port ||
 	    !is_loopback(&to) || kept->flow.netns != set->netns)
 		return drop(VG_DROP_NOT_RELAY);
-	if ((flags & 0x12) == 0x02) { /* SYN without ACK */
+	if (kept->verdict != VG_TOLD && completes(skb, &from, flags)) {
 		key.netns = kept->flow.netns;
 		key.port = from.port;
 		key.family = from.family;
 		__builtin_memcpy(key.ip, from.ip, sizeof(key.ip));
 		if (bpf_map_update_elem(&peers, &key, &kept->flow, BPF_ANY))
 			return drop(VG_REFUSE_HOST);
+		kept->verdict = VG_TOLD;
 		count(VG_INSPECTED);
 	}
 	return pass(VG_PASS_RELAY);
@@ -322,7 +340,7 @@ int vg_egress(struct __sk_buff *skb)
 	/* A socket that was judged, disconnected and made to listen answers whoever calls. */
 	if (!kept || sk->state == LISTEN)
 		return drop(VG_DROP_NO_VERDICT);
-	if (kept->verdict == VG_INSPECT)
+	if (kept->verdict == VG_INSPECT || kept->verdict == VG_TOLD)
 		return egress_inspect(skb, set, kept);
 	if (kept->verdict != VG_DIRECT)
 		return drop(VG_DROP_NO_VERDICT);

@@ -15,6 +15,7 @@ enum {
 	BIND_TO_DEVICE = 25,
 	BIND_TO_INDEX = 62,
 	PAGE = 4096,
+	SECOND = 1000000000,
 	NOT_PERMITTED = 1,
 	IN_USE = 98,
 	NO_PROTOCOL = 93,
@@ -56,6 +57,13 @@ struct {
 	__type(key, __u64);
 	__type(value, __u32);
 } scopes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, VG_SCOPES);
+	__type(key, __u64);
+	__type(value, struct vg_opened);
+} rates SEC(".maps");
 
 /* Both filled by lineage.bpf.c. */
 struct {
@@ -105,6 +113,19 @@ static __always_inline struct vg_settings *current_settings(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+/* Without this, one vendor's connects would fill the relay's listen queues, and others' would wait behind them. */
+static __always_inline bool too_many(__u64 cgroup)
+{
+	struct vg_opened first = {.second = bpf_ktime_get_ns() / SECOND, .count = 1};
+	struct vg_opened *now = bpf_map_lookup_elem(&rates, &cgroup);
+
+	if (!now || now->second != first.second) {
+		bpf_map_update_elem(&rates, &cgroup, &first, BPF_ANY);
+		return false;
+	}
+	return __sync_fetch_and_add(&now->count, 1) >= VG_RATE;
 }
 
 static __always_inline __u32 judgement(struct vg_settings *set, __u64 cgroup, struct vg_address *to)

@@ -6,7 +6,7 @@
 #ifndef VENDORGATE_H
 #define VENDORGATE_H
 
-#define VG_LAYOUT 1		  /* raise when a struct or a map below changes shape */
+#define VG_LAYOUT 2		  /* raise when a struct or a map below changes shape */
 #define VG_STEER_MARK 0x56470001 /* "VG", 1. nftables redirects it; the fence never looks at it */
 
 #define VG_EXE 256	   /* bytes with the NUL; a longer path is recorded as unknown, never cut */
@@ -14,7 +14,8 @@
 #define VG_PARENTS 1024	   /* bytes; about fifty executables, what is beyond is flagged */
 #define VG_DEPTH 48	   /* path components and mounts walked for one executable */
 #define VG_RANGES 64	   /* port ranges of one prefix; Python writes `inspect` for what is beyond */
-#define VG_PEERS 4096	   /* flows between SYN and accept: a full listen queue (somaxconn 4096) */
+#define VG_PEERS 4096	   /* flows from handshake to accept: twice what all listen queues of the relay hold */
+#define VG_RATE 1000	   /* flows a second that one cgroup may open; a relay of one core takes about this many */
 #define VG_PROCESSES 65536 /* two times the default pid_max of 32768 */
 #define VG_SCOPES 4096	   /* cgroups below the slice */
 #define VG_PREFIXES 65536
@@ -23,7 +24,7 @@
 enum vg_judgement { VG_JUDGE_INSPECT = 0, VG_JUDGE_DENY = 1, VG_JUDGE_DIRECT = 2 };
 
 /* What the fence keeps on a TCP socket. */
-enum vg_verdict { VG_NONE = 0, VG_INSPECT = 1, VG_DIRECT = 2 };
+enum vg_verdict { VG_NONE = 0, VG_INSPECT = 1, VG_DIRECT = 2, VG_TOLD = 3 /* inspect, and in `peers` */ };
 
 /* Why something passed or did not; index of the counters. */
 enum vg_reason {
@@ -45,6 +46,7 @@ enum vg_reason {
 	VG_UNKNOWN_PROCESS,  /* connected without a lineage entry; the flow's process is recorded as unknown */
 	VG_LOST_PROCESS,     /* no room for a lineage entry */
 	VG_INSPECTED,	     /* flows given to the relay */
+	VG_REFUSE_RATE,	     /* one cgroup opens too many flows a second */
 	VG_REASONS
 };
 
@@ -100,7 +102,7 @@ struct vg_socket {
 };
 _Static_assert(sizeof(struct vg_socket) == 2424, "vg_socket");
 
-/* How the relay finds a flow: the source of the SYN as it left, after NAT. */
+/* How the relay finds a flow: the source of its packets as they left, after NAT. */
 struct vg_peer {
 	__u64 netns;
 	__u8 ip[16];
@@ -109,6 +111,13 @@ struct vg_peer {
 	__u32 zero;
 };
 _Static_assert(sizeof(struct vg_peer) == 32, "vg_peer");
+
+/* How many flows a cgroup opened in this second. */
+struct vg_opened {
+	__u64 second;
+	__u64 count;
+};
+_Static_assert(sizeof(struct vg_opened) == 16, "vg_opened");
 
 struct vg_prefix {
 	__u32 length; /* bits of what follows: 64 for scope and family, then the network's */

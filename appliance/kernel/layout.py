@@ -13,13 +13,14 @@ import msgspec
 
 from appliance.model import Address, HostError
 
-LAYOUT = 1
+LAYOUT = 2
 STEER_MARK = 0x56470001
 EXE = 256
 ARGV = 1024
 PARENTS = 1024
 RANGES = 64
 PEERS = 4096
+RATE = 1000
 SCOPES = 4096
 PREFIXES = 65536
 INET, INET6 = 2, 10
@@ -69,6 +70,7 @@ class Reason(IntEnum):
     UNKNOWN_PROCESS = 15
     LOST_PROCESS = 16
     INSPECTED = 17
+    REFUSE_RATE = 18
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):

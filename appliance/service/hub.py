@@ -154,7 +154,7 @@ class Hub:
         self.listening: list[list[socket.socket]] = []
         try:
             for _ in range(count):
-                self.listening.append(launch.listeners(self.settings.relay.port))
+                self.listening.append(launch.listeners(self.settings.relay.port, count))
             yield
         finally:
             for sockets in self.listening:

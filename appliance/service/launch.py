@@ -17,7 +17,8 @@ import msgspec
 
 from appliance.model import HostError
 
-BACKLOG = 4096  # connections; the usual net.core.somaxconn, which is the kernel's own limit
+BACKLOGS = 2048  # connections in all listen queues: half of what the fence's map of peers holds (VG_PEERS), an LRU
+BACKLOG_MIN = 64  # connections in one queue, however many workers there are
 FALLBACK = "nobody"  # when the user of the settings is not on this host
 FILES = 65536  # descriptors a worker may open: two a flow, and room
 
@@ -72,15 +73,16 @@ def user(name: str) -> User:
     raise HostError(f"relay.user: neither `{name}` nor `{FALLBACK}` exists", "adduser --system vendorgate")
 
 
-def listeners(port: int) -> list[socket.socket]:
-    """Return one worker's listening sockets, 127.0.0.1 and ::1 (if the host has IPv6).
+def listeners(port: int, workers: int = 1) -> list[socket.socket]:
+    """Return the listening sockets of one of so many workers, 127.0.0.1 and ::1 (if the host has IPv6).
 
     Raises:
         HostError: the port is taken by somebody else.
     """
-    found = [_listener(socket.AF_INET, "127.0.0.1", port)]
+    backlog = max(BACKLOG_MIN, BACKLOGS // (2 * workers))
+    found = [_listener(socket.AF_INET, "127.0.0.1", port, backlog)]
     try:
-        found.append(_listener(socket.AF_INET6, "::1", found[0].getsockname()[1]))
+        found.append(_listener(socket.AF_INET6, "::1", found[0].getsockname()[1], backlog))
     except HostError as error:
         if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NO_IPV6:
             found[0].close()
@@ -91,7 +93,7 @@ def listeners(port: int) -> list[socket.socket]:
 NO_IPV6 = (97, 99)  # EAFNOSUPPORT, EADDRNOTAVAIL: then no governed process has IPv6 either
 
 
-def _listener(family: int, host: str, port: int) -> socket.socket:
+def _listener(family: int, host: str, port: int, backlog: int) -> socket.socket:
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     except OSError as error:
@@ -101,7 +103,7 @@ def _listener(family: int, host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the kernel spreads connections
         sock.bind((host, port))
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         sock.close()
         hint = "choose another relay.port, or stop what listens there"

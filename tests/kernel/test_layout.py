@@ -23,6 +23,7 @@ PYTHON = {
     "vg_flow": layout.FLOW.size,
     "vg_socket": layout.SOCKET.size,
     "vg_peer": layout.PEER.size,
+    "vg_opened": 16,  # the fence's alone
     "vg_prefix": layout.PREFIX.size,
     "vg_range": layout.RANGE.size,
     "vg_ranges": layout.RANGES_HEAD.size + layout.RANGES * layout.RANGE.size,
@@ -35,7 +36,7 @@ def test_sizes_are_those_of_the_header() -> None:
 
 
 def test_constants_are_those_of_the_header() -> None:
-    for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "SCOPES", "PREFIXES"):
+    for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "RATE", "SCOPES", "PREFIXES"):
         assert getattr(layout, name) == DEFINED[name], name
 
 
