@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from appliance.model import Column, ProtocolError
 from appliance.wire import Cell
 from appliance.wire.postgres import Postgres
-from appliance.wire.postgres.encodings import UTF8
 from tests.wire.build import (
     COPY_DONE,
     C,
@@ -19,6 +18,7 @@ from tests.wire.build import (
     copies,
     copy_data,
     down,
+    error,
     logged_in,
     parameter,
     query,
@@ -197,8 +197,6 @@ def test_a_copy_that_ends_in_a_row(said: dict[str, Any], data: bytes) -> None:
 
 
 def test_an_error_ends_the_masking_of_a_copy() -> None:
-    from tests.wire.build import error
-
     wire = begun(Told(format="text"))
     assert stream(wire, b"a\tb\nhalf") == b"a\tB\n"
     down(wire, error() + ready())
@@ -206,4 +204,3 @@ def test_an_error_ends_the_masking_of_a_copy() -> None:
     for message in wire.feed(C, query("copy")):
         wire.allow(message)
     assert down(wire, copies("H", 0, 2) + copy_data(b"a\tb\n")) == copies("H", 0, 2) + copy_data(b"a\tb\n")
-    assert UTF8.speak("x") == b"x"

@@ -11,7 +11,6 @@ from tests.wire.build import (
     P1,
     SUSPENDED,
     SYNC,
-    WELCOME,
     S,
     bind,
     close,
@@ -238,4 +237,3 @@ def test_messages_are_values() -> None:
     raw = b"".join(m.raw for m in first)
     down(wire, ready())
     assert b"".join(m.raw for m in first) == raw == SELECTED
-    assert WELCOME
