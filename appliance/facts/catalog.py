@@ -9,6 +9,7 @@ Not here: policies, defaults, generated columns, index expressions and check con
 functions run too; functions and operators that extensions own, and those that take types of the user's own.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -22,6 +23,9 @@ _FIRST_USER_OID = 16384  # FirstNormalObjectId in PostgreSQL
 def full(*parts: str) -> str:
     """Return a dotted name; parts that hold a dot or a quote are in double quotes."""
     return ".".join('"' + p.replace('"', '""') + '"' if "." in p or '"' in p else p for p in parts)
+
+
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(?:,|$)')
 
 
 class Attribute(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -73,6 +77,8 @@ _QUERIES = {
         "COALESCE((SELECT n.nspname FROM pg_catalog.pg_namespace n "
         "WHERE n.oid {eq} pg_catalog.pg_my_temp_schema()), ''))::pg_catalog.text"
     ),
+    # Views are written out with all names qualified; this lasts as long as the transaction, so as the statement.
+    "pin": "SELECT {kind}, pg_catalog.set_config('search_path', 'pg_catalog', true)",
     "schema": "SELECT {kind}, n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n",
     "inherits": (
         "SELECT {kind}, pg_catalog.json_build_array(i.inhrelid::pg_catalog.int8, "
@@ -89,12 +95,14 @@ _QUERIES = {
         "WHERE c.relkind {eq} ANY (ARRAY['v','m']::pg_catalog.\"char\"[]) AND c.oid {user} AND {fits}"
     ),
     "function": (
-        "SELECT DISTINCT {kind}, p.proname::pg_catalog.text FROM pg_catalog.pg_proc p "
+        "SELECT DISTINCT {kind}, pg_catalog.json_build_array(n.nspname, p.proname)::pg_catalog.text "
+        "FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid {eq} p.pronamespace "
         "WHERE p.oid {user} AND NOT {owned:pg_proc p} AND NOT EXISTS (SELECT 1 FROM "
         "pg_catalog.unnest(p.proargtypes::pg_catalog.oid[]) t(o) WHERE t.o {user})"
     ),
     "operator": (
-        "SELECT DISTINCT {kind}, o.oprname::pg_catalog.text FROM pg_catalog.pg_operator o "
+        "SELECT DISTINCT {kind}, pg_catalog.json_build_array(n.nspname, o.oprname)::pg_catalog.text "
+        "FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid {eq} o.oprnamespace "
         "WHERE o.oid {user} AND NOT {owned:pg_operator o} AND NOT (o.oprleft {user}) "
         "AND NOT (o.oprright {user})"
     ),
@@ -111,8 +119,10 @@ _QUERIES = {
     ),
     "relation": (
         "SELECT {kind}, pg_catalog.json_build_array(c.oid::pg_catalog.int8, n.nspname, c.relname, c.relkind, "
-        "c.relhasrules, EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid {eq} c.oid "
-        "AND NOT t.tgisinternal), (SELECT pg_catalog.json_agg(pg_catalog.json_build_array("
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite r WHERE r.ev_class {eq} c.oid "
+        "AND r.rulename OPERATOR(pg_catalog.<>) '_RETURN'), "
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid {eq} c.oid AND NOT t.tgisinternal), "
+        "(SELECT pg_catalog.json_agg(pg_catalog.json_build_array("
         "a.attnum, a.attname, a.atttypid::pg_catalog.int8)) FROM pg_catalog.pg_attribute a "
         "WHERE a.attrelid {eq} c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)"
         ")::pg_catalog.text "
@@ -136,19 +146,17 @@ class _Owned:
 
 def _query(*kinds: str) -> str:
     """Return one statement for all of these; its rows are (kind, text)."""
-    fits = (
-        f"(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute) OPERATOR(pg_catalog.<=) {MAX_ATTRIBUTES}"
-    )
+    fits = f"(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute) OPERATOR(pg_catalog.<=) {MAX_ATTRIBUTES}"
     return " UNION ALL ".join(
-        _QUERIES[kind].format(
-            kind=f"'{kind}'::pg_catalog.text", eq=_EQ, user=_USER, fits=fits, owned=_Owned()
-        )
+        _QUERIES[kind].format(kind=f"'{kind}'::pg_catalog.text", eq=_EQ, user=_USER, fits=fits, owned=_Owned())
         for kind in kinds
     )
 
 
 STATE = _query("state")
 CATALOGUE = _query(*_QUERIES)
+CATALOGUE_IN_TRANSACTION = _query(*(kind for kind in _QUERIES if kind != "pin"))
+"""The same where a setting of ours would outlast it: views are written out as the path of the session has them."""
 
 
 class Catalog:
@@ -162,15 +170,17 @@ class Catalog:
         inherits: Sequence[tuple[int, int]] = (),
         views: Sequence[View] = (),
         schemas: Sequence[str] = (),
-        functions: Sequence[str] = (),
-        operators: Sequence[str] = (),
+        functions: Sequence[tuple[str, str]] = (),
+        operators: Sequence[tuple[str, str]] = (),
         types: Sequence[str] = (),
+        path: tuple[str, ...] | None = ("pg_catalog",),
     ) -> None:
         self.state = state
+        self.path = path  # that the definitions of views are written for
         self.relations: Mapping[int, Relation] = {r.oid: r for r in relations}
         self.views: Mapping[int, View] = {v.oid: v for v in views}
         self.schemas = frozenset(schemas)
-        self.functions = frozenset(functions)
+        self.functions = frozenset(functions)  # (schema, name)
         self.operators = frozenset(operators)
         self.types = frozenset(types)
         self._named = {(r.schema, r.name): r for r in relations}
@@ -238,9 +248,10 @@ class Answer:
                 inherits=[_PAIR.decode(row) for row in rows.get("inherits", ())],
                 views=[_VIEW.decode(row) for row in rows.get("view", ())],
                 schemas=rows.get("schema", ()),
-                functions=rows.get("function", ()),
-                operators=rows.get("operator", ()),
+                functions=[_FULL.decode(row) for row in rows.get("function", ())],
+                operators=[_FULL.decode(row) for row in rows.get("operator", ())],
                 types=rows.get("type", ()),
+                path=("pg_catalog",) if "pin" in rows else search_path(state.path),
             )
         except msgspec.MsgspecError:
             return None
@@ -248,4 +259,23 @@ class Answer:
 
 _RELATION = msgspec.json.Decoder(Relation)
 _PAIR = msgspec.json.Decoder(tuple[int, int])
+_FULL = msgspec.json.Decoder(tuple[str, str])
 _VIEW = msgspec.json.Decoder(View)
+
+
+def search_path(text: str) -> tuple[str, ...] | None:
+    """Return the schemas of a search_path as a string, or None if it is not one."""
+    if not text.strip():
+        return ()
+    schemas: list[str] = []
+    at = 0
+    while at < len(text):
+        match = _NAME.match(text, at)
+        if match is None:
+            return None
+        quoted, plain = match.groups()
+        if plain is not None and not plain.isascii():
+            return None  # folding depends on the server's locale
+        schemas.append(plain.lower() if plain is not None else quoted.replace('""', '"'))
+        at = match.end()
+    return tuple(schemas)

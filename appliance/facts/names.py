@@ -24,9 +24,7 @@ class Meaning(msgspec.Struct, frozen=True):
     """What a name stands for."""
 
     text: str  # of the statement, read anew when it is used
-    reading: Reading | None = (
-        None  # fixed when it was bound or declared; also that of a text too long to keep
-    )
+    reading: Reading | None = None  # fixed when it was bound or declared; also that of a text too long to keep
     subject: str = ""
     words: frozenset[str] = frozenset()  # the text and its parameters
 

@@ -31,7 +31,7 @@ from collections.abc import Iterable
 import msgspec
 
 from appliance.facts import Facts, Stage
-from appliance.facts.catalog import CATALOGUE, STATE
+from appliance.facts.catalog import CATALOGUE, CATALOGUE_IN_TRANSACTION, STATE
 from appliance.facts.names import Meaning, Names
 from appliance.facts.parameters import describe
 from appliance.facts.settings import Settings
@@ -123,9 +123,7 @@ class Postgres:
                 self._portals.define(message.cursor, meaning, segment)
             case "close":
                 store, name = (
-                    (self._statements, message.name)
-                    if message.status == "S"
-                    else (self._portals, message.cursor)
+                    (self._statements, message.name) if message.status == "S" else (self._portals, message.cursor)
                 )
                 store.forget(name, segment)
             case "startup":
@@ -165,7 +163,7 @@ class Postgres:
             return ""  # SET TRANSACTION must come before any query
         if self._settings.lacks_catalog(reading.missing):
             self._settings.trying()
-            return CATALOGUE
+            return CATALOGUE_IN_TRANSACTION if self._settings.in_transaction else CATALOGUE
         if self._settings.lacks_state():
             self._settings.trying()
             return STATE
@@ -206,9 +204,7 @@ class Postgres:
         return facts
 
     def _parse(self, message: Message) -> Facts:
-        reading = self._whole(
-            self._oversize(message) or self._shared.read(message.text, self._settings.world())
-        )
+        reading = self._whole(self._oversize(message) or self._shared.read(message.text, self._settings.world()))
         return self._remember(message, reading, message.text, "prepares", changes=False)
 
     def _bind(self, message: Message) -> Facts:
@@ -254,9 +250,7 @@ class Postgres:
             return unread(why)
         first = joined(readings[0], *readings[1:])
         if len(readings) > 1 and any(reading.steps for reading in readings):
-            first = joined(
-                first, unread("which statement it is, and so which names it defines, is not known")
-            )
+            first = joined(first, unread("which statement it is, and so which names it defines, is not known"))
         copies = tuple(copy for reading in readings for copy in reading.copies)
         steps = tuple(step for reading in readings for step in reading.steps)
         return msgspec.structs.replace(first, copies=copies, steps=steps)
@@ -282,9 +276,7 @@ class Postgres:
         world, found = self._settings.world(), []
         for meaning in store.get(step.name, self._traffic.segment):
             reading = meaning.reading or self._shared.read(meaning.text, world)
-            inner = [
-                s.reading for s in reading.steps if s.verb == "prepare" and s.name == step.name and s.reading
-            ]
+            inner = [s.reading for s in reading.steps if s.verb == "prepare" and s.name == step.name and s.reading]
             found.append(inner[0] if inner and meaning.reading is None else reading)
         return found or [unread(f"{step.name!r} was not prepared or declared here")]
 
@@ -308,9 +300,7 @@ class Postgres:
             "count": frozenset((str(reading.count),)),
             "text": frozenset((message.text,)),
         }
-        unknown = (
-            reading.unknown | {"count", "text"} if message.status and not message.text else reading.unknown
-        )
+        unknown = reading.unknown | {"count", "text"} if message.status and not message.text else reading.unknown
         ends = any(step.verb == "end" for step in reading.steps) and self._settings.is_set
         changing = reading.changes or reading.ddl or ends if changes is None else changes
         return Facts("postgres", values, unknown, reading.why, changing, stage, subject)

@@ -5,9 +5,8 @@ PostgreSQL 18: they are followed through SET, and asked for (`STATE`) whenever t
 function that may have changed them, at the end of a transaction in which they were set, after an error.
 """
 
-from appliance.facts.catalog import Answer, Catalog
+from appliance.facts.catalog import Answer, Catalog, search_path
 from appliance.facts.sql import World
-from appliance.facts.sql.world import search_path
 from appliance.facts.store import MAX_AGE, Entry, Shared
 from appliance.model import Message
 

@@ -14,18 +14,18 @@ def table(oid: int, name: str, columns: str, schema: str = "public", *, kind: st
 RELATIONS = [
     table(1, "users", "id name ssn email"),
     table(2, "orders", "id user_id note"),
-    table(3, "v", "id number", kind="v", rules=True),
-    table(4, "opaque", "id", kind="v", rules=True),
+    table(3, "v", "id number", kind="v"),
+    table(4, "opaque", "id", kind="v"),
     table(5, "parent", "id secret"),
     table(6, "child", "id secret extra"),
     table(7, "logged", "id", triggers=True),
     table(8, "users", "ssn", schema="evil"),
     table(9, "users", "ssn", schema="pg_temp_3"),
     table(10, "odd.name", 'id "q'),
-    table(11, "vv", "a b", kind="v", rules=True),
+    table(11, "vv", "a b", kind="v"),
     table(12, "pg_stats", "most_common_vals", schema="pg_catalog", kind="v"),
     table(13, "pg_class", "oid relname", schema="pg_catalog"),
-    table(14, "broken", "x y", kind="v", rules=True),
+    table(14, "broken", "x y", kind="v"),
 ]
 VIEWS = [
     View(3, " SELECT users.id, users.ssn AS number FROM users WHERE users.name IS NOT NULL;", (1,)),
@@ -39,9 +39,10 @@ CATALOG = Catalog(
     inherits=[(6, 5)],
     views=VIEWS,
     schemas=["public", "evil", "pg_catalog", "pg_temp_3"],
-    functions=["lower"],
-    operators=["||>"],
+    functions=[("public", "lower"), ("evil", "upper")],
+    operators=[("evil", "=")],
     types=["checked"],
+    path=("public",),
 )
 KNOWN = World(user="acme", catalog=CATALOG, needs_catalog=True)
 

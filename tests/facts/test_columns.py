@@ -162,6 +162,12 @@ class TestHiddenCode:
         assert not read("select pg_catalog.lower('x')", KNOWN).unknown
         assert not read("select upper('x')", KNOWN).unknown
 
+    def test_one_in_a_schema_that_is_searched(self) -> None:
+        world = msgspec.structs.replace(KNOWN, path=("evil",))
+        assert "effect" in read("select upper('x')", world).unknown
+        assert "effect" in read("select 1 = 1", world).unknown
+        assert not read("select lower('x'), 1 + 1", world).unknown
+
     def test_a_type_that_runs_code(self) -> None:
         assert "effect" in read("select 'x'::checked", KNOWN).unknown
         assert not read("select 'x'::mood", KNOWN).unknown

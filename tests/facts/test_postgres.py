@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from appliance.facts import Facts, names, parameters, store
+from appliance.facts.catalog import CATALOGUE_IN_TRANSACTION
 from appliance.facts.readers import open as open_reader
 from appliance.facts.sql import ALL
 from appliance.facts.store import Shared
@@ -482,7 +483,7 @@ class TestCatalogue:
         talk, other = self.loaded(shared), self.loaded(shared)
         talk.query("begin", "T")
         talk.query("drop table users", "T")
-        assert talk.reader.wanted(talk.look("query", text="select 1")) == CATALOGUE
+        assert talk.reader.wanted(talk.look("query", text="select 1")) == CATALOGUE_IN_TRANSACTION
         talk.answer([STATE_ROW, SCHEMA, ORDERS])
         assert "table" in talk.look("query", text="select ssn from users").unknown
         assert other.look("query", text="select ssn from users").values["table"] == {"public.users"}

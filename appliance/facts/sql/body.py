@@ -46,7 +46,7 @@ def _do(walk: Walk, node: Any, env: Env) -> Names:
 @visits("CallStmt")
 def _call(walk: Walk, node: Any, env: Env) -> Names:
     walk.add("statement", "CALL")
-    args = walk.each(node.funccall.args, Env())
+    args = walk.each(node.funccall.args, env)
     call(walk, dotted(node.funccall.funcname), args)
     walk.opaque("CALL of a procedure", args)
     return NONE

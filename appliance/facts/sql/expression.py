@@ -185,8 +185,7 @@ def _a_expr(walk: Walk, node: Any, env: Env) -> Names:
 
 
 _BETWEEN = frozenset(
-    pb.A_Expr_Kind.Value(f"AEXPR_{word}")
-    for word in ("BETWEEN", "NOT_BETWEEN", "BETWEEN_SYM", "NOT_BETWEEN_SYM")
+    pb.A_Expr_Kind.Value(f"AEXPR_{word}") for word in ("BETWEEN", "NOT_BETWEEN", "BETWEEN_SYM", "NOT_BETWEEN_SYM")
 )
 
 

@@ -77,7 +77,7 @@ def call(world: World, parts: tuple[str, ...]) -> Call:
             return _SET  # helpers of its views; the JDBC driver calls them
         if schema != "pg_catalog":
             return OPAQUE
-    elif not world.builtin_first or (world.catalog is not None and name in world.catalog.functions):
+    elif not world.builtin_first or (world.catalog is not None and world.shadowed(world.catalog.functions, name)):
         return OPAQUE
     if name in PURE or name.startswith(PURE_PREFIXES):
         return _SET if name in SETS else _PURE
@@ -90,7 +90,9 @@ def operator(world: World, parts: tuple[str, ...]) -> bool:
         return False
     if len(parts) > 1:
         return parts[-2] == "pg_catalog"
-    return world.builtin_first and (world.catalog is None or parts[-1] not in world.catalog.operators)
+    return world.builtin_first and not (
+        world.catalog is not None and world.shadowed(world.catalog.operators, parts[-1])
+    )
 
 
 def castable(world: World, parts: tuple[str, ...]) -> bool:

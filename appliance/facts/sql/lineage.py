@@ -7,11 +7,11 @@ not known.
 
 import msgspec
 
-from appliance.facts.catalog import Catalog, Relation, full
+from appliance.facts.catalog import Catalog, Relation, View, full
 from appliance.facts.sql.reading import NONE, Names, Output
 from appliance.facts.sql.tree import Unreadable, parse
 from appliance.facts.sql.walk import Env, Walk
-from appliance.facts.sql.world import World, search_path
+from appliance.facts.sql.world import World
 
 LEAKY = frozenset(
     """
@@ -27,6 +27,7 @@ class Known(msgspec.Struct, frozen=True):
     outputs: tuple[Output, ...]
     tables: Names  # its own name, and all others its rows are stored under
     opaque: str = ""  # reading it may do anything, and why
+    runs: str = ""  # writing to it runs code of a user: the relation with triggers or rules
     doubt: str = ""  # its columns may hold more than is shown, and why
 
 
@@ -38,10 +39,7 @@ def known(catalog: Catalog, relation: Relation) -> Known:
     own = frozenset((relation.full,))
     catalog.memory[relation.oid] = Known((), own, doubt=f"{relation.full} refers to itself")
     view = catalog.views.get(relation.oid)
-    if view is None:
-        result = _table(catalog, relation)
-    else:
-        result = _view(catalog, relation, view.definition, view.uses)
+    result = _table(catalog, relation) if view is None else _view(catalog, relation, view)
     catalog.memory[relation.oid] = result
     return result
 
@@ -72,23 +70,21 @@ def _table(catalog: Catalog, relation: Relation) -> Known:
     outputs = tuple(
         Output(
             a.name,
-            frozenset(
-                _column(f, a.name) for f in (relation.full, *(o for o, names in others if a.name in names))
-            ),
+            frozenset(_column(f, a.name) for f in (relation.full, *(o for o, names in others if a.name in names))),
             relation.oid,
             a.number,
         )
         for a in relation.attributes or ()
     )
     tables = frozenset((relation.full, *(name for name, _ in others)))
-    return Known(outputs, tables, doubt="" if whole else f"{relation.full} has too many partitions")
+    runs = next((r.full for r in (relation, *family) if r.triggers or r.rules), "")
+    return Known(outputs, tables, runs=runs, doubt="" if whole else f"{relation.full} has too many partitions")
 
 
-def _view(
-    catalog: Catalog, relation: Relation, definition: str | None, uses: tuple[int, ...] | None
-) -> Known:
+def _view(catalog: Catalog, relation: Relation, view: View) -> Known:
+    definition, uses = view.definition, view.uses
     state = catalog.state
-    walk = Walk(World(search_path(state.path), state.user, state.temp, catalog, True))
+    walk = Walk(World(catalog.path, state.user, state.temp, catalog, True))
     try:
         tree = parse(definition or "")
         walk.enter("SelectStmt", tree.stmts[0].stmt.select_stmt, Env())
@@ -106,7 +102,9 @@ def _view(
     )
     tables = frozenset(walk.sets["table"]).union((relation.full,), *(_tables(catalog, o) for o in uses or ()))
     why = f"view {relation.full}: {'; '.join(walk.why)}" if walk.unknown else ""
-    return Known(outputs, tables, opaque=why)
+    below = [known(catalog, catalog.relations[oid]).runs for oid in uses or () if oid in catalog.relations]
+    runs = relation.full if relation.triggers or relation.rules else next(filter(None, below), "")
+    return Known(outputs, tables, opaque=why, runs=runs)
 
 
 def _everything(catalog: Catalog, uses: tuple[int, ...]) -> Names:

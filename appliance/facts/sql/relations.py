@@ -29,14 +29,14 @@ def table(walk: Walk, schema: str, name: str, writing: bool = False) -> list[tup
     if len(found) > 1:
         walk.doubt("the search path is not known", RELATIONS)
     about = [(relation, known(world.catalog, relation)) for relation in found]
-    for relation, what in about:
+    for _, what in about:
         walk.sets["table"] |= what.tables
         if what.opaque:
             walk.opaque(what.opaque)
         if what.doubt:
             walk.doubt(what.doubt, RELATIONS)
-        if writing and (relation.triggers or relation.rules):
-            walk.opaque(f"{relation.full} has triggers or rules")
+        if writing and what.runs:
+            walk.opaque(f"{what.runs} has triggers or rules")
     return about
 
 
@@ -67,9 +67,7 @@ def renamed(made: Source, names: list[str]) -> Source:
     columns = made.all()
     if any(c.name == "*" for c in columns):
         rest = made.whole()
-        return Source(
-            made.alias, [Output(n, rest) for n in names], prefixes=made.prefixes, rest=rest, loose=True
-        )
+        return Source(made.alias, [Output(n, rest) for n in names], prefixes=made.prefixes, rest=rest, loose=True)
     new = [Output(n, c.names, c.table, c.attribute) for n, c in zip(names, columns, strict=False)]
     return Source(made.alias, [*new, *columns[len(names) :]], prefixes=made.prefixes)
 

@@ -299,7 +299,13 @@ def _table_function(walk: Walk, item: Any, env: Env) -> list[Source]:
     """XMLTABLE and JSON_TABLE."""
     names = walk.children(item, env)
     walk.compare(names)
-    return [Source(item.alias.aliasname or "json_table", None, rest=names)]
+    return [
+        Source(
+            item.alias.aliasname or ("json_table" if item.DESCRIPTOR.name == "JsonTable" else "xmltable"),
+            None,
+            rest=names,
+        )
+    ]
 
 
 def _sample(walk: Walk, item: Any, env: Env) -> list[Source]:
@@ -330,9 +336,7 @@ def _join(walk: Walk, item: Any, env: Env) -> list[Source]:
         if join.HasField("alias"):
             walk.spend(sum(len(s.columns or ()) for s in scope.sources))
             columns = [*merged, *(c for s in scope.sources for c in s.all() if c.name not in using)]
-            whole = renamed(
-                derived(join.alias.aliasname, columns), [c.string.sval for c in join.alias.colnames]
-            )
+            whole = renamed(derived(join.alias.aliasname, columns), [c.string.sval for c in join.alias.colnames])
             scope.sources = [whole]
     return scope.sources
 

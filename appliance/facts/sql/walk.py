@@ -121,9 +121,7 @@ class Env:
 
     __slots__ = ("base", "ctes", "parent", "sources", "variables")
 
-    def __init__(
-        self, parent: "Env | None" = None, *, variables: bool = False, base: "Env | None" = None
-    ) -> None:
+    def __init__(self, parent: "Env | None" = None, *, variables: bool = False, base: "Env | None" = None) -> None:
         self.parent = parent
         self.base = base or self  # what an item of FROM sees that is not LATERAL
         self.sources: list[Source] = []

@@ -3,13 +3,9 @@
 Source: PostgreSQL manual, "The Schema Search Path" and "Client Connection Defaults" (search_path).
 """
 
-import re
-
 import msgspec
 
 from appliance.facts.catalog import Catalog, Relation, full
-
-_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(?:,|$)')
 
 
 class World(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -57,6 +53,12 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
                 return [found]
         return []
 
+    def shadowed(self, names: frozenset[tuple[str, str]], name: str) -> bool:
+        """Return True if a (schema, name) of these could be meant by a name without a schema."""
+        if self.path is None:
+            return True
+        return bool(names) and any((schema, name) in names for schema in self.schemas())
+
     def makes(self, schema: str, name: str, temporary: bool) -> str:
         """Return the full name a relation gets that is created under this name."""
         if temporary or schema == "pg_temp":
@@ -67,21 +69,3 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
             return full("?", name)
         found = [s for s in map(self.own, self.path) if s in self.catalog.schemas]
         return full(found[0] if found else "?", name)
-
-
-def search_path(text: str) -> tuple[str, ...] | None:
-    """Return the schemas of a search_path as a string, or None if it is not one."""
-    if not text.strip():
-        return ()
-    schemas: list[str] = []
-    at = 0
-    while at < len(text):
-        match = _NAME.match(text, at)
-        if match is None:
-            return None
-        quoted, plain = match.groups()
-        if plain is not None and not plain.isascii():
-            return None  # folding depends on the server's locale
-        schemas.append(plain.lower() if plain is not None else quoted.replace('""', '"'))
-        at = match.end()
-    return tuple(schemas)
