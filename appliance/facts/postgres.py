@@ -300,7 +300,8 @@ class Postgres:
             "count": frozenset((str(reading.count),)),
             "text": frozenset((message.text,)),
         }
-        unknown = reading.unknown | {"count", "text"} if message.status and not message.text else reading.unknown
+        unread_text = message.kind in ("query", "parse") and message.status
+        unknown = reading.unknown | {"count", "text"} if unread_text else reading.unknown
         ends = any(step.verb == "end" for step in reading.steps) and self._settings.is_set
         changing = reading.changes or reading.ddl or ends if changes is None else changes
         return Facts("postgres", values, unknown, reading.why, changing, stage, subject)

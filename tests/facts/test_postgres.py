@@ -75,7 +75,8 @@ class TestExtended:
         talk = Talk()
         parse = talk.send("parse", name="p", text="delete from t where a = $1")
         bind = talk.send("bind", name="p", cursor="c", values=(Value(b"12"),))
-        execute = talk.send("execute", cursor="c")
+        execute = talk.send("execute", cursor="c", status="0")
+        assert not any(f.unknown for f in (parse, bind, execute))
         assert [effects(f) for f in (parse, bind, execute)] == ["write"] * 3
         assert [f.stage for f in (parse, bind, execute)] == ["prepares", "begins", "continues"]
         assert bind.subject == execute.subject == "delete from t where a = $1\n-- $1 = '12'"
