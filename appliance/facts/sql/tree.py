@@ -13,7 +13,7 @@ import postgast
 from google._upb import _message
 from postgast import pg_query_pb2 as pb
 
-MAX_TEXT = 1 << 20  # bytes; the wire gives longer statements no text (wire: MAX_STATEMENT)
+MAX_TEXT = 256 * 1024  # bytes; the wire gives longer statements no text (wire: MAX_STATEMENT)
 MAX_LEFT = 4000  # left-associative tokens that can nest in one another; a fifth of what was measured to pass
 SHORT = 2 * MAX_LEFT  # bytes; a text this short cannot hold more: each level takes an operator and an operand
 

@@ -21,7 +21,7 @@ MAX_CANCEL_KEY = 256  # bytes; protocol 3.2, "BackendKeyData"
 MAX_MESSAGE = 64 * MIB  # bytes; ours: what one message may cost in memory
 MAX_MASKED = 64 * MIB  # bytes; ours: a row must be whole before it can be masked
 MAX_INJECTED = 64 * MIB  # bytes; ours: the answer to a statement of our own is kept whole
-MAX_STATEMENT = 1 * MIB  # bytes; ours: longer text is not parsed, so nothing is known of it
+MAX_STATEMENT = 256 * 1024  # bytes; ours: a hostile text of this size takes the parser under a second and 100 MB
 MAX_SERVER = (1 << 30) + 5  # bytes; MaxAllocSize of the server: it cannot build a longer message
 MAX_PIPELINE = 131_072  # requests sent and not answered; ours: eight bytes each when nothing is to be masked
 # prepared statements whose parameter types are kept; ours: beyond it types are not known
