@@ -238,6 +238,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     masked: int = 0  # cells masked in `raw`
     masks: tuple[str, ...] = ()  # rules that masked them
     by: str = ""  # who answered
+    size: int = 0  # bytes it tells of that are not in `raw`: of a flow that is passed unread
 
 
 Event = Received | Ended | Answered | Woke

@@ -30,7 +30,7 @@ def status(site: Site, as_json: bool) -> int:
     try:
         found = Hub(site.socket).status()
     except Down as down:
-        found = Status(ready=False, fence=_fence(site), problems=(down.what,))
+        found = Status(ready=False, fence=_fence(site), problems=(down.what, *_opened(site)))
     if as_json:
         screen.json(found)
     else:
@@ -63,6 +63,14 @@ def _fence(site: Site) -> Mapping[str, Any]:
         return dict(msgspec.to_builtins(in_force(site)))
     except (HostError, OSError) as error:
         return {"up": None, "why": str(error)}
+
+
+def _opened(site: Site) -> tuple[str, ...]:
+    """Return the mark that the last stop left, if it took the fence away."""
+    from appliance.service.opened import found  # noqa: PLC0415  needed only when the hub is down
+
+    mark = found(site.settings.state_dir)
+    return (f"{mark}: governed processes are FREE",) if mark else ()
 
 
 def _print(found: Status) -> None:

@@ -4,7 +4,7 @@
     judge     Judge(fence).write(entries), .refresh(): what the kernel denies or passes by itself
     peers     Peers(fence.peers, place.cgroup).find(peer, server) -> Peer | None: who connected
     original  original(socket) -> Address | None: where they were going
-    nft       ruleset(port, mark) -> str, removal() -> str, apply(script), present(): the steering
+    nft       ruleset(port, mark) -> str, removal() -> str, apply(script), listing(), present(): steering
     cgroups   create, identifier, move, governed, processes
     check     preflight(place, running) -> list[Finding]
     host      Host(): all of it as one struct of callables; a test passes its own

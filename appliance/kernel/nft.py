@@ -47,10 +47,15 @@ def apply(script: str) -> None:
         raise HostError(f"nft -f: {result.stderr.strip()}", "`vendorgate check` names what the host lacks")
 
 
+def listing() -> str:
+    """Return our table as nft lists it in this network namespace; empty if it is not there."""
+    result = _nft(["list", "table", "inet", TABLE], "")
+    return result.stdout if result.returncode == 0 else ""
+
+
 def present() -> bool:
     """Return whether our table, with its rule, is in force in this network namespace."""
-    result = _nft(["list", "table", "inet", TABLE], "")
-    return result.returncode == 0 and "redirect to" in result.stdout
+    return "redirect to" in listing()
 
 
 def _nft(words: list[str], script: str) -> subprocess.CompletedProcess[str]:

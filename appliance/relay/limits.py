@@ -9,9 +9,11 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     """How much one worker takes on, and how long it waits."""
 
     flows: int = 4096  # at a time; two descriptors each, so RLIMIT_NOFILE must be over twice this
-    share: float = 0.5  # of `flows` that one cgroup may hold: one vendor cannot starve the others
+    share: float = 0.5  # of `flows`, and of `memory`, that one vendor may take when it is alone (room.py)
+    memory: int = 512 * 1024 * 1024  # bytes that wait in all flows; four unfinished messages of 64 MiB for one vendor
     accepts: int = 64  # connections taken in one turn of the loop, before live flows get theirs
     connect_s: float = 30.0  # for upstream to answer; the client saw its own connect succeed and waits
+    greeting_s: float = 60.0  # for the first complete message; authentication_timeout of PostgreSQL
     linger_s: float = 5.0  # after a close, without progress of what is still to be written or read
     linger_max_s: float = 60.0  # after a close, with progress
     high_water: int = 512 * 1024  # bytes waiting to be written to one side that stop reading from the other
@@ -19,4 +21,5 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     answers: int = 4 * 1024 * 1024  # bytes waiting for one side that stop reading from that side too
     held: int = 1024 * 1024  # bytes of complete messages waiting in a session that stop reading its client
     tick_s: float = 0.001  # at least between two wakes of a session that does not move its deadline
+    crowded_s: float = 0.05  # between two looks at whether a vendor over its share of `memory` may read on
     out_of_files_s: float = 0.2  # pause of accepting when the process has no descriptor left

@@ -38,25 +38,13 @@ from appliance.model import (
     Woke,
 )
 from appliance.relay.end import End
-from appliance.relay.limits import Limits
+from appliance.relay.limits import MAX_READ, Limits
 from appliance.relay.session_type import Session
+from appliance.relay.tally import Counts, Tally
 
 log = logging.getLogger(__name__)
 C, S = Side.CLIENT, Side.SERVER
-
-
-class Counts:
-    """What one worker did since it started."""
-
-    def __init__(self) -> None:
-        self.accepted = 0
-        self.refused = 0  # no flow could be made of it: unknown process, or aimed at the relay itself
-        self.full = 0  # over a limit of connections
-        self.unreached = 0  # upstream refused or silent
-        self.failed = 0  # exceptions of sessions
-        self.unrecorded = 0  # flows ended because the record could not be written
-        self.messages = 0
-        self.bytes = 0  # sent, both ways
+NO_ROOM = "too much of this vendor waits unfinished"
 
 
 class Outside(Protocol):
@@ -80,6 +68,12 @@ class Outside(Protocol):
     def incident(self, flow: Flow | None, text: str) -> None:
         """Tell the operators."""
 
+    def weigh(self, flow: Flow, more: int) -> bool:
+        """So many bytes more wait in the flow; False if its vendor may not have more."""
+
+    def crowded(self, pipe: "Pipe") -> None:
+        """The pipe stopped reading for want of memory: have it `regulate` soon."""
+
     def ended(self, pipe: "Pipe") -> None:
         """Both connections of the pipe are no more."""
 
@@ -97,12 +91,17 @@ class Pipe:
         self._connecting: asyncio.Timeout | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._linger_until = 0.0
+        self._greeting: asyncio.TimerHandle | None = None
+        self._tally = Tally()
+        self._unfinished = {C: 0, S: 0}  # bytes since the session last had something to do with them
+        self._weight = 0
         self._left = {C: -1, S: -1}  # bytes unread when the linger timer last rang
         self._opening = True
         self._closing = self._ended = False
 
     async def open(self) -> None:
         """Start the session, connect upstream, and let bytes flow."""
+        self._greeting = self._loop.call_later(self._limits.greeting_s, self._silent)
         try:
             self._step(lambda: self._session.start(self._loop.time(), time.time()))
             if not self._closing:
@@ -175,7 +174,12 @@ class Pipe:
     # -- what the ends tell ----------------------------------------------------------------------------------
 
     def arrived(self, side: Side, data: bytes) -> None:
+        self._unfinished[side] += len(data)
         self._give(Received(side, data))
+        if self._crowded() and self._unfinished[side] > MAX_READ:
+            # Reading on is the only way to the end of a message, and there is no room for it.
+            self._outside.incident(self.flow, NO_ROOM)
+            self.fail(NO_ROOM)
 
     def ended(self, side: Side) -> None:
         self._give(Ended(side))
@@ -194,16 +198,40 @@ class Pipe:
                 end.read(True)
             return
         client, server, limits = self._ends[C], self._ends[S], self._limits
-        client.read(
-            not server.full and client.buffered <= limits.answers and self._session.held <= limits.held
-        )
-        server.read(not client.full and server.buffered <= limits.answers)
+        crowded = self._crowded()
+        most = 0 if crowded else limits.answers
+        held = self._session.held
+        client.read(not server.full and client.buffered <= most and held <= (0 if crowded else limits.held))
+        server.read(not client.full and server.buffered <= most and not (crowded and client.buffered))
+        if crowded:
+            self._outside.crowded(self)
+
+    def _crowded(self) -> bool:
+        """Weigh what waits here; True if the flow's vendor has more waiting than it may."""
+        waiting = 0 if self._closing else self._session.held + self._unfinished[C] + self._unfinished[S]
+        weight = 0 if self._ended else waiting + self._ends[C].buffered + self._ends[S].buffered
+        more, self._weight = weight - self._weight, weight
+        return not self._outside.weigh(self.flow, more) and weight > 0
+
+    def _silent(self) -> None:
+        """End a flow that has not come to its first message: it would keep its place for nothing."""
+        self._greeting = None
+        self.fail(f"no complete message within {self._limits.greeting_s:g} s")
 
     # -- events in, effects out ------------------------------------------------------------------------------
 
     def _give(self, event: Event) -> None:
         if not self._closing:
-            self._step(lambda: self._session.receive(event, self._loop.time()))
+            self._step(lambda: self._heard(event))
+
+    def _heard(self, event: Event) -> Sequence[Effect]:
+        effects = self._session.receive(event, self._loop.time())
+        if effects and isinstance(event, Received):
+            self._unfinished[event.side] = 0
+            if self._greeting:
+                self._greeting.cancel()
+                self._greeting = None
+        return effects
 
     def _step(self, ask: Callable[[], Sequence[Effect]]) -> None:
         try:
@@ -218,7 +246,7 @@ class Pipe:
 
     def _recorded(self, effects: Sequence[Effect]) -> bool:
         """Record the notes among `effects`; end the flow if that fails."""
-        notes = [effect for effect in effects if isinstance(effect, Note)]
+        notes = self._tally.completed([effect for effect in effects if isinstance(effect, Note)])
         if not notes:
             return True
         try:
@@ -234,6 +262,7 @@ class Pipe:
             match effect:
                 case Send(to, data):
                     self._outside.counts.bytes += len(data)
+                    self._tally.sent[to] += len(data)
                     self._ends[to].write(data)
                 case Note():
                     pass  # recorded before the first effect of its batch
@@ -273,7 +302,7 @@ class Pipe:
 
     def _keep(self, notes: Sequence[Note]) -> None:
         try:
-            self._outside.record(self.flow, notes)
+            self._outside.record(self.flow, self._tally.completed(notes))
         except OSError as error:
             log.error("flow %s: its end is not recorded: %s", self.flow.id, error)
 
@@ -301,8 +330,8 @@ class Pipe:
         """Begin to wind up; a second call can only make it an abort."""
         if not self._closing:
             self._closing = True
-            if self._deadline:
-                self._deadline.cancel()
+            for timer in filter(None, (self._deadline, self._greeting)):
+                timer.cancel()
             if self._connecting:
                 self._connecting.reschedule(self._loop.time())
             for id in self._questions:
@@ -337,6 +366,7 @@ class Pipe:
         self._ended = True
         if self._linger:
             self._linger.cancel()
+        self._crowded()  # gives back what it took
         self._outside.ended(self)
 
     def _lingered(self) -> None:

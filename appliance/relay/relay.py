@@ -7,7 +7,6 @@ import asyncio
 import errno
 import logging
 import socket
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -15,8 +14,10 @@ import msgspec
 from appliance.model import Answered, Cancel, Flow, Note, Question, Withdraw
 from appliance.relay.end import reset_on_close
 from appliance.relay.limits import Limits
-from appliance.relay.pipe import Counts, Pipe
+from appliance.relay.pipe import Pipe
+from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
+from appliance.relay.tally import Counts
 
 log = logging.getLogger(__name__)
 OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -46,7 +47,10 @@ class Relay:
         self._listeners: list[socket.socket] = []
         self._pipes: set[Pipe] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._held_by: Counter[str] = Counter()  # flows of each cgroup
+        self._places = Room(self.limits.flows, self.limits.share)
+        self._memory = Room(self.limits.memory, self.limits.share)
+        self._crowded: set[Pipe] = set()  # they wait until their vendor takes less memory
+        self._look: asyncio.TimerHandle | None = None
         self._asked: dict[str, Callable[[Answered], None]] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -136,17 +140,18 @@ class Relay:
         sock.close()
 
     def _has_room(self, flow: Flow) -> bool:
-        limits, held = self.limits, self._held_by[_cgroup(flow)]
-        if len(self._pipes) < limits.flows and held < max(1, limits.flows * limits.share):
+        whose = _vendor(flow)
+        if self._places.allows(whose):
             return True
         if self.counts.full == 0:
-            self.incident(flow, f"connections refused: {len(self._pipes)} open, {held} of this cgroup")
+            held = self._places.taken(whose)
+            self.incident(flow, f"connections refused: {len(self._pipes)} open, {held} of {whose}")
         self.counts.full += 1
         return False
 
     def _start(self, pipe: Pipe) -> None:
         self._pipes.add(pipe)
-        self._held_by[_cgroup(pipe.flow)] += 1
+        self._places.take(_vendor(pipe.flow), 1)
         self._empty.clear()
         task = self._loop.create_task(pipe.open())
         self._opening.add(task)
@@ -172,20 +177,30 @@ class Relay:
     def cancel(self, effect: Cancel) -> None:
         self._duties.cancel(effect)
 
+    def weigh(self, flow: Flow, more: int) -> bool:
+        self._memory.take(_vendor(flow), more)
+        return self._memory.allows(_vendor(flow))
+
+    def crowded(self, pipe: Pipe) -> None:
+        self._crowded.add(pipe)
+        self._look = self._look or self._loop.call_later(self.limits.crowded_s, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look, waiting, self._crowded = None, self._crowded, set()
+        for pipe in waiting:
+            pipe.regulate()
+
     def incident(self, flow: Flow | None, text: str) -> None:
-        log.warning("incident: %s%s", f"flow {flow.id}: " if flow else "", text)
         self._duties.incident(flow, text)
 
     def ended(self, pipe: Pipe) -> None:
         self._pipes.discard(pipe)
-        cgroup = _cgroup(pipe.flow)
-        self._held_by[cgroup] -= 1
-        if not self._held_by[cgroup]:
-            del self._held_by[cgroup]
+        self._crowded.discard(pipe)
+        self._places.take(_vendor(pipe.flow), -1)
         if not self._pipes:
             self._empty.set()
         self._duties.over(pipe.flow)
 
 
-def _cgroup(flow: Flow) -> str:
-    return flow.process.cgroup if flow.process else ""
+def _vendor(flow: Flow) -> str:
+    return vendor(flow.process.cgroup) if flow.process else ""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from appliance.kernel import fence, nft
-from appliance.kernel.layout import STEER_MARK
 from appliance.model import ConfigError, HostError
 from appliance.record.log import SYNC_EVERY_S, sync
 from appliance.record.retention import prune
@@ -98,6 +97,7 @@ class Chores:
             stamp = rulebook.stamp(self._hub.settings.rules)
         except ConfigError as error:
             self._hub.rules_error = str(error)
+            self._stamp = ()  # once it can be read again, it is read
             return
         if stamp != self._stamp:
             self._stamp = stamp
@@ -106,11 +106,11 @@ class Chores:
     # -- in threads ------------------------------------------------------------------------------------------
 
     def _steer(self) -> None:
-        """Put our table back when somebody flushed it. Until then the fence drops what it would steer."""
-        if nft.present():
+        """Put our table back when somebody flushed or changed it. Until then the fence drops what it steers."""
+        if nft.listing() == self._hub.table:
             return
-        nft.apply(nft.ruleset(self._hub.settings.relay.port, STEER_MARK))
-        text = "the nftables table was removed by others; it is back"
+        self._hub.steer()
+        text = "the nftables table was removed or changed by others; it is back"
         self._loop.call_soon_threadsafe(self._hub.incident, text)
 
     def _look_at_fence(self) -> None:

@@ -24,6 +24,7 @@ log = logging.getLogger("vendorgate.hub")
 
 START_S = 20.0  # for a worker to import, take the rules and say so; a second on a quiet machine
 SILENCE_S = 10.0  # without Health, which comes every second: it hangs
+AWAY_S = 5.0  # between two looks, a second apart: the hub itself was stopped, or starved
 BACK_OFF_S = 0.1  # before the first restart; doubled each time
 BACK_OFF_MAX_S = 5.0  # a client's patience for a connect
 WELL_S = 30.0  # a worker that lived this long is started again without delay
@@ -72,6 +73,7 @@ class Crew:
         self._news = asyncio.Event()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
+        self._watched = self._loop.time()
 
     async def start(self, rules: Rules) -> None:
         """Start all workers and return when each judges by the rules.
@@ -111,8 +113,13 @@ class Crew:
         return dict(found)
 
     def watch(self) -> None:
-        """Kill workers that hang."""
-        now = self._loop.time()
+        """Kill workers that hang. When it was we who hung, what they said meanwhile is still unread."""
+        now, before = self._loop.time(), self._watched
+        self._watched = now
+        if now - before > AWAY_S:
+            for member in self.members:
+                member.heard = max(member.heard, now)
+            return
         for member in self.members:
             if member.running and now - member.heard > SILENCE_S:
                 log.error("worker %d says nothing for %.0f s: killed", member.number, SILENCE_S)

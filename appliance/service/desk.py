@@ -74,6 +74,8 @@ class Desks:
             found.append(f"{len(hub.crew.members) - ready} of {len(hub.crew.members)} workers are not ready")
         if hub.trail.error:
             found.append(f"nothing can be approved, the trail cannot be written: {hub.trail.error}")
+        if hub.berth.problem:
+            found.append(hub.berth.problem)
         return (*found, *hub.troubles.values(), *hub.lacks)
 
     def _losses(self) -> dict[str, int]:

@@ -36,7 +36,8 @@ from appliance.model import ConfigError, HostError
 from appliance.policy import Policy, entries
 from appliance.record.index import Index
 from appliance.relay.channel import Asked, Cancelled, Incident, Over, Rules, Setup, ToHub, Withdrawn
-from appliance.service import launch, rulebook
+from appliance.service import launch, opened, rulebook
+from appliance.service.berth import Berth, own_cgroup
 from appliance.service.chores import Chores
 from appliance.service.crew import Crew, Ears, Member
 from appliance.service.desk import Desks
@@ -49,6 +50,8 @@ log = logging.getLogger("vendorgate.hub")
 # parse hostile bytes, and are no reviewers.
 REVIEWERS = "vendorgate-review"
 USUAL = Path("/etc/vendorgate/vendorgate.yaml")
+NAMES_S = 10.0  # for names that were never resolved, all together: nothing else is served meanwhile
+IDENTITY_SHARE = 4  # one identity may fill this part of the queue of approvals, so that others can still ask
 FILES = launch.FILES + 1024  # descriptors; the workers inherit the limit
 Step = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -61,7 +64,7 @@ class Hub:
         self.stopped = asyncio.Event()
         self.broken: HostError | None = None  # why it stopped by itself
         self.who = launch.user(settings.relay.user)
-        self.lacks = _lacks(settings)
+        self.lacks = _lacks(settings, self.who)
         self.place = Place(settings.cgroup_root, settings.slice, settings.relay.port)
         self.names = rulebook.Names()
         self.policy: Policy
@@ -126,25 +129,27 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _fence(self) -> AsyncIterator[None]:
         """Nothing governed passes from here on, but what is direct. It stays at the stop."""
-        if is_below(_own_cgroup(), slice_path(self.place.cgroup)):
+        if is_below(own_cgroup(), slice_path(self.place.cgroup)):
             what = f"this process is in the governed {self.place.slice} itself"
             raise HostError(what, "start it outside: else it would have no network")
         self.fence: Fence = fence.up(self.place)
         self.judge = Judge(self.fence)
         self._judge(self.policy)
+        self._say(opened.clear(self.settings.state_dir))
         try:
             yield
         finally:
             self.fence.close()
-            if self.settings.on_failure == "open" and self.broken is None:
-                log.critical("on_failure is open: the fence is taken away, governed processes are FREE")
+            orderly = self.stopped.is_set() and self.broken is None
+            if self.settings.on_failure == "open" and orderly:
                 fence.down(self.place)
                 nft.apply(nft.removal())
+                opened.mark(self.settings.state_dir, self.stores.records)
 
     @contextlib.asynccontextmanager
     async def _steering(self) -> AsyncIterator[None]:
         """It stays at the stop: then what it steers is refused at once."""
-        nft.apply(nft.ruleset(self.settings.relay.port, STEER_MARK))
+        self.steer()
         yield
 
     @contextlib.asynccontextmanager
@@ -165,7 +170,7 @@ class Hub:
     async def _workers(self) -> AsyncIterator[None]:
         limits = Held(
             process=self.settings.approvals.max_pending_per_process,
-            identity=self.settings.approvals.max_pending,
+            identity=max(1, self.settings.approvals.max_pending // IDENTITY_SHARE),
             total=self.settings.approvals.max_pending,
         )
         self.approvals = Approvals(self.policy.revision, limits)
@@ -177,15 +182,17 @@ class Hub:
         )
         self.crew = Crew(
             self._setup,
-            lambda member: launch.start(self.who, self._inherited(member)),
+            self._launch,
             self.listening,
             Ears(said=self._said, gone=lambda member, how: self.questions.gone(member.number)),
         )
+        self.berth = Berth(self.place.cgroup_root, f"relay-{self.place.instance}")
         try:
             await self.crew.start(self._sent())
             yield
         finally:
             await self.crew.stop()
+            self.berth.close()
 
     @contextlib.asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:
@@ -215,6 +222,11 @@ class Hub:
         loop.add_signal_handler(signal.SIGINT, self.stopped.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload_quietly, "SIGHUP")
         yield
+
+    def steer(self) -> None:
+        """Put the table in place, and remember how nft lists it: a change by others shows."""
+        nft.apply(nft.ruleset(self.settings.relay.port, STEER_MARK))
+        self.table = nft.listing()
 
     # -- rules -----------------------------------------------------------------------------------------------
 
@@ -248,9 +260,12 @@ class Hub:
 
     def _compiled(self, files: rulebook.Files) -> Policy:
         asked: list[str] = []
+        until = time.monotonic() + NAMES_S
 
         def resolve(name: str) -> tuple[str, ...]:
             asked.append(name)
+            if name not in self.names.known and time.monotonic() > until:
+                raise OSError(f"the names before it took over {NAMES_S:g} s")
             return self.names.resolve(name)
 
         policy = config.rules(files.texts, resolve, self.stores.key)
@@ -276,6 +291,11 @@ class Hub:
         record = self.settings.record
         return Setup(number, record.level, record.required, str(self.place.cgroup), self.stores.key)
 
+    def _launch(self, member: Member) -> launch.Running:
+        running = launch.start(self.who, self._inherited(member))
+        self.berth.take(running.process.pid)
+        return running
+
     def _inherited(self, member: Member) -> launch.Inherited:
         numbers = tuple(sock.fileno() for sock in member.listeners)
         return launch.Inherited(numbers, self.fence.peers, self.stores.records_fd)
@@ -297,6 +317,11 @@ class Hub:
         """Tell the operators."""
         self.incidents += 1
         log.warning("incident: %s%s", f"flow {flow}: " if flow else "", text)
+
+    def _say(self, text: str) -> None:
+        """Have a thing in status for as long as this hub lives."""
+        if text:
+            self.lacks = (*self.lacks, text)
 
     def fail(self, error: HostError) -> None:
         """Stop, for a cause that only a new start can mend."""
@@ -348,12 +373,6 @@ def _allow_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _own_cgroup() -> str:
-    """Return our cgroup as the kernel writes it; empty if there is none."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    return next((line[3:] for line in lines if line.startswith("0::")), "")
-
-
 def _group(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
@@ -361,9 +380,13 @@ def _group(name: str) -> int:
         return -1
 
 
-def _lacks(settings: config.Settings) -> tuple[str, ...]:
-    """Return what the settings ask for and cannot have."""
+def _lacks(settings: config.Settings, who: launch.User) -> tuple[str, ...]:
+    """Return what the settings ask for and cannot have, and what they give up."""
+    found = []
     if settings.existing_connections == "keep":
-        text = "existing_connections: keep cannot be done yet; what was open before the fence is dropped"
-        return (text,)
-    return ()
+        found.append("existing_connections: keep cannot be done yet; what was open before the fence is dropped")
+    if settings.on_failure == "open":
+        found.append("on_failure: open: a stop of the service takes the fence away")
+    if who.name == launch.FALLBACK != settings.relay.user:
+        found.append(f"relay.user {settings.relay.user} does not exist: workers run as {who.name}, as others may too")
+    return tuple(found)

@@ -3,8 +3,10 @@
 Only reads. What the text means is the work of `config`; when it is put in force, that of the hub.
 """
 
+import errno
 import os
 import socket
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,8 +40,7 @@ def read(directory: Path) -> Files:
     for name, *_ in before:
         where = f"{directory.name}/{name}"
         try:
-            with open(directory / name, "rb") as file:
-                data = file.read(room + 1)
+            data = _content(directory / name, room + 1)
             texts.append((where, data.decode()))
         except OSError as error:
             raise ConfigError(where, f"cannot be read: {error.strerror}") from None
@@ -49,6 +50,15 @@ def read(directory: Path) -> Files:
         if room < 0:
             raise ConfigError(str(directory), f"over {MAX_TEXT} bytes of rules")
     return Files(tuple(texts), before)
+
+
+def _content(path: Path, most: int) -> bytes:
+    """Return a file's first bytes; what is no file is an error, never something to wait for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read(most)
 
 
 def stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
@@ -63,13 +73,21 @@ def stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
             for entry in entries:
                 name = entry.name
                 if name.endswith(".yaml") and not name.endswith(TESTS) and not name.startswith("."):
-                    at = entry.stat()
-                    found.append((name, at.st_ino, at.st_size, at.st_mtime_ns))
+                    found.append((name, *_look(entry)))
     except OSError as error:
         raise ConfigError(str(directory), f"cannot be read: {error.strerror}") from None
     if len(found) > MAX_FILES:
         raise ConfigError(str(directory), f"over {MAX_FILES} files")
     return tuple(sorted(found))
+
+
+def _look(entry: os.DirEntry[str]) -> tuple[int, int, int]:
+    """Return inode, size and time; zeros for a link to nothing, which reading will name."""
+    try:
+        at = entry.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (at.st_ino, at.st_size, at.st_mtime_ns)
 
 
 class Names:

@@ -54,6 +54,7 @@ HEALTH_S = 1.0
 END_S = 10.0  # for flows to take their last words; twice what the relay lingers without progress
 MAX_INCIDENT = 4096  # bytes of an incident's text; more is in the record
 INCIDENTS_S = 100  # incidents told a second; the rest is counted, and in the record
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 
 
@@ -115,6 +116,8 @@ class Worker:
         """Take the settings, then rules, one after the other, for as long as they come."""
         while True:
             message = await self._inbox.get()
+            while isinstance(message, Rules) and not self._inbox.empty():
+                message = self._inbox.get_nowait()  # rules that others have replaced need not be compiled
             if isinstance(message, Setup):
                 self._take(message)
             else:
@@ -185,7 +188,10 @@ class Worker:
 
     def _identify(self, sock: socket.socket) -> Flow | None:
         """Return whose connection this is; None when no governed process opened it, or it is aimed at us."""
-        host, port = sock.getpeername()[:2]
+        try:
+            host, port = sock.getpeername()[:2]
+        except OSError:
+            return None  # its client reset it before we took it
         ours = Address.of(*sock.getsockname()[:2])
         client, meant = Address.of(host, port), original(sock)
         if meant is None or meant == ours:
@@ -228,7 +234,7 @@ class Worker:
         if self._told >= INCIDENTS_S:
             self._untold += 1
             return
-        self._told += 1
+        self._told += 1  # the hub writes it to the journal
         self._channel.send(Incident(flow.id if flow else "", fit(text)[:MAX_INCIDENT]))
 
     # -- the end ---------------------------------------------------------------------------------------------
@@ -272,7 +278,10 @@ def main(words: Sequence[str]) -> int:
     hub, peers, records, *listeners = map(int, words)
     logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
     # Others of our user must not read what is in memory: masked values, questions, rules.
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # A worker that is stopped when its hub dies would never see it, and keep its part of the listening port.
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
     sockets = [socket.socket(fileno=number) for number in listeners]
 
     async def live() -> int:

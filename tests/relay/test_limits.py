@@ -125,11 +125,112 @@ async def test_flows_is_the_most_connections_at_a_time() -> None:
 
 
 @looped
-async def test_share_is_the_most_connections_of_one_cgroup() -> None:
-    async with world(limits=Limits(flows=4, share=0.5, linger_s=0.2)) as here:
-        await full_at(here, 2)
+async def test_share_leaves_something_for_whoever_comes_next() -> None:
+    async with world(limits=Limits(flows=6, share=0.5, linger_s=0.2)) as here:
+        await full_at(here, 3)
+        here.cgroup = "acme.service/a-cgroup-of-its-own"
+        await full_at(here, 0)
         here.cgroup = "other.service"
         await full_at(here, 2)
+        here.cgroup = "third.service"
+        await full_at(here, 1)
+
+
+class Gathers(Pass):
+    """Waits for the end of a message that never ends."""
+
+    def receive(self, event: Event, now: float) -> Sequence[Effect]:
+        return [] if isinstance(event, Received) else super().receive(event, now)
+
+
+@looped
+async def test_memory_ends_the_flows_of_a_vendor_that_leaves_messages_unfinished() -> None:
+    limits = Limits(memory=4_000_000, linger_s=0.2)
+    async with world(session=Gathers, limits=limits) as here:
+        greedy = [await here.client() for _ in range(8)]
+        for _, writer in greedy:
+            writer.write(b"x" * 700_000)
+        await until(lambda: here.relay.flows < 8)
+        await asyncio.sleep(0.1)
+        assert here.relay._memory.total <= limits.memory
+        assert here.incidents[0] == "too much of this vendor waits unfinished"
+        left = here.relay.flows
+        here.cgroup = "other.service"
+        _, writer = await here.client()
+        writer.write(b"x" * 700_000)
+        await asyncio.sleep(0.1)
+        assert here.relay.flows == left + 1
+        for _, writer in greedy:
+            writer.transport.abort()
+
+
+@looped
+async def test_memory_stops_servers_whose_clients_do_not_read_and_lets_them_go_on() -> None:
+    limits = Limits(memory=1_000_000, linger_s=0.2, crowded_s=0.01)
+    async with world(serve=pour, limits=limits) as here:
+        socks = []
+        for _ in range(6):
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            sock.connect(here.address)
+            socks.append(sock)
+        await settled(here)
+        assert here.relay._memory.total <= 500_000 + 6 * 256 * 1024
+        assert here.relay.flows == 6
+        await asyncio.gather(*(asyncio.to_thread(take, sock, 3_000_000) for sock in socks))
+        for sock in socks:
+            sock.close()
+
+
+@looped
+async def test_greeting_s_ends_a_flow_that_comes_to_no_message() -> None:
+    limits = Limits(greeting_s=0.3, linger_s=0.2)
+    async with world(session=Gathers, limits=limits) as here:
+        reader, writer = await here.client()
+        for _ in range(3):  # a byte now and then is no message
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+        assert await reader.read(-1) == b"ERROR no complete message within 0.3 s"
+        writer.transport.abort()
+    async with world(limits=limits) as here:
+        reader, writer = await here.client()
+        writer.write(b"x")
+        assert await reader.read(1) == b"x"
+        await asyncio.sleep(0.5)
+        writer.write(b"y")
+        assert await reader.read(1) == b"y"
+        writer.transport.abort()
+
+
+@looped
+async def test_greeting_s_leaves_a_first_message_that_waits_for_a_reviewer() -> None:
+    async with world(session=Holds, limits=Limits(greeting_s=0.2, linger_s=0.2)) as here:
+        reader, writer = await here.client()
+        writer.write(b"x")
+        await asyncio.sleep(0.4)
+        here.relay.answer(Answered(here.questions[0].id, approved=True))
+        assert await reader.read(1) == b"x"
+        writer.transport.abort()
+
+
+class Unread(Pass):
+    """Passes what comes without a note of it."""
+
+    def receive(self, event: Event, now: float) -> Sequence[Effect]:
+        return [effect for effect in super().receive(event, now) if getattr(effect, "kind", "") != "message"]
+
+
+@looped
+async def test_bytes_passed_unread_are_noted_at_the_end() -> None:
+    async with world(session=Unread) as here:
+        reader, writer = await here.client()
+        writer.write(b"hello")
+        assert await reader.read(5) == b"hello"
+        writer.close()
+        await until(lambda: here.relay.flows == 0)
+        sums = {note.side: note.size for note in here.notes if note.kind == "message"}
+        assert sums == {C: 5, C.other: 5}
+        assert here.kinds()[-1] == "closed"
 
 
 async def full_at(here: World, most: int) -> None:
