@@ -154,8 +154,8 @@ SHAPES = {
 }
 
 WAYS = {
-    "simple": lambda text: talk.query(text),
-    "extended text": lambda text: talk.extended(text),
+    "simple": talk.query,
+    "extended text": talk.extended,
     "extended binary": lambda text: talk.extended(text, binary=True),
     "text not described": lambda text: talk.extended(text, described=False),
     "binary not described": lambda text: talk.extended(text, binary=True, described=False),
