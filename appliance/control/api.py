@@ -26,6 +26,7 @@ import msgspec
 from aiohttp import web
 
 from appliance.control.desk import Answer, Change, Desk, Held, Reloaded, Reply, held
+from appliance.control.door import Door
 from appliance.control.peer import Peer, Refused, identify
 from appliance.model import ConfigError, HostError
 from appliance.record.frame import Frame, pack
@@ -35,6 +36,7 @@ MAX_BODY = 16 * 1024  # bytes of a request; an answer with the longest reason ha
 MAX_LIMIT = 10_000  # sessions in one list; a page nobody reads to its end
 PIECE = 64 * 1024  # bytes of frames sent at once; each costs a change of threads
 MAX_WATCHERS = 64  # streams at one time; each reviewer's console has one
+LOOKERS = 4  # threads that ask the host who a peer is; the user database may be on the network
 WATCH_S = 0.2  # how soon a reviewer sees a new question
 BEAT_S = 15.0  # an empty line this often shows either end that the other is gone
 STOP_S = 5.0  # a stop of the service may not wait long for a slow reader
@@ -60,7 +62,10 @@ class Control:
         self._reader = ThreadPoolExecutor(1, "control")  # one at a time: the index is one SQLite connection
         self._watchers = 0
         self._stopping = False
+        # Not the loop's own threads: whoever asks without end must not keep the hub's chores from one.
+        self._lookers = ThreadPoolExecutor(LOOKERS, "peers")
         self._runner: web.AppRunner | None = None
+        self._door: Door | None = None
 
     async def start(self, path: Path, gid: int = -1) -> None:
         """Listen at `path`, for root and the group `gid`.
@@ -73,14 +78,18 @@ class Control:
             self._app(), access_log=None, handle_signals=False, shutdown_timeout=STOP_S
         )
         await self._runner.setup()
-        await web.SockSite(self._runner, bound).start()
+        assert self._runner.server is not None
+        self._door = Door(bound, self._runner.server, self._governed)
 
     async def stop(self) -> None:
         """Close the socket; watches end, an export has STOP_S to finish."""
         self._stopping = True
+        if self._door:
+            self._door.close()
         if self._runner:
             await self._runner.cleanup()
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._reader, self._lookers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[problems, self._known], client_max_size=MAX_BODY)
@@ -102,6 +111,8 @@ class Control:
     @web.middleware
     async def _known(self, request: web.Request, handler: Serve) -> web.StreamResponse:
         """Look at the peer at every request: a process may have been moved since it connected."""
+        if self._door:
+            self._door.spoke(request.protocol)
         transport = request.get_extra_info("socket")
         if transport is None:
             raise Problem(403, "refused", "the connection is gone")
@@ -109,7 +120,8 @@ class Control:
             # A descriptor of its own, as the thread may outlive the connection; a thread, as the user
             # database of the host may be on the network.
             with socket.socket(fileno=os.dup(transport.fileno())) as connection:
-                request[PEER] = await asyncio.to_thread(identify, connection, self._governed)
+                look = asyncio.get_running_loop().run_in_executor
+                request[PEER] = await look(self._lookers, identify, connection, self._governed)
         except (Refused, OSError) as error:
             raise Problem(403, "refused", str(error)) from None
         return await handler(request)
@@ -256,7 +268,10 @@ async def problems(request: web.Request, handler: Serve) -> web.StreamResponse:
     try:
         return await handler(request)
     except Problem as problem:
-        return _problem(problem.status, problem.title, problem.detail)
+        response = _problem(problem.status, problem.title, problem.detail)
+        if problem.title == "refused":
+            response.force_close()
+        return response
     except web.HTTPException as error:
         return _problem(error.status, error.reason, error.text or error.reason)
     except (ConnectionError, asyncio.CancelledError):

@@ -68,6 +68,13 @@ def identify(connection: socket.socket, governed: str, proc: Path = Path("/proc"
     return Peer(pid, uid, *_names(uid))
 
 
+def may_be_governed(connection: socket.socket, governed: str, proc: Path = Path("/proc")) -> bool:
+    """Return whether the peer is of the governed slice, as far as a quick look tells; `identify` is the judge."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    cgroup = _cgroup(_CREDENTIALS.unpack(credentials)[0], proc)
+    return cgroup is None or is_below(cgroup, governed)
+
+
 def is_below(cgroup: str, governed: str) -> bool:
     """True for the cgroup `governed` itself and all in it."""
     return governed in ("/", cgroup) or cgroup.startswith(governed + "/")

@@ -4,6 +4,7 @@ Source: Documentation/admin-guide/cgroup-v2.rst. The id that BPF sees is the ino
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.model import HostError
@@ -18,6 +19,12 @@ def create(path: Path) -> None:
         raise HostError(f"make cgroup {path}: {error.strerror}", hint) from error
     if not (path / "cgroup.procs").exists():
         raise HostError(f"{path} is not a cgroup", "set cgroup_root to where cgroup2 is mounted")
+
+
+def limit(path: Path, most: int) -> None:
+    """Let no more cgroups be made below: whoever is delegated one could make others' work without end."""
+    with suppress(OSError):  # a host that cannot is no less safe
+        (path / "cgroup.max.descendants").write_text(f"{most}\n")
 
 
 def identifier(path: Path) -> int:

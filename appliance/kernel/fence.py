@@ -14,7 +14,7 @@ from types import TracebackType
 import msgspec
 
 from appliance.kernel import cgroups, libbpf, pins
-from appliance.kernel.layout import LAYOUT, Reason, Settings
+from appliance.kernel.layout import LAYOUT, SCOPES, Reason, Settings
 from appliance.kernel.libbpf import Link, Map, Object
 from appliance.kernel.peers import netns_cookie
 from appliance.model import HostError
@@ -104,6 +104,7 @@ def up(place: Place) -> Fence:
     build = _build(objects)
     with pins.locked(place.instance) as instance:
         cgroups.create(place.cgroup)
+        cgroups.limit(place.cgroup, SCOPES)
         load = pins.current(instance)
         if load is None or _settings(load).build != build or _missing(place, load):
             load = _replace(place, instance, load, objects, build)

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -19,14 +20,19 @@ from appliance.model import Address, Answered, Question
 log = logging.getLogger("vendorgate.hub")
 
 TRAIL = "approvals.jsonl"  # in state_dir; one Entry a line
-MAX_TRAIL = 16 << 20  # bytes; then it is set aside, and the trail set aside before is dropped
+ASKED = "asked.jsonl"  # beside it: what vendors can write as much of as they like
+BY_PEOPLE = frozenset({"vote", "approved", "denied", "voided"})
+MAX_TRAIL = 16 << 20  # bytes of each; then it is set aside, and the one set aside before is dropped
 
 
 class Trail:
-    """What was asked and answered, by whom, in a file that only grows."""
+    """What was asked and answered, by whom, in files that only grow.
+
+    What people did is in a file of its own: a vendor that asks without end pushes out only what vendors did.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._people, self._vendors = path, path.with_name(ASKED)
         self._unwritten: list[Entry] = []
         self.error = ""  # why the last entries are not on disk
 
@@ -34,20 +40,26 @@ class Trail:
         """Append what `take` returns. While it cannot be written, no more is taken."""
         if not self._unwritten:
             self._unwritten = take()
-        if not self._unwritten:
-            return
-        data = b"".join(msgspec.json.encode(entry) + b"\n" for entry in self._unwritten)
         try:
-            self._append(data)
+            while self._unwritten:
+                self._append_first()
         except OSError as error:
             if not self.error:
                 log.error("the trail of approvals cannot be written: %s", error)
             self.error = str(error)
         else:
-            self._unwritten, self.error = [], ""
+            self.error = ""
 
-    def _append(self, data: bytes) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    def _append_first(self) -> None:
+        """Append the entries, from the first on, that go to one file."""
+        people = self._unwritten[0].kind in BY_PEOPLE
+        run = list(takewhile(lambda entry: (entry.kind in BY_PEOPLE) == people, self._unwritten))
+        data = b"".join(msgspec.json.encode(entry) + b"\n" for entry in run)
+        self._append(self._people if people else self._vendors, data)
+        del self._unwritten[: len(run)]
+
+    def _append(self, path: Path, data: bytes) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             size = os.fstat(fd).st_size
             written = os.write(fd, data)
@@ -57,7 +69,7 @@ class Trail:
         finally:
             os.close(fd)
         if size + written > MAX_TRAIL:
-            self._path.rename(self._path.with_suffix(".1.jsonl"))
+            path.rename(path.with_suffix(".1.jsonl"))
 
 
 class Questions:

@@ -5,7 +5,8 @@ masks.
         records/          the workers', 0700; handed to them by descriptor, so what is above may stay closed
         index.sqlite      made from the records, and made again when it is lost
         mask.key          hashes of masked values are those of this install alone
-        approvals.jsonl   who asked, who answered (questions.py)
+        approvals.jsonl   who answered (questions.py)
+        asked.jsonl       what was asked, and ended without an answer
 """
 
 import os

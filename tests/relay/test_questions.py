@@ -40,7 +40,8 @@ class Desk:
         return [held.id for held in self.approvals.pending(time.time())]
 
     def kinds(self) -> list[str]:
-        return [json.loads(line)["kind"] for line in self.path.read_text().splitlines()]
+        paths = (self.path.with_name(questions.ASKED), self.path)
+        return [json.loads(line)["kind"] for path in paths if path.exists() for line in path.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -134,14 +135,21 @@ def test_approval_whose_line_of_the_trail_is_lost_is_a_denial(tmp_path: Path) ->
     desk.questions.ask(0, question("f1-1", reuse="60"))
     desk.questions.review("f1-1", "dana", frozenset(), True, "")
     desk.path.unlink()
+    desk.path.with_name(questions.ASKED).unlink()
     folder.rmdir()
     desk.questions.ask(0, question("f1-2", reuse="60"))  # a grant is in force
     assert desk.sent == [(0, "f1-1", True), (0, "f1-2", False)]
 
 
-def test_max_trail_is_set_aside(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_trail_sets_aside_what_vendors_did_and_keeps_what_people_did(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(questions, "MAX_TRAIL", 500)
-    for number in range(8):
+    desk.questions.ask(0, question("f0-1"))
+    desk.questions.review("f0-1", "dana", frozenset(), True, "")
+    for number in range(1, 9):
         desk.questions.ask(0, question(f"f{number}-1", f"f{number}"))
-    assert desk.path.with_suffix(".1.jsonl").exists()
-    assert not desk.path.exists() or desk.path.stat().st_size <= 500 + 300
+    asked = desk.path.with_name(questions.ASKED)
+    assert asked.with_suffix(".1.jsonl").exists()
+    assert not asked.exists() or asked.stat().st_size <= 500 + 300
+    assert [json.loads(line)["by"] for line in desk.path.read_text().splitlines()] == ["dana"]
