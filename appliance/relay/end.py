@@ -1,6 +1,7 @@
 """One end of a flow: a TCP connection and the state of its two directions."""
 
 import asyncio
+import contextlib
 import fcntl
 import socket
 import struct
@@ -98,7 +99,9 @@ class End(asyncio.Protocol):
     def finish(self) -> None:
         """Send no more after what was written."""
         if self._transport and not (self.gone or self.shut):
-            self._transport.write_eof()
+            # A peer that has reset is not connected any more; the loop tells of that loss a moment later.
+            with contextlib.suppress(OSError):
+                self._transport.write_eof()
         self.shut = True
 
     def close(self) -> None:

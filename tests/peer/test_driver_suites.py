@@ -27,12 +27,18 @@ class Suite(msgspec.Struct, frozen=True):
     version: str
     needs: tuple[str, ...]
     folder: str = "tests"
-    # Tests whose outcome is a matter of luck when run direct, twice; each with the reason.
+    # Tests whose outcome is a matter of time, not of what was said; each with the reason.
     lucky: frozenset[str] = frozenset()
 
 
 SUITES = {
-    "asyncpg": Suite("asyncpg", "0.32.0", ("distro", "uvloop", "pytest")),
+    "asyncpg": Suite(
+        "asyncpg",
+        "0.32.0",
+        ("distro", "uvloop", "pytest"),
+        # Counts how much of 4 MB went out before the server's error came back; two connections buffer more than one.
+        lucky=frozenset({"tests.test_execute.TestExecuteMany.test_executemany_server_failure_during_writes"}),
+    ),
     "psycopg2": Suite("psycopg2", "2.9.13", ("pytest",)),
 }
 

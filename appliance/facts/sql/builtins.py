@@ -117,6 +117,28 @@ jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys unnest
 )
 """Those whose number of rows only tells how many elements their argument has."""
 
+TOTAL = frozenset(
+    """
+array_agg array_length ascii avg bit_length bool_and bool_or btrim cardinality char_length character_length concat
+concat_ws count cume_dist dense_rank every first_value hashtext initcap json_agg json_typeof jsonb_agg
+jsonb_typeof lag last_value lead left length lower ltrim max md5 min nth_value octet_length percent_rank position
+quote_ident quote_literal quote_nullable rank replace reverse right row_number row_to_json rtrim sha224 sha256
+sha384 sha512 starts_with string_agg strpos sum to_json to_jsonb translate upper
+""".split()
+)
+"""Those that give a result for every value: whether they fail tells nothing of their arguments."""
+
+TOTAL_BUT = frozenset("lpad overlay repeat rpad split_part substr substring to_char".split())
+"""Those that cannot fail on their first argument, but can on the others (a negative length, a position of zero)."""
+
+TOTAL_OPERATORS = frozenset("|| = <> != < > <= >= -> ->> #> #>> @> <@ ~~ ~~* !~~ !~~* ~ ~* !~ !~* ? ?| ?& ^@".split())
+"""Likewise; the right side of PATTERNS must itself be well-formed, the rest take any value on both."""
+
+PATTERNS = frozenset("~~ ~~* !~~ !~~* ~ ~* !~ !~*".split())
+
+TEXTS = frozenset("bpchar char character name text unknown varchar".split())
+"""Types every value has a form of: a cast to one of them does not fail."""
+
 OPERATORS = frozenset(
     r"""
 ! !! !~ !~* !~~ !~~* # ## #- #> #>> % & && &< &<| &> * *< *<= *<> *= *> *>= + - -> ->> -|- / < <-> << <<= <<|

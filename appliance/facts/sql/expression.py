@@ -8,7 +8,7 @@ from postgast import pg_query_pb2 as pb
 
 from appliance.facts.catalog import full
 from appliance.facts.sql import functions
-from appliance.facts.sql.builtins import SIZED
+from appliance.facts.sql.builtins import PATTERNS, SETS, SIZED, TEXTS, TOTAL, TOTAL_BUT, TOTAL_OPERATORS
 from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
 from appliance.facts.sql.relations import dotted
 from appliance.facts.sql.settings import unsure
@@ -151,9 +151,40 @@ def _func_call(walk: Walk, node: Any, env: Env) -> Names:
         walk.enter("WindowDef", node.over, env)
     parts = dotted(node.funcname)
     call(walk, parts, args, all(n.HasField("column_ref") for n in node.args))
+    _may_fail(walk, parts[-1], node.args, args, env)
     if parts[-1] == "set_config":
         _set_config(walk, node)
     return args | order
+
+
+def _may_fail(walk: Walk, name: str, nodes: Iterable[Any], args: Names, env: Env) -> None:
+    """Note the columns in the hands of a function that fails on some values: that it failed tells of them."""
+    if name in TOTAL or name in SETS:
+        return
+    if name == "format":  # the template must be well-formed, what is put in is any value
+        walk.compare(walk.each(list(nodes)[:1], env))
+    elif name in TOTAL_BUT:
+        walk.compare(walk.each(list(nodes)[1:], env))
+    else:
+        walk.compare(args)
+
+
+@visits("CoalesceExpr", "BoolExpr")
+def _short_cut(walk: Walk, node: Any, env: Env) -> Names:
+    """COALESCE, AND, OR: what comes first decides whether the rest is worked out, and so whether that fails."""
+    found = [walk.visit(arg, env) for arg in node.args]
+    plain = all(arg.HasField("column_ref") or arg.HasField("a_const") for arg in list(node.args)[1:])
+    if not plain:
+        walk.compare(frozenset().union(*found[:-1]))
+    return frozenset().union(*found)
+
+
+@visits("XmlExpr")
+def _xml(walk: Walk, node: Any, env: Env) -> Names:
+    """XML takes no control characters, so it fails on some values."""
+    names = walk.children(node, env)
+    walk.compare(names)
+    return names
 
 
 def _set_config(walk: Walk, node: Any) -> None:
@@ -172,18 +203,25 @@ def _a_expr(walk: Walk, node: Any, env: Env) -> Names:
     """An operator. Chains to the left (a || b || c ...) are followed in a loop: they may be thousands
     long."""
     names: set[str] = set()
+    fails = False  # an operator further out fails on some values: zero, too much
     while True:
         right = walk.visit(node.rexpr, env)
         names |= right
         check_operator(walk, (">=",) if node.kind in _BETWEEN else dotted(node.name), names)
-        if node.name[-1].string.sval in ("/", "%"):
-            walk.compare(right)  # whether it is zero shows
+        sign = node.name[-1].string.sval
+        fails = fails or (node.kind == pb.AEXPR_OP and sign not in TOTAL_OPERATORS)
+        if fails or sign in PATTERNS:
+            walk.compare(right)
         if not node.lexpr.HasField("a_expr"):
             break
         node = node.lexpr.a_expr
-    return frozenset(names | walk.visit(node.lexpr, env))
+    left = walk.visit(node.lexpr, env)
+    if fails:
+        walk.compare(left)
+    return frozenset(names | left)
 
 
+_TEXTS = frozenset((name,) for name in TEXTS)
 _BETWEEN = frozenset(
     pb.A_Expr_Kind.Value(f"AEXPR_{word}") for word in ("BETWEEN", "NOT_BETWEEN", "BETWEEN_SYM", "NOT_BETWEEN_SYM")
 )
@@ -201,6 +239,8 @@ def _sub_link(walk: Walk, node: Any, env: Env) -> Names:
 def _type_cast(walk: Walk, node: Any, env: Env) -> Names:
     names = walk.visit(node.arg, env)
     _type_name(walk, node.type_name, env)
+    if dotted(node.type_name.names)[-1:] not in _TEXTS or node.type_name.array_bounds:
+        walk.compare(names)  # whether the value has a form of that type shows
     return names
 
 

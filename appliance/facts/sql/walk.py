@@ -23,14 +23,14 @@ VISITORS: dict[str, Visitor] = {}
 
 PLAIN = frozenset(
     """
-Alias A_ArrayExpr A_Const A_Indices BitString Boolean BoolExpr BooleanTest CoalesceExpr
+Alias A_ArrayExpr A_Const A_Indices BitString Boolean BooleanTest
 CollateClause Constraint ColumnDef CurrentOfExpr DefElem Float GroupingFunc GroupingSet IndexElem InferClause
 Integer JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor
 JsonBehavior JsonFormat JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg JsonObjectConstructor
 JsonOutput JsonParseExpr JsonReturning JsonScalarExpr JsonSerializeExpr JsonTableColumn JsonTablePathSpec
 JsonValueExpr List MergeSupportFunc MinMaxExpr NamedArgExpr NullTest ParamRef PartitionBoundSpec PartitionCmd
 PartitionElem PartitionRangeDatum PartitionSpec RangeTableFuncCol ReplicaIdentityStmt ReturningOption RowExpr
-SetToDefault SQLValueFunction StatsElem String TableLikeClause TriggerTransition VacuumRelation XmlExpr
+SetToDefault SQLValueFunction StatsElem String TableLikeClause TriggerTransition VacuumRelation
 XmlSerialize AccessPriv ObjectWithArgs FunctionParameter PublicationObjSpec PublicationTable CreateOpClassItem
 ATAlterConstraint AlterTableCmd CTESearchClause """.split()
 )
