@@ -122,6 +122,8 @@ def running(governed: str = "/no-such.slice", gid: int = -1) -> Iterator[Hub]:
         yield hub
     finally:
         asyncio.run_coroutine_threadsafe(control.stop(), hub.loop).result(10)
+        # Who connected in the last moment is accepted, and let go, only now.
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), hub.loop).result(10)
         hub.loop.call_soon_threadsafe(hub.loop.stop)
         thread.join(10)
         hub.loop.close()
