@@ -32,6 +32,18 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     subject: str = ""  # the message with its parameters, for the reviewer and the record
 
 
+class Copy(msgspec.Struct, frozen=True, gc=False):
+    """What a bulk copy out of the server sends. If that is not known, `format` is empty."""
+
+    columns: tuple[Column, ...]  # empty: not known
+    format: str = "text"
+    delimiter: str = "\t"
+    quote: str = ""
+    escape: str = ""
+    null: str = "\\N"
+    header: bool = False
+
+
 class Reader(Protocol):
     """Follows one flow of one protocol."""
 
@@ -58,6 +70,5 @@ class Reader(Protocol):
         """Return the names a rule may call this column by ("schema.table.column", base tables of a view
         included), or None if where it comes from is not known."""
 
-    def copy(self, message: Message) -> object | None:
-        """Return how a bulk copy out of the server, asked for by a message, sends its data: a struct with the
-        fields columns, format, delimiter, quote, escape, null, header. None if it asks for none."""
+    def copy(self, message: Message) -> Copy | None:
+        """Return how a bulk copy out of the server, asked for by a message, sends its data; None if there is none."""

@@ -30,12 +30,12 @@ from collections.abc import Iterable
 
 import msgspec
 
-from appliance.facts import Facts, Stage
+from appliance.facts import Copy, Facts, Stage
 from appliance.facts.catalog import CATALOGUE, CATALOGUE_IN_TRANSACTION, STATE
 from appliance.facts.names import Meaning, Names
 from appliance.facts.parameters import describe
 from appliance.facts.settings import Settings
-from appliance.facts.sql import ALL, Copy, Reading, Step
+from appliance.facts.sql import ALL, Reading, Step
 from appliance.facts.sql.lineage import origin
 from appliance.facts.sql.reading import joined, unread
 from appliance.facts.store import Shared

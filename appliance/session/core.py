@@ -194,6 +194,7 @@ class Session:
 
     def _judge(self, wire: Wire, message: Message, facts: Facts, now: float) -> None:
         decision = self._policy.decide(self._who, self._flow.server, facts)
+        decision = self._unmaskable(wire, message, facts) or decision
         subject = facts.subject or message.text
         if facts.stage == "begins":
             self._released.pop(message.cursor, None)
@@ -211,6 +212,17 @@ class Session:
             self._forward(wire, message, facts)
         else:
             self._deny(wire, message, f"{DENIED} (decision {id})")
+
+    def _unmaskable(self, wire: Wire, message: Message, facts: Facts) -> Decision | None:
+        """Return a block for a bulk copy whose form is not known: its rows could not be masked."""
+        copy = self._reading(wire).copy(message)
+        if copy is None or copy.format:
+            return None
+        plan = self._policy.masks(self._who, self._flow.server).plan(facts, self._reading(wire).origins)
+        if not plan.rules:
+            return None
+        reason = "the form of this copy is not known, so it could not be masked"
+        return Decision("block", plan.rules[0], revision=self._policy.revision, reason=reason)
 
     def _forward(self, wire: Wire, message: Message, facts: Facts | None) -> None:
         """Let a message go up, with the masks for what it brings back."""

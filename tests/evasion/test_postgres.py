@@ -285,6 +285,14 @@ def test_what_is_not_protected_comes_through_whole(shop: Gate) -> None:
         assert connection.execute("select id, ssn from other.users").fetchall() == [(1, "public knowledge")]
 
 
+@pytest.mark.parametrize("option", ["encoding 'SJIS'", "encoding 'LATIN1'"])
+def test_a_copy_whose_form_is_not_known_is_refused_and_the_connection_lives(shop: Gate, option: str) -> None:
+    with connect(shop) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.cursor().copy(f"copy users to stdout ({option})") as copy:
+            list(copy)
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
 class TestErrorsSayNothing:
     """[measured] a CHECK quotes the row, a failed cast the value."""
 

@@ -6,7 +6,7 @@ overload of a built-in) comes from the catalogue in `World`, as far as that is g
 """
 
 from appliance.facts.sql.read import read
-from appliance.facts.sql.reading import ALL, Copy, Reading, Step
+from appliance.facts.sql.reading import ALL, Reading, Step
 from appliance.facts.sql.world import World
 
-__all__ = ["ALL", "Copy", "Reading", "Step", "World", "read"]
+__all__ = ["ALL", "Reading", "Step", "World", "read"]

@@ -5,7 +5,8 @@ Source: PostgreSQL 15 manual, COPY; both the syntax with a list of options and t
 
 from typing import Any
 
-from appliance.facts.sql.reading import NONE, Copy, Names, Output
+from appliance.facts import Copy
+from appliance.facts.sql.reading import NONE, Names, Output
 from appliance.facts.sql.relations import source
 from appliance.facts.sql.select import query, union
 from appliance.facts.sql.walk import Env, Source, Walk, visits

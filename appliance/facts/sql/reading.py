@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from appliance.model import Column
+from appliance.facts import Copy
 
 Names = frozenset[str]
 NONE: Names = frozenset()
@@ -18,18 +18,6 @@ OPAQUE: Names = ALL - {"function", "setting", "role"}
 """What a call of a function that is not known may add to."""
 COLUMNS: Names = frozenset(("column", "compared", "copied", "written"))
 RELATIONS: Names = COLUMNS | {"table"}
-
-
-class Copy(msgspec.Struct, frozen=True, gc=False):
-    """What a COPY ... TO STDOUT sends. An option that is not known is empty, and so is `format` then."""
-
-    columns: tuple[Column, ...]  # empty: not known
-    format: str = "text"
-    delimiter: str = "\t"
-    quote: str = ""
-    escape: str = ""
-    null: str = "\\N"
-    header: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -9,8 +9,9 @@ from typing import Any
 
 from postgast import pg_query_pb2 as pb
 
+from appliance.facts import Copy
 from appliance.facts.catalog import full
-from appliance.facts.sql.reading import ALL, KEYS, NONE, OPAQUE, Copy, Names, Output, Reading, Step
+from appliance.facts.sql.reading import ALL, KEYS, NONE, OPAQUE, Names, Output, Reading, Step
 from appliance.facts.sql.tree import Unreadable
 from appliance.facts.sql.world import World
 
