@@ -1,8 +1,9 @@
 """Starting a worker: listeners, an unprivileged process, and the descriptors it inherits.
 
-The worker parses hostile bytes, so it never holds a privilege: setpriv(1) drops user, groups, capabilities
-and the right to gain any before its first instruction. It gets descriptors, no names: its listeners, the
-channel to the hub, and the map that tells whose connection it accepted.
+The worker parses hostile bytes, so it gives up user, groups, capabilities and the right to gain any before it
+reads its first one (bare.py): after its imports, since the program may be where only root can read. It gets
+descriptors, no names: its listeners, the channel to the hub, and the map that tells whose connection it
+accepted.
 """
 
 import os
@@ -112,11 +113,8 @@ def _listener(family: int, host: str, port: int, backlog: int) -> socket.socket:
 
 
 def command(module: str, who: User, arguments: Sequence[str]) -> list[str]:
-    """Return the command that runs a module of ours without any privilege."""
-    drop = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all"]
-    if os.geteuid() == 0:
-        drop += [f"--reuid={who.uid}", f"--regid={who.gid}", "--clear-groups", "--bounding-set=-all"]
-    return [*drop, "--", sys.executable, "-I", "-m", module, *arguments]
+    """Return the command that runs a module of ours, which first of all becomes that user."""
+    return [sys.executable, "-I", "-m", module, str(who.uid), str(who.gid), *arguments]
 
 
 def start(who: User, given: Inherited) -> Running:
@@ -140,6 +138,6 @@ def start(who: User, given: Inherited) -> Running:
         return Running(process, os.pidfd_open(process.pid), ours)
     except OSError as error:
         ours.close()
-        raise HostError(f"start a worker: {error}", "is util-linux (setpriv) installed?") from error
+        raise HostError(f"start a worker: {error}") from error
     finally:
         theirs.close()

@@ -1,6 +1,6 @@
 """The worker process: sockets, sessions and the record of one core. Holds no privilege (launch.py).
 
-    python -m appliance.service.worker CHANNEL PEERS RECORDS LISTENER...     descriptors, all inherited
+    python -m appliance.service.worker UID GID CHANNEL PEERS RECORDS LISTENER...     descriptors, all inherited
 
 The first message of the hub is `Setup`, then `Rules`; only then are connections accepted. Without its hub a
 worker can neither ask nor learn of new rules: it fails closed, which is to deny what is held, end its flows
@@ -45,6 +45,7 @@ from appliance.relay.channel import (
     Withdrawn,
 )
 from appliance.relay.relay import Duties, Relay
+from appliance.service import bare
 from appliance.service.ids import Ids
 from appliance.session import Session
 
@@ -274,8 +275,9 @@ def fit(text: str) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run a worker on inherited descriptors."""
-    hub, peers, records, *listeners = map(int, words)
+    """Become the user named, for good; then run a worker on inherited descriptors."""
+    uid, gid, hub, peers, records, *listeners = map(int, words)
+    bare.become(uid, gid)  # before what follows: the kernel resets both at a change of user
     logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
     # Others of our user must not read what is in memory: masked values, questions, rules.
     libc = ctypes.CDLL(None)
