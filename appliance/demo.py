@@ -5,6 +5,8 @@ A vendor's agent in vendor.slice/acme.service meets a real PostgreSQL: it reads 
 """
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -142,7 +144,7 @@ class Demo:
     def killed(self) -> None:
         for pid in [*self.appliance.workers(), self.appliance.hub()]:
             with contextlib.suppress(ProcessLookupError):
-                subprocess.run(["kill", "-9", str(pid)], check=False)
+                os.kill(pid, signal.SIGKILL)
         assert self.appliance.process is not None
         self.appliance.process.wait()
         self.agent("select 1")
