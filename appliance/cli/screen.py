@@ -51,8 +51,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[in
 
 
 def json(value: object) -> None:
-    """Print one JSON document."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    """Print one JSON document, what is invisible in its strings as escapes: it may be a terminal that reads it."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    click.echo("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text))
+
+
+def _escaped(char: str) -> str:
+    """Return a character as JSON escapes it, in UTF-16."""
+    code = char.encode("utf-16-be")
+    return "".join(f"\\u{code[i : i + 2].hex()}" for i in range(0, len(code), 2))
 
 
 def moment(seconds: float) -> str:

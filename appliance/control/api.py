@@ -15,6 +15,7 @@ never what the request says. What is asked is done by the callables of `Desk`; n
 """
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,6 +25,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from appliance.control.desk import Answer, Change, Desk, Held, Reloaded, Reply, held
 from appliance.control.door import Door
@@ -42,6 +44,9 @@ BEAT_S = 15.0  # an empty line this often shows either end that the other is gon
 STOP_S = 5.0  # a stop of the service may not wait long for a slow reader
 MAX_PATH = 107  # bytes of a socket's path; sun_path in unix(7)
 
+log = logging.getLogger("vendorgate.control")
+# What is no HTTP is answered; the journal must not be filled with it.
+log.addFilter(lambda line: not (line.exc_info and isinstance(line.exc_info[1], HttpProcessingError)))
 Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PEER: web.RequestKey[Peer] = web.RequestKey("peer", Peer)
 
@@ -75,7 +80,7 @@ class Control:
         """
         bound = bind(path, gid)
         self._runner = web.AppRunner(
-            self._app(), access_log=None, handle_signals=False, shutdown_timeout=STOP_S
+            self._app(), access_log=None, handle_signals=False, shutdown_timeout=STOP_S, logger=log
         )
         await self._runner.setup()
         assert self._runner.server is not None

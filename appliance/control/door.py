@@ -26,7 +26,7 @@ class Door:
         self._loop = asyncio.get_running_loop()
         self._governed: set[object] = set()  # connections, by their protocol
         self._silent: dict[object, asyncio.TimerHandle] = {}  # those that have asked nothing yet
-        self._entering: set[asyncio.Task[None]] = set()
+        self._entering: dict[object, asyncio.Task[None]] = {}  # connections the server does not know yet
         bound.setblocking(False)
         self._loop.add_reader(bound, self._accept)
 
@@ -51,25 +51,24 @@ class Door:
                 return
             governed = may_be_governed(sock, self._slice)
             inside = self._server.connections
-            self._governed &= set(inside)
-            if len(inside) + len(self._entering) >= MAX_GUESTS or (
-                governed and len(self._governed) >= MAX_GOVERNED
-            ):
+            self._governed &= {*inside, *self._entering}
+            many = len(inside) + len(self._entering) >= MAX_GUESTS
+            if many or (governed and len(self._governed) >= MAX_GOVERNED):
                 sock.close()
                 continue
-            task = self._loop.create_task(self._enter(sock, governed))
-            self._entering.add(task)
-            task.add_done_callback(self._entering.discard)
+            protocol = self._server()
+            self._silent[protocol] = self._loop.call_later(FIRST_S, self._late, protocol)
+            if governed:
+                self._governed.add(protocol)
+            self._entering[protocol] = self._loop.create_task(self._enter(sock, protocol))
 
-    async def _enter(self, sock: socket.socket, governed: bool) -> None:
-        protocol = self._server()
-        self._silent[protocol] = self._loop.call_later(FIRST_S, self._late, protocol)
-        if governed:
-            self._governed.add(protocol)
+    async def _enter(self, sock: socket.socket, protocol: web.RequestHandler) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, sock=sock)
         except OSError:
             sock.close()
+        finally:
+            del self._entering[protocol]
 
     def _late(self, protocol: web.RequestHandler) -> None:
         del self._silent[protocol]

@@ -2,7 +2,12 @@
 
 The connect hook marks the sockets to inspect; the table redirects what they send to the relay. It is
 steering only: with the table gone, the fence drops. Priority -110 is before dstnat (-100), where containers'
-chains sit, so that the first address translation is ours. Source: nft(8), "NAT statements";
+chains sit, so that the first address translation is ours.
+
+A translation outlives its connection: when a client is gone before the relay answered, its source port is free and
+its entry in conntrack stays (120 s by default). Whoever is given that port next for the same server, the relay itself
+or a process outside the slice, would be sent to the relay as if it were that client. So the entries of what is not
+answered live for a second, and a connection that falls on one is refused, which is cured by trying again. Source: nft(8), "NAT statements";
 linux/netfilter_ipv4.h, priorities.
 """
 
@@ -11,14 +16,31 @@ import subprocess
 from appliance.model import HostError
 
 TABLE = "vendorgate"
+TIMEOUTS = """\tct timeout brief {
+\t\tprotocol tcp
+\t\tl3proto inet
+\t\tpolicy = { syn_sent : 1, syn_recv : 5 }
+\t}
+"""  # seconds; over lo the answer comes at once, or the first is sent again after a second
 TIMEOUT = 10.0  # seconds; a transaction takes milliseconds, and waits only for other writers
 
 
-def ruleset(port: int, mark: int) -> str:
-    """Return the script that puts the table in place of any there was."""
+def ruleset(port: int, mark: int, brief: bool = True) -> str:
+    """Return the script that puts the table in place of any there was.
+
+    Without `brief`, for a kernel that has no CONFIG_NF_CONNTRACK_TIMEOUT, unanswered entries live as the host says.
+    """
+    timeout = TIMEOUTS if brief else ""
+    keep = f"\t\tmeta mark {mark:#010x} meta l4proto tcp ct timeout set \"brief\"\n" if brief else ""
+    syn = "tcp flags & (fin | syn | rst | ack) == syn"
+    stale = f"ct direction original ct status dnat ct reply proto-src {port}"
     return f"""table inet {TABLE}
 delete table inet {TABLE}
 table inet {TABLE} {{
+{timeout}\tchain stale {{
+\t\ttype filter hook output priority -190; policy accept;
+{keep}\t\tmeta mark != {mark:#010x} {syn} {stale} reject with tcp reset
+\t}}
 \tchain steer {{
 \t\ttype nat hook output priority -110; policy accept;
 \t\tmeta mark {mark:#010x} meta l4proto tcp redirect to :{port}

@@ -132,14 +132,14 @@ class Pipe:
 
     async def _connect(self) -> None:
         server, end = self.flow.server, self._ends[S]
-        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
         sock: socket.socket | None = None
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             async with asyncio.timeout(self._limits.connect_s) as self._connecting:
-                await self._loop.sock_connect(sock, (server.host, server.port))
+                try:
+                    sock = await self._dial(server)
+                except ConnectionRefusedError:
+                    # Perhaps only because of our source port (kernel/nft.py): with another it is the server's word.
+                    sock = await self._dial(server)
             self._connecting = None
             if self._closing:
                 sock.close()
@@ -151,6 +151,18 @@ class Pipe:
             if sock:
                 sock.close()
             self._unreached(server, error)
+
+    async def _dial(self, server: Address) -> socket.socket:
+        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await self._loop.sock_connect(sock, (server.host, server.port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _unreached(self, server: Address, error: OSError) -> None:
         """End the flow as the network would have: the client gets a reset, not words of ours."""

@@ -225,7 +225,10 @@ class Hub:
 
     def steer(self) -> None:
         """Put the table in place, and remember how nft lists it: a change by others shows."""
-        nft.apply(nft.ruleset(self.settings.relay.port, STEER_MARK))
+        try:
+            nft.apply(nft.ruleset(self.settings.relay.port, STEER_MARK))
+        except HostError:  # again without what not all kernels have; what else is wrong is raised by this
+            nft.apply(nft.ruleset(self.settings.relay.port, STEER_MARK, brief=False))
         self.table = nft.listing()
 
     # -- rules -----------------------------------------------------------------------------------------------

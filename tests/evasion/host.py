@@ -126,6 +126,12 @@ def ask(appliance: Appliance, url: str, method: str = "GET") -> Any:
         connection.close()
 
 
+def workers(appliance: Appliance) -> list[int]:
+    """Return the pids of the workers, of no other child of the hub."""
+    status = ask(appliance, "/status")["workers"]
+    return [pid for name, pid in status.items() if name.endswith(".pid")]
+
+
 def until(what: Callable[[], object], seconds: float = 15.0) -> None:
     end = time.monotonic() + seconds
     while not what():

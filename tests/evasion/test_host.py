@@ -12,7 +12,7 @@ import pytest
 
 from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
-from tests.evasion.host import ECHO, HELLO, PYTHON, SECRET, Scene, ask, memory, running, until
+from tests.evasion.host import ECHO, HELLO, PYTHON, SECRET, Scene, ask, memory, running, until, workers
 
 pytestmark = pytest.mark.kernel
 
@@ -32,12 +32,12 @@ def appliance(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(autouse=True)
 def served_after(scene: Scene, appliance: Appliance) -> Iterator[None]:
     """Whatever a vendor did, both vendors are served, by the workers that were there before, without a fault."""
-    workers = appliance.workers()
+    before = workers(appliance)
     yield
     assert scene.hello() == "hello"
     assert scene.hello("other.service") == "hello"
     assert scene.leaked == []
-    assert appliance.workers() == workers
+    assert workers(appliance) == before
     assert "Traceback" not in appliance.log.read_text()
 
 
@@ -92,7 +92,7 @@ def test_a_flood_of_connects_names_nobody_wrongly_and_starves_nobody(scene: Scen
     floods = [scene.start(FLOOD, scene.lab.target_ip) for _ in range(2)]
     said = [scene.hello("other.service") for _ in range(6)]
     for flood in floods:
-        flood.wait()
+        flood.communicate()
     assert said == ["hello"] * 6
     time.sleep(1.2)
     status = ask(appliance, "/status")
@@ -141,12 +141,12 @@ while time.monotonic() < end:
 
 
 def test_a_client_that_never_reads_costs_little_memory(scene: Scene, appliance: Appliance) -> None:
-    before = sum(map(memory, appliance.workers()))
+    before = sum(map(memory, workers(appliance)))
     pour = scene.start(POUR, scene.lab.target_ip)
     time.sleep(2.5)
-    assert sum(map(memory, appliance.workers())) - before < 40 * 1.5 * 2**20 + 50 * 2**20
+    assert sum(map(memory, workers(appliance))) - before < 40 * 1.5 * 2**20 + 50 * 2**20
     assert scene.hello("other.service") == "hello"
-    pour.wait()
+    pour.communicate()
 
 
 EXEC = """
@@ -157,6 +157,7 @@ os.execv("/bin/sh", ["sh", "-c", f"printf hello >&{sock.fileno()}; head -c 5 <&{
 """
 BEFORE = """
 import os, sys
+os.dup2(1, 2)
 os.execv("/usr/bin/bash", ["bash", "-c", f"exec 3<>/dev/tcp/{sys.argv[1]}/7; printf hello >&3; head -c 5 <&3 2>&1"])
 """
 

@@ -14,6 +14,17 @@ GOLDEN = """\
 table inet vendorgate
 delete table inet vendorgate
 table inet vendorgate {
+	ct timeout brief {
+		protocol tcp
+		l3proto inet
+		policy = { syn_sent : 1, syn_recv : 5 }
+	}
+	chain stale {
+		type filter hook output priority -190; policy accept;
+		meta mark 0x56470001 meta l4proto tcp ct timeout set "brief"
+		meta mark != 0x56470001 tcp flags & (fin | syn | rst | ack) == syn ct direction original ct status dnat \
+ct reply proto-src 15001 reject with tcp reset
+	}
 	chain steer {
 		type nat hook output priority -110; policy accept;
 		meta mark 0x56470001 meta l4proto tcp redirect to :15001
@@ -28,6 +39,10 @@ table inet vendorgate {
 
 def test_the_table() -> None:
     assert nft.ruleset(15001, 0x56470001) == GOLDEN
+
+
+def test_the_table_of_a_kernel_without_timeouts() -> None:
+    assert "brief" not in nft.ruleset(15001, 0x56470001, brief=False)
 
 
 def test_the_removal() -> None:
