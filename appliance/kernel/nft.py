@@ -7,8 +7,9 @@ chains sit, so that the first address translation is ours.
 A translation outlives its connection: when a client is gone before the relay answered, its source port is free and
 its entry in conntrack stays (120 s by default). Whoever is given that port next for the same server, the relay itself
 or a process outside the slice, would be sent to the relay as if it were that client. So the entries of what is not
-answered live for a second, and a connection that falls on one is refused, which is cured by trying again. Source: nft(8), "NAT statements";
-linux/netfilter_ipv4.h, priorities.
+answered live for a second, and a connection that falls on one is refused, which is cured by trying again.
+
+Source: nft(8), "NAT statements" and "CT TIMEOUT"; linux/netfilter_ipv4.h, priorities.
 """
 
 import subprocess

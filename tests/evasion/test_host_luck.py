@@ -15,7 +15,6 @@ import pytest
 from appliance.kernel import cgroups
 from appliance.lab.hosts import Lab
 from tests.evasion.host import ECHO, HELLO, SECRET, Scene, alive, ask, running, until, workers
-from tests.evasion.test_host import SILENT
 
 pytestmark = pytest.mark.kernel
 
@@ -131,7 +130,7 @@ def test_a_hub_that_was_stopped_does_not_blame_its_workers(scene: Scene, tmp_pat
 
 
 def table(scene: Scene) -> bytes:
-    return bytes(scene.lab.run("nft list table inet vendorgate".split(), capture_output=True).stdout)
+    return bytes(scene.lab.run(["nft", "list", "table", "inet", "vendorgate"], capture_output=True).stdout)
 
 
 def test_a_table_changed_by_others_is_put_back(scene: Scene, tmp_path: Path) -> None:
@@ -143,6 +142,22 @@ def test_a_table_changed_by_others_is_put_back(scene: Scene, tmp_path: Path) -> 
         assert appliance.log.read_text().count("removed or changed by others") == 3
 
 
+FILL = """
+import socket, sys, time
+socks = []
+for number in range(1600):
+    sock = socket.socket()
+    sock.setblocking(False)
+    try:
+        sock.connect((sys.argv[1], 7))
+    except OSError:
+        pass
+    socks.append(sock)
+    if number % 100 == 99:
+        time.sleep(0.12)
+print("full", flush=True)
+sys.stdin.readline()
+"""
 LEFT = """
 import socket, sys
 with socket.socket() as sock:
@@ -162,19 +177,14 @@ def test_what_a_vendor_left_in_conntrack_catches_nobody_else(scene: Scene, tmp_p
     with running(scene, tmp_path) as appliance:
         for pid in appliance.workers():
             os.kill(pid, signal.SIGSTOP)
-        silent = scene.start(SILENT, scene.lab.target_ip, "700")
-        more = scene.lab.popen(scene.words(SILENT, scene.lab.target_ip, "900"), cgroup="other.service", user="nobody",
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
-        time.sleep(2)
+        fill = scene.start(FILL, scene.lab.target_ip)
         assert scene.run(LEFT, scene.lab.target_ip, cgroup="third.service") == "left"
         words = scene.words(SAME, scene.lab.target_ip, str(ECHO))
         said = scene.lab.run(words, capture_output=True, text=True, timeout=20).stdout.strip()
         for pid in appliance.workers():
             os.kill(pid, signal.SIGCONT)
         assert said in ("hello", "[Errno 111] Connection refused")
-        for process in (silent, more):
-            process.kill()
-            process.communicate()
+        fill.communicate("\n")
         assert scene.hello() == "hello"
         assert "no governed process" not in appliance.log.read_text()
 
