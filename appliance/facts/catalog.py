@@ -60,6 +60,16 @@ class View(msgspec.Struct, frozen=True, gc=False, array_like=True):
     uses: tuple[int, ...] | None
 
 
+class Cascade(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A foreign key by which a change of the relation referred to changes the one that refers."""
+
+    parent: int
+    child: int
+    deletes: bool  # ON DELETE does more than refuse
+    updates: bool  # ON UPDATE does
+    columns: tuple[int, ...]  # of the parent
+
+
 class State(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What a session resolves names by."""
 
@@ -69,6 +79,7 @@ class State(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 _EQ = "OPERATOR(pg_catalog.=)"
+_CHANGES = "{eq} ANY (ARRAY['c','n','d']::pg_catalog.\"char\"[])"
 _USER = f"OPERATOR(pg_catalog.>=) {_FIRST_USER_OID}"
 
 _QUERIES = {
@@ -83,6 +94,12 @@ _QUERIES = {
     "inherits": (
         "SELECT {kind}, pg_catalog.json_build_array(i.inhrelid::pg_catalog.int8, "
         "i.inhparent::pg_catalog.int8)::pg_catalog.text FROM pg_catalog.pg_inherits i"
+    ),
+    "cascade": (
+        "SELECT {kind}, pg_catalog.json_build_array(k.confrelid::pg_catalog.int8, k.conrelid::pg_catalog.int8, "
+        f"k.confdeltype {_CHANGES}, k.confupdtype {_CHANGES}, k.confkey)::pg_catalog.text "
+        "FROM pg_catalog.pg_constraint k WHERE k.contype {eq} 'f' "
+        f"AND (k.confdeltype {_CHANGES} OR k.confupdtype {_CHANGES})"
     ),
     "view": (
         "SELECT {kind}, pg_catalog.json_build_array(c.oid::pg_catalog.int8, "
@@ -168,6 +185,7 @@ class Catalog:
         relations: Sequence[Relation],
         *,
         inherits: Sequence[tuple[int, int]] = (),
+        cascades: Sequence[Cascade] = (),
         views: Sequence[View] = (),
         schemas: Sequence[str] = (),
         functions: Sequence[tuple[str, str]] = (),
@@ -192,6 +210,9 @@ class Catalog:
         for child, parent in inherits:
             self._parents.setdefault(child, []).append(parent)
             self._children.setdefault(parent, []).append(child)
+        self._cascades: dict[int, list[Cascade]] = {}
+        for cascade in cascades:
+            self._cascades.setdefault(cascade.parent, []).append(cascade)
         self.memory: dict[int, object] = {}  # what facts/sql/lineage.py worked out, by relation
 
     def find(self, schema: str, name: str) -> Relation | None:
@@ -216,6 +237,36 @@ class Catalog:
                     return [self.relations[oid] for oid in seen if oid in self.relations][:MAX_RELATED], False
         seen.discard(relation.oid)
         return [self.relations[oid] for oid in seen if oid in self.relations], True
+
+
+    def swept(self, relation: Relation, deleted: bool, columns: frozenset[str]) -> list[Relation]:
+        """Return the relations that foreign keys change when rows of one go, or these columns of it change."""
+        found: dict[int, Relation] = {}
+        todo: list[tuple[Relation, bool]] = [(below, False) for below in self._stored(relation)]
+        while todo:
+            parent, again = todo.pop()
+            names = {a.number: a.name for a in parent.attributes or ()}
+            for cascade in self._cascades.get(parent.oid, ()):
+                keyed = cascade.updates and any(names.get(n) in columns for n in cascade.columns)
+                hit = again or keyed or (deleted and cascade.deletes)
+                child = self.relations.get(cascade.child)
+                if hit and child is not None and child.oid not in found:
+                    found[child.oid] = child
+                    todo += [(below, True) for below in (child, *self.family(child)[0])]
+        return list(found.values())
+
+    def _stored(self, relation: Relation) -> list[Relation]:
+        """Return the relations that hold the rows of one: itself, its family, what a view shows."""
+        seen: dict[int, Relation] = {}
+        todo = [relation]
+        while todo:
+            item = todo.pop()
+            if item.oid not in seen:
+                seen[item.oid] = item
+                view = self.views.get(item.oid)
+                todo += self.family(item)[0]
+                todo += [self.relations[oid] for oid in (view.uses if view else None) or () if oid in self.relations]
+        return list(seen.values())
 
 
 class Answer:
@@ -246,6 +297,7 @@ class Answer:
                 state,
                 [_RELATION.decode(row) for row in rows["relation"]],
                 inherits=[_PAIR.decode(row) for row in rows.get("inherits", ())],
+                cascades=[_CASCADE.decode(row) for row in rows.get("cascade", ())],
                 views=[_VIEW.decode(row) for row in rows.get("view", ())],
                 schemas=rows.get("schema", ()),
                 functions=[_FULL.decode(row) for row in rows.get("function", ())],
@@ -261,6 +313,7 @@ _RELATION = msgspec.json.Decoder(Relation)
 _PAIR = msgspec.json.Decoder(tuple[int, int])
 _FULL = msgspec.json.Decoder(tuple[str, str])
 _VIEW = msgspec.json.Decoder(View)
+_CASCADE = msgspec.json.Decoder(Cascade)
 
 
 def search_path(text: str) -> tuple[str, ...] | None:

@@ -16,6 +16,10 @@ insert into typed values (1, '123-45-6789', 2, 8000000000, 1.5, 12.340, true, 't
                           '\x00ff', '10.1.2.3/24', '08:00:2b:01:02:03', '{{1,2},{3,4}}', '{a,NULL,"b c"}', 9.99, '[1,5)', '<a/>', '(1,2)',
                           '1010', 77, '{1.5,NULL}', array['{"z": 1}'::jsonb]);
 insert into typed (id) values (2);
+create table dept (id int primary key, name text);
+create table worker (id int, dept int references dept on delete set null on update cascade, ssn text, check (dept is not null and dept < 2));
+insert into dept values (1, 'one');
+insert into worker values (1, 1, '123-45-6789');
 create function tell() returns trigger language plpgsql as $$ begin raise notice 'row %', new; return new; end $$;
 create table loud (id int, ssn text);
 create trigger tell before insert or update on loud for each row execute function tell();

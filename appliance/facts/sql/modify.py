@@ -3,7 +3,7 @@
 from typing import Any
 
 from appliance.facts.sql.reading import NONE, Names, Output
-from appliance.facts.sql.relations import source
+from appliance.facts.sql.relations import source, sweep
 from appliance.facts.sql.select import from_clause, from_item, query, targets, union, with_clause
 from appliance.facts.sql.walk import Env, Source, Walk, visits
 
@@ -72,6 +72,7 @@ def _insert(walk: Walk, node: Any, env: Env) -> Names:
         conflict.sources = [target, Source("excluded", None, rest=union(values))]
         walk.compare(walk.enter("InferClause", clause.infer, scope))
         _assign(walk, target, clause.target_list, conflict)
+        sweep(walk, node.relation, clause.target_list)
         walk.compare(walk.visit(clause.where_clause, conflict))
     walk.outputs = _returning(walk, node, scope)
     return union(walk.outputs)
@@ -82,6 +83,7 @@ def _update(walk: Walk, node: Any, env: Env) -> Names:
     scope, target = _begin(walk, node, env, "UPDATE")
     from_clause(walk, node.from_clause, scope)
     _assign(walk, target, node.target_list, scope)
+    sweep(walk, node.relation, node.target_list)
     walk.compare(walk.visit(node.where_clause, scope))
     walk.outputs = _returning(walk, node, scope)
     return union(walk.outputs)
@@ -91,6 +93,7 @@ def _update(walk: Walk, node: Any, env: Env) -> Names:
 def _delete(walk: Walk, node: Any, env: Env) -> Names:
     scope, target = _begin(walk, node, env, "DELETE")
     _write(walk, target)
+    sweep(walk, node.relation, deleted=True)
     from_clause(walk, node.using_clause, scope)
     walk.compare(walk.visit(node.where_clause, scope))
     walk.outputs = _returning(walk, node, scope)
@@ -102,6 +105,8 @@ def _merge(walk: Walk, node: Any, env: Env) -> Names:
     scope, target = _begin(walk, node, env, "MERGE")
     scope.sources += from_item(walk, node.source_relation, scope)
     walk.compare(walk.visit(node.join_condition, scope))
+    merged = [n for item in node.merge_when_clauses for n in item.merge_when_clause.target_list]
+    sweep(walk, node.relation, merged, deleted=True)
     for item in node.merge_when_clauses:
         clause = item.merge_when_clause
         walk.compare(walk.visit(clause.condition, scope))

@@ -1,17 +1,20 @@
 """Relations named in a text."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from appliance.facts.catalog import Relation, full
 from appliance.facts.sql.lineage import LEAKY, Known, known
-from appliance.facts.sql.reading import RELATIONS, Output
+from appliance.facts.sql.reading import RELATIONS, Names, Output
 from appliance.facts.sql.walk import Env, Source, Walk, visits
 
 _FULL_NAME_PARTS = 3  # database.schema.relation
 
 
-def table(walk: Walk, schema: str, name: str, writing: bool = False) -> list[tuple[Relation, Known]]:
-    """Note a relation by name, and return what the catalogue has under it."""
+def table(
+    walk: Walk, schema: str, name: str, writing: bool = False, *, lacking: Names = RELATIONS
+) -> list[tuple[Relation, Known]]:
+    """Note a relation by name, and return what the catalogue has under it; `lacking` is unknown if it has not."""
     world = walk.world
     found = world.find(schema, name)
     if walk.ddl and world.needs_catalog:
@@ -24,7 +27,7 @@ def table(walk: Walk, schema: str, name: str, writing: bool = False) -> list[tup
         walk.add("table", _unfound(walk, schema, name))
         if world.needs_catalog:
             walk.missing.add(f"{schema}.{name}" if schema else name)
-            walk.doubt(f"relation {name} is not in the catalogue", RELATIONS)
+            walk.doubt(f"relation {name} is not in the catalogue", lacking)
         return []
     if len(found) > 1:
         walk.doubt("the search path is not known", RELATIONS)
@@ -38,6 +41,20 @@ def table(walk: Walk, schema: str, name: str, writing: bool = False) -> list[tup
         if writing and what.runs:
             walk.opaque(f"{what.runs} has triggers or rules")
     return about
+
+
+def sweep(walk: Walk, var: Any, changed: Iterable[Any] = (), deleted: bool = False) -> None:
+    """Note what foreign keys change when columns of a relation are assigned to, or its rows deleted."""
+    columns = frozenset(node.res_target.name for node in changed)
+    catalog = walk.world.catalog
+    for relation in walk.world.find(var.schemaname, var.relname) if catalog is not None else ():
+        assert catalog is not None
+        for child in catalog.swept(relation, deleted, columns):
+            about = known(catalog, child)
+            walk.sets["table"] |= about.tables
+            walk.sets["written"] |= {f"{child.full}.*"}.union(*(o.names for o in about.outputs))
+            if about.runs:
+                walk.opaque(f"{about.runs} has triggers or rules")
 
 
 def _unfound(walk: Walk, schema: str, name: str) -> str:
@@ -84,7 +101,7 @@ def dotted(nodes: Any) -> tuple[str, ...]:
     return tuple(n.string.sval for n in nodes)
 
 
-def named(walk: Walk, parts: tuple[str, ...], writing: bool = False) -> None:
-    """Note a relation named by the parts of a qualified name."""
+def named(walk: Walk, parts: tuple[str, ...]) -> None:
+    """Note a relation named by the parts of a qualified name; no value of it is read."""
     if parts and len(parts) <= _FULL_NAME_PARTS:
-        table(walk, parts[-2] if len(parts) > 1 else "", parts[-1], writing)
+        table(walk, parts[-2] if len(parts) > 1 else "", parts[-1], lacking=frozenset(("table",)))

@@ -5,10 +5,10 @@ from typing import Any
 from postgast import pg_query_pb2 as pb
 
 from appliance.facts.catalog import full
-from appliance.facts.sql.reading import NONE, Names
+from appliance.facts.sql.reading import NONE, RELATIONS, Names
 from appliance.facts.sql.relations import dotted, named, source, table
 from appliance.facts.sql.select import query, union
-from appliance.facts.sql.walk import Env, Walk, visits
+from appliance.facts.sql.walk import Env, Source, Walk, visits
 
 _WORDS = {
     "AMOP": "OPERATOR FAMILY",
@@ -128,14 +128,34 @@ def _alter(walk: Walk, node: Any, env: Env) -> Names:
     below = Env(Env(variables=True))
     if node.objtype in _RELATIONS:
         below.sources.append(source(walk, node.relation))
-    walk.each(node.cmds, below)
-    changed(walk, f"ALTER {words(node.objtype)}")
     for item in node.cmds:
         name = pb.AlterTableType.Name(item.alter_table_cmd.subtype)
+        values = walk.visit(item, below)
+        if below.sources:
+            walk.sets["copied"] |= _moved(walk, item.alter_table_cmd, values, below.sources[0], node.relation.inh)
         if name.startswith(("AT_Drop", "AT_DetachPartition")):
             walk.add("effect", "drop")
         if name in _GRANTING:
             walk.add("effect", "grant")
+    changed(walk, f"ALTER {words(node.objtype)}")
+    return NONE
+
+
+def _moved(walk: Walk, command: Any, values: Names, target: Source, children: bool) -> Names:
+    """Return the columns whose values a command puts under a name that no rule may have."""
+    column = target.column(command.name)
+    own = column.names if column is not None else target.whole()
+    match pb.AlterTableType.Name(command.subtype):
+        case "AT_AddColumn" | "AT_SetExpression":  # generated columns
+            return values
+        case "AT_AlterColumnType":  # USING
+            return values - own
+        case "AT_DetachPartition" | "AT_DetachPartitionFinalize":
+            return source(walk, getattr(command, "def").partition_cmd.name).whole()
+        case "AT_DropInherit":
+            return target.whole()
+        case "AT_DropColumn" if not children:  # its children keep it, as a column of their own
+            return own
     return NONE
 
 
@@ -149,7 +169,13 @@ _GRANTING = frozenset(
 def _rename(walk: Walk, node: Any, env: Env) -> Names:
     on_relation = node.rename_type in _RELATIONS | _ON_RELATIONS
     if on_relation and node.HasField("relation") and node.relation_type != pb.OBJECT_INDEX:
-        table(walk, node.relation.schemaname, node.relation.relname)
+        renamed = source(walk, node.relation)
+        column = renamed.column(node.subname) if node.rename_type == pb.OBJECT_COLUMN else None
+        if column is not None or node.rename_type in _RELATIONS:
+            # Rules know columns by name: under another one their values are as good as copied.
+            walk.sets["copied"] |= column.names if column is not None else renamed.whole()
+    if node.rename_type == pb.OBJECT_SCHEMA:
+        walk.doubt("what is in the schema that is renamed is not known", RELATIONS)
     changed(walk, f"ALTER {words(node.rename_type)}", *(("admin",) if node.rename_type in _SERVER else ()))
     return NONE
 
@@ -157,7 +183,7 @@ def _rename(walk: Walk, node: Any, env: Env) -> Names:
 @visits("AlterObjectSchemaStmt")
 def _set_schema(walk: Walk, node: Any, env: Env) -> Names:
     if node.object_type in _RELATIONS:
-        table(walk, node.relation.schemaname, node.relation.relname)
+        walk.sets["copied"] |= source(walk, node.relation).whole()
     changed(walk, f"ALTER {words(node.object_type)}")
     return NONE
 
