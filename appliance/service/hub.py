@@ -168,12 +168,7 @@ class Hub:
 
     @contextlib.asynccontextmanager
     async def _workers(self) -> AsyncIterator[None]:
-        limits = Held(
-            process=self.settings.approvals.max_pending_per_process,
-            identity=max(1, self.settings.approvals.max_pending // IDENTITY_SHARE),
-            total=self.settings.approvals.max_pending,
-        )
-        self.approvals = Approvals(self.policy.revision, limits)
+        self.approvals = Approvals(self.policy.revision, waiting(self.settings))
         self.questions = Questions(
             self.approvals,
             self.trail,
@@ -381,6 +376,12 @@ def _group(name: str) -> int:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return -1
+
+
+def waiting(settings: config.Settings) -> Held:
+    """Return how much may wait for reviewers."""
+    most = settings.approvals.max_pending
+    return Held(settings.approvals.max_pending_per_process, max(1, most // IDENTITY_SHARE), most)
 
 
 def _lacks(settings: config.Settings, who: launch.User) -> tuple[str, ...]:
