@@ -66,8 +66,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def size(self) -> int:
-        """Bytes of the message, kept or not."""
-        return len(self.note.raw) + self.dropped
+        """Bytes of the message, kept or not, or passed unread."""
+        return len(self.note.raw) + self.note.size + self.dropped
 
 
 class BadFrame(HostError):

@@ -43,6 +43,7 @@ from appliance.session.scribe import Scribe
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
 
+LOGIN_S = 60.0  # until the first request may come; authentication_timeout of PostgreSQL, and of servers without one
 DENIED = "denied by vendorgate"  # what a client is told, with the id; never a rule's text
 
 
@@ -53,7 +54,6 @@ class Session:
     """
 
     def __init__(self, flow: Flow, rules: Callable[[], Policy], shared: Shared) -> None:
-        self.deadline: float | None = None
         self._flow, self._rules, self._shared = flow, rules, shared
         self._scribe = Scribe(flow.id)
         self._wire: Wire | None = None
@@ -61,6 +61,8 @@ class Session:
         self._queue: deque[Message] = deque()
         self._queued = 0
         self._question: Question | None = None
+        self._answer_by: float | None = None  # the question
+        self._login_by: float | None = None
         self._released: dict[str, str] = {}  # cursor -> what an approval has released on it
         self._plans: list[MaskPlan] = []
         self._settling = self._injected = self._closed = False
@@ -68,6 +70,11 @@ class Session:
         self._shut: set[Side] = set()
         self._wall = 0.0
         self._meet(rules())
+
+    @property
+    def deadline(self) -> float | None:
+        """When to give it `Woke`, on the clock of `now`; None for never."""
+        return min((by for by in (self._answer_by, self._login_by) if by is not None), default=None)
 
     @property
     def held(self) -> int:
@@ -89,6 +96,7 @@ class Session:
             self._scribe.decision(passed, f"connect to {self._flow.server}")
         else:
             self._wire = open_wire(self._protocol)
+            self._login_by = now + LOGIN_S
         return self._scribe.take()
 
     def receive(self, event: Event, now: float) -> list[Effect]:
@@ -159,6 +167,8 @@ class Session:
             # What came before a malformed message has been answered truly, and goes down.
             if not self._closed:
                 self._scribe.answers(answers, self._plans)
+        if wire.idle:
+            self._login_by = None
         self._pump(now)
 
     # -- judging ------------------------------------------------------------------------------------------------
@@ -262,7 +272,9 @@ class Session:
 
     def _hold(self, wire: Wire, message: Message, subject: str, decision: Decision, now: float) -> None:
         within = decision.approval.within_s if decision.approval else 0.0
-        self.deadline = now + within
+        self._answer_by = now + within
+        if self._login_by is not None:
+            self._login_by += within  # a login that is held has the reviewer's time as well
         self._question = question = Question(
             id=self._scribe.next_id(),
             flow=self._flow,
@@ -285,7 +297,7 @@ class Session:
         question, wire = self._question, self._wire
         if question is None or wire is None or answer.id != question.id:
             return
-        self._question = self.deadline = None
+        self._question = self._answer_by = None
         self._meet(self._rules())
         if answer.approved and self._policy.revision != question.decision.revision:
             # An approval is bound to the rules it was asked under; the message is judged by those in force.
@@ -311,8 +323,12 @@ class Session:
             self._pump(now)
 
     def _woke(self, now: float) -> None:
+        if self._login_by is not None and now >= self._login_by:
+            self._scribe.incident(f"no login within {LOGIN_S:.0f} s", Side.CLIENT)
+            self._refuse(f"no login within {LOGIN_S:.0f} s", "failed")
+            return
         question = self._question
-        if question is None or self.deadline is None or now < self.deadline:
+        if question is None or self._answer_by is None or now < self._answer_by:
             return
         self._scribe.do(Withdraw(question.id, "timed out"))
         self._answered(Answered(question.id, approved=False, by="time-out", reason="approval timed out"), now)
@@ -348,7 +364,8 @@ class Session:
         self._close(text)
 
     def _close(self, why: str, abort: bool = False) -> None:
-        question, self._question, self.deadline = self._question, None, None
+        question, self._question = self._question, None
+        self._answer_by = self._login_by = None
         if question:
             gone = Note("answered", f"denied: {why}", decision=question.decision, id=question.id)
             self._scribe.do(Withdraw(question.id, why), gone)

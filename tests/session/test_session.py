@@ -29,6 +29,7 @@ from appliance.model import (
 )
 from appliance.policy import Policy
 from appliance.session import Session
+from appliance.session.core import LOGIN_S
 from tests.session import pg
 from tests.session.playbook import Playbook, a, noted, sent
 
@@ -272,6 +273,19 @@ class TestBeforeLogin:
             p >> Received(C, pg.startup())
             p << noted("message") << noted("decision", verdict="block", rule="default")
             p << noted("message", message="error") << sent(C, has=b"denied by vendorgate") << noted("closed") << a(Close)
+
+    def test_a_login_that_never_ends_is_ended(self) -> None:
+        with opened(session()) as p:
+            assert p.session.deadline == p.now + LOGIN_S
+            p >> Received(C, pg.startup())
+            p.take()
+            p.wait(LOGIN_S) >> Woke()
+            p << noted("incident", has="no login") << noted("message", message="error") << a(Send, to=C)
+            p << noted("closed") << a(Close)
+
+    def test_a_login_that_ended_has_no_deadline(self) -> None:
+        with idle() as p:
+            assert p.session.deadline is None
 
     def test_a_cancel_request_is_judged_told_and_passed(self) -> None:
         with opened(session()) as p:
