@@ -252,3 +252,88 @@ class TestLaundering:
                     line.ask(talk.query(f"rollback to s{n}"))
             line.ask(talk.query("rollback"))
             assert not shown(line.seen)
+
+
+class TestOracles:
+    """Which rows come, how many, in which order, whether an error comes, or how long it takes."""
+
+    TEXTS = (
+        "select name from users where ssn = '123-45-6789'", "select name from users u where (u).ssn = '1'", "select name from users where users.* = row(1)",
+        "select name from users where users::text like '%123%'", "select name from users order by ssn", "select name from users order by users",
+        "select name from users order by (select ssn)", "select name, ssn from users order by 2 limit 1", "select name from users group by name, ssn",
+        "select count(distinct ssn) from users group by name order by count(distinct ssn)", "select distinct on (ssn) name from users",
+        "select name from users u where exists (select from users v where v.id = u.id and v.ssn like '1%')", "select name from users where id in (select id from users where ssn like '1%')",
+        "select name from users limit (select ascii(ssn) from users where id = 1)", "select name from users offset (select ascii(ssn) - 49 from users where id = 1)",
+        "select count(*) filter (where ssn like '1%') from users group by name having bool_or(ssn like '1%')", "select name from users join (values ('123-45-6789')) v(a) on a = ssn",
+        "select name from users natural join (values ('123-45-6789')) v(ssn)", "select name from users join people using (ssn)", "select row_number() over (order by ssn), name from users",
+        "select name, rank() over (order by ssn) from users order by 2", "select ssn from users union select note from orders", "select ssn from users intersect select '123-45-6789'",
+        "select ssn from users except all select ''", "values ((select 1 / (ascii(ssn) - 49) from users where id = 1))", "select case when ssn like '1%' then 1 / 0 end from users",
+        "select name from users where tags @> '{123-45-6789}'", "select name from users where profile->>'ssn' = '1'", "select name from users where profile ? 'ssn'",
+        "select name from users, unnest(tags) t where t like '1%'", "select name from user_list where number = '1'", "select id from user_calc where folded like '1%'",
+        "update users set salary = 0 where ssn like '1%'", "delete from users where ssn like '1%'", "insert into users (id, name, ssn) values (1, 'x', '1') on conflict (id) do update set salary = 1 where users.ssn like '1%'",
+        "merge into orders o using users u on u.ssn = o.note when matched then delete", "merge into users u using orders o on u.id = o.id when matched and u.ssn like '1%' then delete",
+        "select g from generate_series(1, (select ascii(ssn) from users where id = 1)) g", "select repeat('x', ascii(ssn)) from users", "select pg_sleep(case when ssn like '1%' then 1 else 0 end) from users",
+        "select name from users where pg_sleep(case when ssn like '1%' then 1 else 0 end) is not null", "select percentile_disc(0.5) within group (order by ssn) from users",
+        "select name from users for update of users skip locked limit (select ascii(ssn) from users where id = 1)", "select name from users where (id, ssn) = (1, '123-45-6789')",
+        "select name from users where (select ssn) like '1%'", "select name from users where coalesce(ssn, '') like '1%'", "create index on users (ssn) where ssn like '1%'",
+        "select * from users u where (select count(*) from users v where v.ssn < u.ssn) = 0", "with t as (select id, ssn s from users) select id from t where s like '1%'",
+        "select id from (select id, ssn as s from users offset 0) t where s like '1%'", "select id from users u, lateral (select u.ssn as s) l where l.s like '1%'",
+        "copy (select id from users where ssn like '1%') to stdout", "declare c cursor with hold for select id from users where ssn like '1%'", "prepare p as select id from users where ssn = $1",
+        "explain analyze select id from users where ssn like '1%'", "begin; declare c cursor for select id from users order by ssn", "alter table users add check (ssn not like '1%')",
+        "create table t (s text references users (ssn))", "create table t (s text, foreign key (s) references users (ssn))", "cluster users using users_ssn_idx", "alter domain code add check (value <> '123-45-6789')",
+        "create unique index on people (ssn) where badge is null", "create unique index on people (ssn)", "alter table people add unique (ssn)", "alter table people add exclude using hash (ssn with =)",
+        "alter table users alter column ssn set not null", "alter table users alter column ssn type varchar(11)", "create index on users ((ssn like '1%'))", "alter table people add foreign key (ssn) references users (ssn)",
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("text", TEXTS)
+    def test_refused_or_of_no_use(self, gate: Gate, corner: Postgres, text: str) -> None:
+        """What is not refused answers the same for every value: masked cells only."""
+        with Talk(gate.port, database="corner") as line:
+            line.ask(talk.query("begin"))
+            got = line.ask(talk.query(text))
+            masked = {cell for row in talk.rows(got) for cell in row}
+            assert talk.codes(got) == ["42501"] or (masked and masked <= {b"[redacted]", None}), got
+            line.ask(talk.query("rollback"))
+
+
+class TestCompared:
+    """Where ops let a rule's columns be compared, what comes back is masked still."""
+
+    TEXTS = ("select distinct ssn from users", "select ssn from users group by ssn", "select ssn, count(*) from users group by 1", "select ssn from users union select ssn from users",
+             "select ssn from users order by ssn", "select u.ssn from users u join people p using (ssn)", "select ssn from users where ssn > ''", "select max(ssn) from users having max(ssn) > ''",
+             "select ssn from users intersect select ssn from people", "select distinct on (ssn) ssn, id from users", "select ssn::text from vault", "select ssn from vault", "select lower(ssn) from vault",
+             "select rank() over (order by ssn), ssn from users")  # fmt: skip
+
+    @pytest.mark.parametrize("text", TEXTS)
+    @pytest.mark.parametrize("binary", [False, True])
+    def test_masked_all_the_same(self, corner: Postgres, text: str, binary: bool) -> None:
+        with Gate(address(corner.port), RULES.replace("with: redact", "with: redact\n    compare: allow")) as gate, Talk(gate.port, database="corner") as line:
+            got = line.ask(talk.extended(text, binary))
+            assert talk.rows(got), got
+            assert not shown(line.seen)
+
+
+class TestBackDoors:
+    """Relations and functions of the server that hold or read the values of other relations."""
+
+    TEXTS = (
+        "select * from pg_stats where tablename = 'users'", "select most_common_vals, histogram_bounds from pg_catalog.pg_stats", "select * from pg_statistic", "select stavalues1::text from pg_statistic",
+        "select * from pg_stats_ext", "select * from pg_statistic_ext_data", "select * from pg_stats_ext_exprs", "select query_to_xml('select ssn from users', true, true, '')",
+        "select table_to_xml('users', true, true, '')", "select schema_to_xml('public', true, true, '')", "select database_to_xml(true, true, '')", "select table_to_xml_and_xmlschema('users', true, true, '')",
+        "select query_to_xml_and_xmlschema('table users', true, true, '')", "begin; declare c cursor for select ssn from users; select cursor_to_xml('c', 10, true, true, '')",
+        "select * from ts_stat('select to_tsvector(ssn) from users')", "select ts_rewrite('a'::tsquery, 'select ssn::tsquery, ssn::tsquery from users')", "select * from peek(1)", "select pg_read_file('base')",
+        "select lo_get(loid) from pg_largeobject_metadata m(loid)", "select data from pg_largeobject", "select * from dblink('dbname=corner', 'table users') t(a int, b text, c text)",
+        "select pg_catalog.query_to_xml('table users', true, true, '')", "select pg_get_viewdef('user_list')", "select pg_logical_emit_message(false, 'x', ssn) from users", "select * from pg_stat_activity",
+        "select * from pg_prepared_statements", "select row_security_active('users')", "select brin_page_items(get_raw_page('users', 0), 'users')", "select * from heap_page_items(get_raw_page('users', 0))",
+        "select * from crosstab('select id, id, ssn from users') as t(a int, b text)", "select * from xpath_table('id', 'ssn', 'users', '/', 'true') as t(a int)", "select xpath('/', query_to_xml('table users', true, true, ''))",
+        "select (xpath('//ssn/text()', table_to_xml('users'::regclass, true, false, '')))[1]::text", "select * from xmltable('//ssn' passing query_to_xml('table users', true, false, '') columns s text path '.')",
+        "select ctid, xmin, ssn from users", "select users.tableoid, users.ssn from users", "select pg_column_size(ssn), pg_column_compression(ssn) from users", "select * from information_schema.columns where table_name = 'users'",
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("text", TEXTS)
+    @pytest.mark.parametrize("user", ["acme", "tester"])
+    def test_none_is_open(self, gate: Gate, text: str, user: str) -> None:
+        with Talk(gate.port, user, "corner") as line:
+            line.ask(talk.query(text))
+            line.ask(talk.extended(text.rsplit("; ", maxsplit=1)[-1], binary=True))
+            assert not shown(line.seen)

@@ -1,5 +1,6 @@
 """Statements that change the schema, rights or roles."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from postgast import pg_query_pb2 as pb
@@ -117,9 +118,45 @@ def _create_as(walk: Walk, node: Any, env: Env) -> Names:
 @visits("IndexStmt")
 def _index(walk: Walk, node: Any, env: Env) -> Names:
     below = Env(Env(variables=True))
-    below.sources.append(source(walk, node.relation))
-    walk.children(node, below, "relation")
+    target = source(walk, node.relation)
+    below.sources.append(target)
+    walk.compare(walk.children(node, below, "relation"))  # how many rows are in it, and whether two are alike
+    if node.unique:
+        walk.compare(_columns(target, [item.index_elem.name for item in node.index_params]))
     changed(walk, "CREATE INDEX")
+    return NONE
+
+
+@visits("Constraint")
+def _constraint(walk: Walk, node: Any, env: Env) -> Names:
+    """Visit a constraint: that the rows there are fit it, or do not, tells of the columns it is on."""
+    names = walk.children(node, env, "pktable")
+    if node.contype in (pb.CONSTR_DEFAULT, pb.CONSTR_GENERATED):
+        return names
+    walk.compare(names)
+    if env.sources:
+        keys = [item.string.sval for item in (*node.keys, *node.fk_attrs)]
+        keys += [item.list.items[0].index_elem.name for item in node.exclusions]
+        walk.compare(_columns(env.sources[0], keys))
+    if node.HasField("pktable"):
+        walk.compare(_columns(source(walk, node.pktable), [item.string.sval for item in node.pk_attrs]))
+    return NONE
+
+
+def _columns(target: Source, names: Iterable[str]) -> Names:
+    found = (target.column(name) for name in names if name)
+    return NONE.union(*(column.names for column in found if column is not None))
+
+
+@visits("ClusterStmt")
+def _cluster(walk: Walk, node: Any, env: Env) -> Names:
+    """CLUSTER: rows come back in the order of a column of some index afterwards."""
+    walk.add("statement", "CLUSTER")
+    walk.add("effect", "admin")
+    if node.HasField("relation"):
+        walk.compare(source(walk, node.relation).whole())
+    else:
+        walk.doubt("CLUSTER touches tables it does not name", frozenset(("table", "compared")))
     return NONE
 
 
@@ -148,8 +185,11 @@ def _moved(walk: Walk, command: Any, values: Names, target: Source, children: bo
     match pb.AlterTableType.Name(command.subtype):
         case "AT_AddColumn" | "AT_SetExpression":  # generated columns
             return values
-        case "AT_AlterColumnType":  # USING
+        case "AT_AlterColumnType":  # USING; that a value can be of the new type tells of it
+            walk.compare(own | values)
             return values - own
+        case "AT_SetNotNull":
+            walk.compare(own)
         case "AT_DetachPartition" | "AT_DetachPartitionFinalize":
             return source(walk, getattr(command, "def").partition_cmd.name).whole()
         case "AT_DropInherit":
