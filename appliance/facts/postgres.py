@@ -32,12 +32,14 @@ import msgspec
 
 from appliance.facts import Copy, Facts, Stage
 from appliance.facts.catalog import CATALOGUE, CATALOGUE_IN_TRANSACTION, STATE
+from appliance.facts.login import settings
 from appliance.facts.names import Meaning, Names
 from appliance.facts.parameters import describe
 from appliance.facts.settings import Settings
 from appliance.facts.sql import ALL, Reading, Step
 from appliance.facts.sql.lineage import origin
 from appliance.facts.sql.reading import joined, unread
+from appliance.facts.sql.settings import ROLE
 from appliance.facts.store import Shared
 from appliance.facts.traffic import Traffic
 from appliance.model import Column, Message
@@ -237,7 +239,13 @@ class Postgres:
         replicates = any(line.startswith("replication=") for line in lines)
         effects = frozenset(("session", "replication") if replicates else ("session",))
         self._settings.database(self._shared.entry(self._server, message.status or message.name))
-        return self._facts({"effect": effects}, subject=f"login of {message.name} to {message.status}")
+        given = settings(message.text)
+        values = {
+            "effect": effects,
+            "setting": frozenset(name for name, _ in given),
+            "role": frozenset(value for name, value in given if name in ROLE),
+        }
+        return self._facts(values, subject=f"login of {message.name} to {message.status}")
 
     # -- how a reading becomes facts
     # ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from appliance.facts.sql.expression import call
 from appliance.facts.sql.reading import NONE, Names
 from appliance.facts.sql.relations import dotted
 from appliance.facts.sql.schema import changed
-from appliance.facts.sql.settings import unsure
+from appliance.facts.sql.settings import becomes, constant, unsure
 from appliance.facts.sql.statement import statement
 from appliance.facts.sql.tree import Unreadable, check, parse
 from appliance.facts.sql.walk import Env, Walk, visits
@@ -58,6 +58,7 @@ def _create(walk: Walk, node: Any, env: Env) -> Names:
     options = {item.def_elem.defname: item.def_elem.arg for item in node.options}
     below = Env(variables=True)
     walk.each(node.parameters, below)
+    _set(walk, node.options)
     if "set" in options:  # its own settings: it is read as if they could be any
         unsure(walk, "")
     if node.HasField("sql_body"):
@@ -72,8 +73,18 @@ def _create(walk: Walk, node: Any, env: Env) -> Names:
     return NONE
 
 
+def _set(walk: Walk, options: Any) -> None:
+    """Note the settings a function runs with."""
+    for item in options:
+        if item.def_elem.defname == "set":
+            setting = item.def_elem.arg.variable_set_stmt
+            walk.add("setting", setting.name.lower() or "all")
+            becomes(walk, setting.name.lower(), [constant(arg) for arg in setting.args])
+
+
 @visits("AlterFunctionStmt")
 def _alter(walk: Walk, node: Any, env: Env) -> Names:
+    _set(walk, node.actions)
     changed(walk, f"ALTER {pb.ObjectType.Name(node.objtype).removeprefix('OBJECT_')}")
     return NONE
 

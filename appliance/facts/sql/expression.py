@@ -11,7 +11,7 @@ from appliance.facts.sql import functions
 from appliance.facts.sql.builtins import PATTERNS, SETS, SIZED, TEXTS, TOTAL, TOTAL_BUT, TOTAL_OPERATORS
 from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
 from appliance.facts.sql.relations import dotted
-from appliance.facts.sql.settings import unsure
+from appliance.facts.sql.settings import becomes, constant, unsure
 from appliance.facts.sql.walk import Env, Source, Walk, visits
 
 
@@ -192,9 +192,10 @@ def _set_config(walk: Walk, node: Any) -> None:
     walk.changes = True
     name = node.args[0].a_const.sval.sval.lower() if node.args else ""
     if not name:
-        walk.doubt("set_config of a setting that is not known", frozenset(("setting",)))
+        walk.doubt("set_config of a setting that is not known", frozenset(("setting", "role")))
     else:
         walk.add("setting", name)
+    becomes(walk, name, [constant(arg) for arg in node.args[1:2]])
     unsure(walk, name)
 
 

@@ -9,6 +9,7 @@ from appliance.facts.catalog import full
 from appliance.facts.sql.reading import NONE, RELATIONS, Names
 from appliance.facts.sql.relations import dotted, named, source, table
 from appliance.facts.sql.select import query, union
+from appliance.facts.sql.settings import becomes, constant
 from appliance.facts.sql.walk import Env, Source, Walk, visits
 
 _WORDS = {
@@ -325,7 +326,9 @@ def _role(walk: Walk, node: Any, env: Env) -> Names:
         walk.add("role", node.role)
     walk.children(node, Env(variables=True), "setstmt")
     if name == "AlterRoleSetStmt":
-        walk.add("setting", node.setstmt.name.lower() or "all")  # of later sessions, not of this one
+        name = node.setstmt.name.lower()
+        walk.add("setting", name or "all")  # of later sessions, not of this one
+        becomes(walk, name, [constant(arg) for arg in node.setstmt.args])
     return NONE
 
 

@@ -6,7 +6,7 @@ import msgspec
 from postgast import pg_query_pb2 as pb
 
 from appliance.facts.sql.reading import KEYS, NONE, Names, Step
-from appliance.facts.sql.settings import ROLE, assign, unsure
+from appliance.facts.sql.settings import assign, becomes, constant, unsure
 from appliance.facts.sql.statement import apart, statement
 from appliance.facts.sql.walk import Env, Walk, visits
 
@@ -50,28 +50,13 @@ def _set(walk: Walk, node: Any, env: Env) -> Names:
         return NONE
     name = node.name.lower()
     walk.add("setting", name or "all")
-    values = [_constant(arg) for arg in node.args]
-    if name in ROLE:
-        walk.add("role", *(v for v in values if v))
+    values = [constant(arg) for arg in node.args]
+    becomes(walk, name, values)
     if node.kind == pb.VAR_SET_VALUE and None not in values:
         assign(walk, name, tuple(v for v in values if v is not None), node.is_local)
     else:
         unsure(walk, name)
     return NONE
-
-
-def _constant(node: Any) -> str | None:
-    value = node.a_const
-    match value.WhichOneof("val"):
-        case "sval":
-            return str(value.sval.sval)
-        case "ival":
-            return str(value.ival.ival)
-        case "fval":
-            return str(value.fval.fval)
-        case "boolval":
-            return "true" if value.boolval.boolval else "false"
-    return None
 
 
 @visits("DiscardStmt")

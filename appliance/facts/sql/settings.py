@@ -1,5 +1,8 @@
 """Settings of the session that change how later statements are read."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import msgspec
 
 from appliance.facts.sql.reading import Step
@@ -27,3 +30,28 @@ def unsure(walk: Walk, name: str) -> None:
             assign(walk, known, None)
     if name not in ("", PATH, "role"):
         assign(walk, name, None)
+
+
+def becomes(walk: Walk, name: str, values: Iterable[str | None]) -> None:
+    """Note the role that a setting of these values makes the session's; None is a value that is not known."""
+    if name in ROLE:
+        for value in values:
+            if value is None:
+                walk.doubt("which role the session becomes is not known", frozenset(("role",)))
+            elif value:
+                walk.add("role", value)
+
+
+def constant(node: Any) -> str | None:
+    """Return what a pb.Node says if it is a constant."""
+    value = node.a_const
+    match value.WhichOneof("val"):
+        case "sval":
+            return str(value.sval.sval)
+        case "ival":
+            return str(value.ival.ival)
+        case "fval":
+            return str(value.fval.fval)
+        case "boolval":
+            return "true" if value.boolval.boolval else "false"
+    return None

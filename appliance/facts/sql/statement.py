@@ -8,6 +8,7 @@ Source: PostgreSQL 15 manual, "SQL Commands"; command tags from its list of even
 from typing import Any
 
 from appliance.facts.sql.reading import NONE, Names, Reading
+from appliance.facts.sql.settings import becomes, constant
 from appliance.facts.sql.walk import VISITORS, Env, Visitor, Walk
 
 _SIMPLE = """
@@ -92,6 +93,7 @@ def _simple(name: str, tag: str, effects: tuple[str, ...]) -> Visitor:
         walk.children(node, Env(variables=True), "setstmt")
         if name in _SETTING:
             walk.add("setting", node.setstmt.name.lower() or "all")  # of later sessions, not of this one
+            becomes(walk, node.setstmt.name.lower(), [constant(arg) for arg in node.setstmt.args])
         if "schema" in effects:
             walk.ddl = True
         if name in _ALL_TABLES:
