@@ -363,6 +363,14 @@ class TestSeveralStatements:
         assert talk.tags(got) == "TDCTDCTDCZ"
 
 
+def test_function_call_past_masks(writer: Gate, corner: Postgres) -> None:
+    """Where everything is allowed, a call by number could still bring back what is masked."""
+    number = int(corner.admin("select 'peek'::regproc::oid", "corner"))
+    call = talk.frame("F", number.to_bytes(4, "big") + bytes.fromhex("0000" "0001" "00000001") + b"1" + bytes(2))
+    with Talk(writer.port, database="corner") as line:
+        assert talk.codes(line.ask(call)) == ["42501"]
+
+
 def test_function_call_keeps_the_state(line: Talk) -> None:
     call = talk.frame("F", bytes.fromhex("00000877" "0000" "0000" "0000"))
     line.ask(talk.query("begin"))
