@@ -163,6 +163,8 @@ def _may_fail(walk: Walk, name: str, nodes: Iterable[Any], args: Names, env: Env
         return
     if name == "format":  # the template must be well-formed, what is put in is any value
         walk.compare(walk.each(list(nodes)[:1], env))
+    elif name in ("json_build_object", "jsonb_build_object"):  # a key must not be null
+        walk.compare(walk.each(list(nodes)[::2], env))
     elif name in TOTAL_BUT:
         walk.compare(walk.each(list(nodes)[1:], env))
     else:
