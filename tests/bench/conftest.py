@@ -7,7 +7,7 @@ import pytest
 
 from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
-from appliance.lab.servers import Postgres, enter, postgres_bin
+from appliance.lab.servers import Postgres, postgres_bin
 
 RULES = """
 identities: {{acme: {{cgroup: acme.service}}}}
@@ -30,7 +30,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Appli
         server.admin("create database shop owner acme")
         server.admin("set role acme; create table cells as select n as id, md5(n::text) a, md5(n::text) b, md5(n::text) c,"
                      " md5(n::text) secret from generate_series(1, 200000) n", "shop")
-        words = [*enter(lab.target), str(postgres_bin() / "pgbench"), "-i", "-q", "-s", "10", "-h", str(server.home)]
-        lab.run([*words[len(enter(lab.target)):], "-U", "acme", "shop"], where="target", check=True, capture_output=True)
+        words = [str(postgres_bin() / "pgbench"), "-i", "-q", "-s", "10", "-h", str(server.home), "-U", "acme", "shop"]
+        lab.run(words, where="target", capture_output=True).check_returncode()
         with Appliance(lab, home / "vg", {"10.yaml": RULES.format(address=f"{lab.target_ip}:5432")}) as appliance:
             yield lab, appliance

@@ -3,12 +3,16 @@
 The threads here enter a namespace each by setns(2), which is per thread; sockets stay in the one they were made in.
 """
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import os
 import selectors
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +30,22 @@ from appliance.lab.hosts import NAMESPACES, Lab
 from appliance.model import Address
 
 T = TypeVar("T")
-VENDOR = Path(__file__).parent / "vendor.py"
 PYTHON = "/usr/bin/python3"
 RELAY = 15001
 PORT = 7007
 EVERY = 0x0003  # ETH_P_ALL
+
+
+@functools.cache
+def vendor() -> Path:
+    """Return a copy of vendor.py that every user may read: the checkout may be below /root."""
+    directory = Path(tempfile.mkdtemp(prefix="vg-vendor-"))
+    atexit.register(shutil.rmtree, directory)
+    directory.chmod(0o755)
+    copy = directory / "vendor.py"
+    copy.write_bytes((Path(__file__).parent / "vendor.py").read_bytes())
+    copy.chmod(0o644)
+    return copy
 
 
 class Accepted(NamedTuple):
@@ -146,13 +161,13 @@ class Stage:
         self, case: str, host: str, port: int = PORT, cgroup: str | None = "acme.service", user: str | None = None
     ) -> str:
         """Run a case of vendor.py to its end and return its line."""
-        words = [PYTHON, "-SE", str(VENDOR), case, host, str(port)]
+        words = [PYTHON, "-SE", str(vendor()), case, host, str(port)]
         done = self.lab.run(words, cgroup=cgroup, user=user, capture_output=True, text=True, timeout=30)
         assert done.returncode == 0, done.stderr
         return str(done.stdout).strip()
 
     def start(self, case: str, host: str, port: int = PORT, cgroup: str = "acme.service") -> "subprocess.Popen[str]":
-        words = [PYTHON, "-SE", str(VENDOR), case, host, str(port)]
+        words = [PYTHON, "-SE", str(vendor()), case, host, str(port)]
         pipe = subprocess.PIPE
         return self.lab.popen(words, cgroup=cgroup, stdin=pipe, stdout=pipe, text=True)
 

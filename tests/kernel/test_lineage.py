@@ -11,7 +11,7 @@ from appliance.kernel.layout import ARGV, EXE, Executed
 from appliance.kernel.libbpf import Map
 from appliance.lab.hosts import TARGET_IP
 from appliance.model import Process
-from tests.kernel.stage import PORT, PYTHON, VENDOR, Stage
+from tests.kernel.stage import PORT, PYTHON, Stage, vendor
 
 pytestmark = pytest.mark.kernel
 REAL = os.path.realpath(PYTHON)
@@ -71,7 +71,7 @@ def test_a_fork_without_exec_is_its_own_process_of_the_same_image(stage: Stage) 
     stage.vendor("fork_connect", TARGET_IP)
     who = only(stage)
     assert who.exe == REAL and who.parents[0] == REAL
-    assert who.argv[:3] == (PYTHON, "-SE", str(VENDOR))
+    assert who.argv[:3] == (PYTHON, "-SE", str(vendor()))
 
 
 def test_the_shell_that_connects_by_itself(stage: Stage) -> None:
