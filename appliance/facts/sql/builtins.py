@@ -119,11 +119,12 @@ jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys unnest
 
 TOTAL = frozenset(
     """
-array_agg array_length array_to_string ascii avg bit_length bool_and bool_or btrim cardinality char_length character_length concat
-concat_ws count cume_dist dense_rank every first_value hashtext initcap json_agg json_build_array
-json_typeof jsonb_agg jsonb_build_array jsonb_typeof lag last_value lead left length lower ltrim max md5 min nth_value octet_length percent_rank position
-quote_ident quote_literal quote_nullable rank replace reverse right row_number row_to_json rtrim sha224 sha256
-sha384 sha512 starts_with string_agg string_to_array strpos sum to_json to_jsonb translate upper
+array_agg array_length array_to_string ascii avg bit_length bool_and bool_or btrim cardinality char_length
+character_length concat concat_ws count cume_dist dense_rank every first_value hashtext initcap json_agg
+json_build_array json_typeof jsonb_agg jsonb_build_array jsonb_typeof lag last_value lead left length lower
+ltrim max md5 min nth_value octet_length percent_rank position quote_ident quote_literal quote_nullable rank
+replace reverse right row_number row_to_json rtrim sha224 sha256 sha384 sha512 starts_with string_agg
+string_to_array strpos sum to_json to_jsonb translate upper
 """.split()
 )
 """Those that give a result for every value: whether they fail tells nothing of their arguments."""
