@@ -138,6 +138,7 @@ def test_a_long_query_is_cancelled(gate: Gate) -> None:
         started = time.monotonic()
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("select pg_sleep(20)")
+        timer.join()
         assert time.monotonic() - started < 10
         assert connection.execute("select 1").fetchone() == (1,)
 
@@ -178,9 +179,11 @@ class TestHeld:
 
     def test_the_client_takes_it_back(self, holding: Gate) -> None:
         with connect(holding) as connection:
-            threading.Timer(0.3, connection.cancel_safe).start()
+            timer = threading.Timer(0.3, connection.cancel_safe)
+            timer.start()
             with pytest.raises(psycopg.errors.QueryCanceled, match="user request"):
                 connection.execute("create temp table held (a int)")
+            timer.join()
             assert connection.execute("select 1").fetchone() == (1,)
 
     def test_the_client_leaves(self, holding: Gate) -> None:
