@@ -6,6 +6,7 @@ import msgspec
 from appliance.cli import screen
 from appliance.cli.site import No, Site, pass_site
 from appliance.kernel import fence as kernel
+from appliance.kernel import nft
 
 
 @click.group()
@@ -41,6 +42,7 @@ def down(site: Site) -> None:
     vendorgate fence down
     """
     kernel.down(place(site))
+    nft.apply(nft.removal())  # it steers what the fence marks, and nothing does that any more
     click.echo(f"The fence of {site.settings.slice} is down: what runs there is free.")
 
 

@@ -207,6 +207,16 @@ def test_stopped_in_order_the_fence_stays_closed(lab: Lab, appliance: Appliance)
     assert psql(lab, "select 1", cgroup=None).stdout == "1\n"
 
 
+def test_fence_down_leaves_nothing_behind(lab: Lab, appliance: Appliance) -> None:
+    appliance.stop()
+    appliance.cli("fence", "down")
+    assert "vendorgate" not in lab.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
+    assert appliance.cli("fence", "status", check=False).returncode == 1
+    assert psql(lab, "select 1").stdout == "1\n"
+    appliance.start()
+    assert psql(lab, "select count(*) from orders").stdout == "3\n"
+
+
 def test_check_on_this_host(appliance: Appliance) -> None:
     done = appliance.cli("check", "--json", check=False)
     findings = json.loads(done.stdout)
