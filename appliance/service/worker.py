@@ -47,6 +47,7 @@ from appliance.relay.channel import (
 from appliance.relay.relay import Duties, Relay
 from appliance.service import bare
 from appliance.service.ids import Ids
+from appliance.service.secrets import hide
 from appliance.session import Session
 
 log = logging.getLogger("vendorgate.worker")
@@ -202,7 +203,10 @@ class Worker:
         if peer is None:
             self._incident(None, f"{client} to {meant} was opened by no governed process: refused")
             return None
-        return Flow(self._ids.next(), time.time(), client, peer.server, peer.process, peer.cookie)
+        process = peer.process
+        if process is not None:
+            process = msgspec.structs.replace(process, argv=hide(process.argv))
+        return Flow(self._ids.next(), time.time(), client, peer.server, process, peer.cookie)
 
     def _record(self, flow: Flow, notes: Sequence[Note]) -> None:
         try:

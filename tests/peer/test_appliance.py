@@ -81,6 +81,7 @@ def test_a_vendors_psql_is_judged_and_named(lab: Lab, appliance: Appliance, fami
     assert isinstance(process, dict)
     assert process["exe"].endswith("/psql")
     assert process["argv"][-1] == "drop table orders"
+    assert "password=***" in " ".join(process["argv"]), "the record holds a password"
     assert process["cgroup"] == "acme.service"
     assert session["identity"] == "psql"
     assert session["target"] == "db"
