@@ -342,6 +342,8 @@ class Session:
         self._ended.add(side)
         if lost:
             self._close(f"{side.value} lost", abort=True)
+        elif len(self._ended) == 2:
+            self._close("ended")  # what still waits has nobody to go to
         elif side is Side.SERVER or not self._queue:
             self._finish(side)
         elif self._question:
@@ -350,9 +352,7 @@ class Session:
             self._pump(now)
 
     def _finish(self, side: Side) -> None:
-        if self._ended == {Side.CLIENT, Side.SERVER}:
-            self._close("ended")
-        elif side.other not in self._shut:
+        if side.other not in self._shut:
             self._shut.add(side.other)
             self._scribe.do(Shut(side.other))
 

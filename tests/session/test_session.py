@@ -332,6 +332,15 @@ class TestEnds:
             p >> Ended(S)
             p << noted("closed") << a(Close, abort=False)
 
+    def test_with_both_ends_gone_what_waits_goes_too(self) -> None:
+        with idle() as p:
+            p >> Received(C, pg.query("set search_path = x") + pg.query("select 2"))  # the second waits for the first
+            p.take()
+            p >> Ended(S)
+            p << a(Shut, to=C)
+            p >> Ended(C)
+            p << noted("closed") << a(Close, abort=False)
+
     def test_a_lost_side_loses_the_other(self) -> None:
         with idle() as p:
             p >> Ended(S, lost=True)
