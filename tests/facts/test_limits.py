@@ -133,3 +133,8 @@ SOME = "select from where users ssn ( ) , * ; ' $$ \" = 1 with as delete update 
 def test_any_words_are_read_or_unknown(words: list[str]) -> None:
     text = " ".join(words)
     assert read(text, KNOWN) == read(text, KNOWN)
+
+
+def test_nested_arguments_are_read_once() -> None:
+    """Each level read twice would be 2 ** 40 of them."""
+    assert not read("select " + "substr('a', 1, " * 40 + "1" + ")" * 40, PLAIN).unknown

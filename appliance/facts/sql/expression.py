@@ -140,7 +140,8 @@ def _a_star(walk: Walk, node: Any, env: Env) -> Names:
 
 @visits("FuncCall")
 def _func_call(walk: Walk, node: Any, env: Env) -> Names:
-    args = walk.each(node.args, env)
+    each = [walk.visit(arg, env) for arg in node.args]
+    args = NONE.union(*each)
     order = walk.each(node.agg_order, env)
     walk.compare(order)
     if node.HasField("agg_filter"):
@@ -151,24 +152,25 @@ def _func_call(walk: Walk, node: Any, env: Env) -> Names:
         walk.enter("WindowDef", node.over, env)
     parts = dotted(node.funcname)
     call(walk, parts, args, all(n.HasField("column_ref") for n in node.args))
-    _may_fail(walk, parts[-1], node.args, args, env)
+    _may_fail(walk, parts[-1], each)
     if parts[-1] == "set_config":
         _set_config(walk, node)
     return args | order
 
 
-def _may_fail(walk: Walk, name: str, nodes: Iterable[Any], args: Names, env: Env) -> None:
+def _may_fail(walk: Walk, name: str, args: list[Names]) -> None:
     """Note the columns in the hands of a function that fails on some values: that it failed tells of them."""
     if name in TOTAL or name in SETS:
         return
     if name == "format":  # the template must be well-formed, what is put in is any value
-        walk.compare(walk.each(list(nodes)[:1], env))
+        told = args[:1]
     elif name in ("json_build_object", "jsonb_build_object"):  # a key must not be null
-        walk.compare(walk.each(list(nodes)[::2], env))
+        told = args[::2]
     elif name in TOTAL_BUT:
-        walk.compare(walk.each(list(nodes)[1:], env))
+        told = args[1:]
     else:
-        walk.compare(args)
+        told = args
+    walk.compare(NONE.union(*told))
 
 
 @visits("CoalesceExpr", "BoolExpr")
