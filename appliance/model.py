@@ -69,6 +69,9 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     server: Address
     process: Process | None
     cookie: int = 0  # the kernel's socket cookie
+    sequence: int = 0  # its number among the inspected flows of its cgroup, counted by the fence from 1; 0: not known
+    scope: int = 0  # id of that cgroup
+    epoch: int = 0  # which fence counted: nanoseconds since boot when it was put up
 
 
 class Column(msgspec.Struct, frozen=True, gc=False):

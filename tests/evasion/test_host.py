@@ -152,6 +152,7 @@ def test_a_client_that_never_reads_costs_little_memory(scene: Scene, appliance: 
 EXEC = """
 import os, socket, sys
 sock = socket.create_connection((sys.argv[1], 7), 5)
+sock.settimeout(None)  # a time-out makes the descriptor non-blocking, for who inherits it too
 os.set_inheritable(sock.fileno(), True)
 os.execv("/bin/sh", ["sh", "-c", f"printf hello >&{sock.fileno()}; head -c 5 <&{sock.fileno()}"])
 """
