@@ -82,6 +82,9 @@ class Column(msgspec.Struct, frozen=True, gc=False):
     attribute: int = 0  # number of the attribute in that table; 0: not known, or the whole row
     type: int = 0  # type id of the protocol
     binary: bool = False
+    origin: str = ""  # "schema.table.column" by the server's word, in protocols that name it so; may be forged
+    result: int = 0  # which result of the answer, from 0
+    place: int = 0  # which column of that result, from 0
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):

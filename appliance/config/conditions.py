@@ -1,41 +1,49 @@
 """`when` of a rule: keys and values checked against the words of the protocols."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from appliance.config import document
 from appliance.config.document import Node, did_you_mean
+from appliance.facts.words import PROTOCOLS, Key
 from appliance.policy.finders import BUILT_IN
 from appliance.policy.patterns import Names, Numbers, like
 from appliance.policy.rule import Target
-from appliance.policy.words import PROTOCOLS, Key
 
 When = dict[str, Names | Numbers]
 MAX_VALUES = 1000  # of one key; longer lists belong into a `*` or a schema of their own
 COMPARISONS = ("gt", "ge", "lt", "le")
 MAX_NUMBER = 10**15
 
-KEYS: Mapping[str, Key] = {key: known for keys in PROTOCOLS.values() for key, known in keys.items()}
 
 
 def when(node: Node, name: str, to: tuple[Target, ...]) -> When:
     """Return the conditions of a rule, `detect` left out."""
-    out: When = {}
     fields = document.mapping(node, f"{name}: when")
     if not fields:
         node.fail(f"{name}: when: is empty", "write a condition, or leave `when` out to match anything")
-    for key, value in fields.items():
-        if key == "detect":
-            continue
-        if key not in KEYS:
-            value.fail(f"{name}: unknown condition `{key}`", did_you_mean(key, (*KEYS, "detect")))
+    conditions = {key: value for key, value in fields.items() if key != "detect"}
+    known = _known(to)
+    for key, value in conditions.items():
         _speaks(value, name, key, to)
-        out[key] = _test(value, f"{name}: {key}", key)
-    if not any(out.keys() <= keys.keys() for keys in PROTOCOLS.values()):
-        node.fail(f"{name}: can never take effect: no protocol has all of {', '.join(sorted(out))}")
-    return out
+        if not any(key in keys for keys in known.values()):
+            everywhere = dict.fromkeys(key for keys in PROTOCOLS.values() for key in keys)
+            value.fail(f"{name}: unknown condition `{key}`", did_you_mean(key, (*everywhere, "detect")))
+    spoken = [keys for keys in known.values() if conditions.keys() <= keys.keys()]
+    if not spoken:
+        node.fail(f"{name}: can never take effect: no protocol has all of {', '.join(sorted(conditions))}")
+    return {key: _test(value, f"{name}: {key}", [keys[key] for keys in spoken]) for key, value in conditions.items()}
+
+
+def _known(to: tuple[Target, ...]) -> Mapping[str, Mapping[str, Key]]:
+    """Return the keys of the protocols that the places of a rule may speak."""
+    if not to or not all(target.protocol for target in to):
+        return PROTOCOLS
+    return {target.protocol: PROTOCOLS[target.protocol] for target in to}
 
 
 def _speaks(node: Node, name: str, key: str, to: tuple[Target, ...]) -> None:
+    if not any(key in keys for keys in PROTOCOLS.values()):
+        return
     for target in to:
         if target.protocol and key not in PROTOCOLS[target.protocol]:
             what = f"{name}: can never take effect: `{key}` is not a condition of {target.protocol}"
@@ -43,17 +51,19 @@ def _speaks(node: Node, name: str, key: str, to: tuple[Target, ...]) -> None:
             node.fail(f"{what}, which {target.name} speaks", hint)
 
 
-def _test(node: Node, name: str, key: str) -> Names | Numbers:
-    known = KEYS[key]
+def _test(node: Node, name: str, spoken: Sequence[Key]) -> Names | Numbers:
+    """`spoken`: the key, as each protocol that the rule can be about has it."""
+    known = spoken[0]
     if known.kind == "number":
         return _numbers(node, name)
     nodes = document.one_or_more(node, name)
     if len(nodes) > MAX_VALUES:
         node.fail(f"{name}: more than {MAX_VALUES} values", "use `*`")
     texts = [document.string(n, name) for n in nodes]
+    words = tuple(dict.fromkeys(word for key in spoken for word in key.words))
     for n, text in zip(nodes, texts, strict=True):
         if known.kind == "word":
-            _word(n, name, text, known)
+            _word(n, name, text, words)
         try:
             Names([text], known.parts)
         except ValueError:
@@ -66,10 +76,10 @@ def _form(parts: int) -> str:
     return {1: "a name", 2: "schema.name", 3: "schema.table.column"}[parts]
 
 
-def _word(node: Node, name: str, text: str, known: Key) -> None:
-    fits = any(like(text, word) for word in known.words) if "*" in text else text in known.words
+def _word(node: Node, name: str, text: str, words: tuple[str, ...]) -> None:
+    fits = any(like(text, word) for word in words) if "*" in text else text in words
     if not fits:
-        node.fail(f"{name}: unknown value `{text}`", did_you_mean(text, known.words))
+        node.fail(f"{name}: unknown value `{text}`", did_you_mean(text, words))
 
 
 def _numbers(node: Node, name: str) -> Numbers:

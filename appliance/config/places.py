@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from appliance.config import document
 from appliance.config.document import Node
+from appliance.facts.words import PROTOCOLS
 from appliance.policy.rule import Identity, Net, Network, Target
-from appliance.policy.words import PROTOCOLS
 
 Resolve = Callable[[str], Sequence[str]]
 

@@ -22,9 +22,9 @@ from appliance.config import document
 from appliance.config.document import Node
 from appliance.config.rules import TESTS
 from appliance.facts import Facts, Reader
+from appliance.facts.words import PROTOCOLS
 from appliance.model import Address, Column, ConfigError, Decision, Message, Process, Side
 from appliance.policy import MaskPlan, Policy
-from appliance.policy.words import PROTOCOLS
 
 NOWHERE = Address("192.0.2.1", 5432)  # RFC 5737: an address for documentation
 FIELDS = (

@@ -7,6 +7,7 @@ from typing import cast
 from appliance.config import conditions, document, places
 from appliance.config.document import Node, did_you_mean
 from appliance.config.useless import refuse_useless
+from appliance.facts.words import CELLS
 from appliance.model import Approval
 from appliance.policy import Policy
 from appliance.policy.detect import BadPattern, check_pattern
@@ -207,8 +208,8 @@ def _method(fields: dict[str, Node], called: str) -> Method:
 
 def _fits_together(node: Node, fields: dict[str, Node], rule: Rule, called: str) -> None:
     """Refuse rules that say nothing or contradict themselves."""
-    if rule.do == "mask" and "column" not in rule.when and not rule.detect:
-        what = f"{called}: can never take effect: mask without column or detect"
+    if rule.do == "mask" and not rule.detect and CELLS.keys().isdisjoint(rule.when):
+        what = f"{called}: can never take effect: mask without {', '.join(CELLS)} or detect"
         node.fail(what, "name what to hide in `when`")
     if not rule.inspect and rule.conditional:
         what = f"{called}: can never take effect: `when` needs inspection"

@@ -5,11 +5,13 @@ Source: JSON Schema draft 2020-12. An editor's help, not the check: `rules` and 
 
 from typing import Any, Literal
 
+import msgspec
+
 from appliance.config.rule_tests import VERDICTS
 from appliance.config.rules import METHODS
 from appliance.config.settings import Settings
+from appliance.facts.words import PROTOCOLS, Key
 from appliance.policy.finders import BUILT_IN
-from appliance.policy.words import PROTOCOLS, Key
 
 Json = dict[str, Any]
 
@@ -87,7 +89,12 @@ def _rule() -> Json:
 
 
 def _when() -> Json:
-    keys = {name: _condition(key) for known in PROTOCOLS.values() for name, key in known.items()}
+    keys: Json = {}
+    for known in PROTOCOLS.values():
+        for name, key in known.items():
+            same = {key.says: key for other in PROTOCOLS.values() if name in other for key in (other[name],)}
+            words = tuple(dict.fromkeys(word for one in same.values() for word in one.words))
+            keys[name] = _condition(msgspec.structs.replace(key, words=words, says="; or ".join(same)))
     detect = {"anyOf": [{"enum": list(BUILT_IN)}, TEXT], "description": "or a name of `patterns`"}
     return {**_closed({**keys, "detect": _many(detect)}), "minProperties": 1}
 

@@ -30,6 +30,10 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     changes: bool = False  # may change how later messages are to be read: they wait until it is answered
     stage: Stage = "begins"
     subject: str = ""  # the message with its parameters, for the reviewer and the record
+    cancels: bytes = b""  # it takes back what waits on the flow whose wire has this `cancel_key`
+    lineage: tuple[tuple[frozenset[str] | None, ...] | None, ...] = ()
+    """For each result it brings back, for each place in it, the names a rule may call the column by, where the
+    text tells that and not the server. None: not known."""
 
 
 class Copy(msgspec.Struct, frozen=True, gc=False):
@@ -45,7 +49,11 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reader(Protocol):
-    """Follows one flow of one protocol."""
+    """Follows one flow of one protocol.
+
+    Besides what its wire yields it takes a client's message of kind "query" that has only a `text`: a request as a
+    person would type it, from a test of rules or `rules explain`.
+    """
 
     needs_catalog: bool
     """Rules name relations or columns: it matters which ones the words of a message really mean."""
@@ -66,9 +74,9 @@ class Reader(Protocol):
         again.
         """
 
-    def origins(self, column: Column) -> frozenset[str] | None:
-        """Return the names a rule may call this column by ("schema.table.column", base tables of a view
-        included), or None if where it comes from is not known."""
+    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
+        """Return the names a rule may call this column by, of the answer to a request with these facts
+        ("schema.table.column", base tables of a view included), or None if where it comes from is not known."""
 
     def copy(self, message: Message) -> Copy | None:
         """Return how a bulk copy out of the server, asked for by a message, sends its data; None if there is none."""

@@ -1,6 +1,6 @@
 """Follows one PostgreSQL flow and says what each message of its client would do.
 
-Keys of `Facts.values` (policy/words.py has the rules' side):
+Keys of `Facts.values` (facts/words/postgres.py has the rules' side):
 
     effect       read write schema drop truncate grant admin session procedure copy file lock notify listen
                  replication. DROP is also `schema`, TRUNCATE also `write`; an empty statement is `session`
@@ -36,11 +36,12 @@ from appliance.facts.login import settings
 from appliance.facts.names import Meaning, Names
 from appliance.facts.parameters import describe
 from appliance.facts.settings import Settings
+from appliance.facts.shared import Shared
 from appliance.facts.sql import ALL, Reading, Step
 from appliance.facts.sql.lineage import origin
 from appliance.facts.sql.reading import joined, unread
 from appliance.facts.sql.settings import ROLE
-from appliance.facts.store import Shared
+from appliance.facts.store import Store
 from appliance.facts.traffic import Traffic
 from appliance.model import Column, Message
 
@@ -56,12 +57,17 @@ _SILENT = frozenset(
 _EVERYTHING = ALL | {"count", "text"}
 
 
+def open(shared: Shared, server: str = "", needs_catalog: bool = True) -> "Postgres":
+    """Return a reader, as `facts.readers.open` says."""
+    return Postgres(shared, server, needs_catalog)
+
+
 class Postgres:
     """Reader of one flow, as `facts.Reader` says."""
 
     def __init__(self, shared: Shared, server: str = "", needs_catalog: bool = True) -> None:
-        self._shared, self._server = shared, server
-        self._settings = Settings(shared, needs_catalog)
+        self._store, self._server = shared.of(Store), server
+        self._settings = Settings(self._store, needs_catalog)
         self._traffic = Traffic()
         self._statements, self._portals = Names(), Names()
         self._login: dict[str, frozenset[str]] = {}
@@ -96,7 +102,8 @@ class Postgres:
             case "startup":
                 return self._startup(message)
             case "cancel":
-                return self._facts({"effect": frozenset(("session",))}, subject="cancel request")
+                facts = self._facts({"effect": frozenset(("session",))}, subject="cancel request")
+                return msgspec.structs.replace(facts, cancels=bytes.fromhex(message.name))
             case "function-call":
                 reading = msgspec.structs.replace(unread("a call of a function by number"), count=1)
                 reading = joined(reading, _with(reading, effect=("procedure",)))
@@ -171,7 +178,7 @@ class Postgres:
             return STATE
         return ""
 
-    def origins(self, column: Column) -> frozenset[str] | None:
+    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
         catalog = self._settings.catalog
         return origin(catalog, column.table, column.attribute) if catalog is not None else None
 
@@ -194,10 +201,10 @@ class Postgres:
             self._kept_in = world
         kept = self._kept.get(message.text) if not message.status else None
         if kept is not None:
-            self._reading = (message, self._shared.read(message.text, world))
+            self._reading = (message, self._store.read(message.text, world))
             self._settings.used()
             return kept
-        reading = self._whole(self._oversize(message) or self._shared.read(message.text, world))
+        reading = self._whole(self._oversize(message) or self._store.read(message.text, world))
         facts = self._remember(message, reading, message.text)
         if not reading.steps and not message.status and len(message.text) <= MAX_KEPT_TEXT:
             if len(self._kept) >= MAX_KEPT:
@@ -206,12 +213,12 @@ class Postgres:
         return facts
 
     def _parse(self, message: Message) -> Facts:
-        reading = self._whole(self._oversize(message) or self._shared.read(message.text, self._settings.world()))
+        reading = self._whole(self._oversize(message) or self._store.read(message.text, self._settings.world()))
         return self._remember(message, reading, message.text, "prepares", changes=False)
 
     def _bind(self, message: Message) -> Facts:
         meanings = self._statements.get(message.name, self._traffic.segment)
-        readings = [m.reading or self._shared.read(m.text, self._settings.world()) for m in meanings]
+        readings = [m.reading or self._store.read(m.text, self._settings.world()) for m in meanings]
         statement = "\n-- or:\n".join(m.text for m in meanings)
         reading = self._union(readings, f"prepared statement {message.name!r} is not known")
         subject, words, whole = describe(statement, message.values, self._settings.encoding)
@@ -238,7 +245,7 @@ class Postgres:
         self._login["application"] = frozenset(names)
         replicates = any(line.startswith("replication=") for line in lines)
         effects = frozenset(("session", "replication") if replicates else ("session",))
-        self._settings.database(self._shared.entry(self._server, message.status or message.name))
+        self._settings.database(self._store.entry(self._server, message.status or message.name))
         given = settings(message.text)
         values = {
             "effect": effects,
@@ -283,7 +290,7 @@ class Postgres:
         store = self._statements if step.verb == "execute" else self._portals
         world, found = self._settings.world(), []
         for meaning in store.get(step.name, self._traffic.segment):
-            reading = meaning.reading or self._shared.read(meaning.text, world)
+            reading = meaning.reading or self._store.read(meaning.text, world)
             inner = [s.reading for s in reading.steps if s.verb == "prepare" and s.name == step.name and s.reading]
             found.append(inner[0] if inner and meaning.reading is None else reading)
         return found or [unread(f"{step.name!r} was not prepared or declared here")]

@@ -1,8 +1,10 @@
-"""Opens the reader of a protocol, and what readers of one worker share."""
+"""Opens the reader of a protocol: `open` of the module here that has its name."""
+
+import importlib
 
 from appliance.facts import Reader
-from appliance.facts.postgres import Postgres
-from appliance.facts.store import Shared
+from appliance.facts.shared import Shared
+from appliance.facts.words import PROTOCOLS
 
 __all__ = ["Shared", "open"]
 
@@ -17,6 +19,7 @@ def open(protocol: str, shared: Shared, server: str = "", needs_catalog: bool = 
     Raises:
         ValueError: the protocol has no reader.
     """
-    if protocol != "postgres":
+    if protocol not in PROTOCOLS:
         raise ValueError(f"no reader for protocol {protocol!r}")
-    return Postgres(shared, server, needs_catalog)
+    reader: Reader = importlib.import_module(f"appliance.facts.{protocol}").open(shared, server, needs_catalog)
+    return reader

@@ -7,7 +7,7 @@ function that may have changed them, at the end of a transaction in which they w
 
 from appliance.facts.catalog import Answer, Catalog, search_path
 from appliance.facts.sql import World
-from appliance.facts.store import MAX_AGE, Entry, Shared
+from appliance.facts.store import MAX_AGE, Entry, Store
 from appliance.model import Message
 
 UNSAFE = frozenset("SJIS BIG5 GBK UHC GB18030 JOHAB SHIFT_JIS_2004".split())
@@ -19,11 +19,11 @@ MAX_MISSED = 1_000  # names looked for in vain that are remembered
 class Settings:
     """Mutable; one for each flow."""
 
-    def __init__(self, shared: Shared, needs_catalog: bool) -> None:
+    def __init__(self, store: Store, needs_catalog: bool) -> None:
         self._needs = needs_catalog
         self.encoding = "UTF8"
         self.in_transaction = False
-        self._shared = shared
+        self._store = store
         self._entry = Entry()
         self._world: World | None = None
         self._strings: bool | None = None  # None: not reported
@@ -71,7 +71,7 @@ class Settings:
                 self._strings is not False,
                 self.encoding not in UNSAFE,
             )
-            self._world = world = self._shared.world(made)
+            self._world = world = self._store.world(made)
         return world
 
     @property
@@ -200,7 +200,7 @@ class Settings:
             if self.in_transaction:  # it shows what only this transaction sees
                 self._private = catalog
             else:
-                self._shared.drop(self._entry.catalog)
+                self._store.drop(self._entry.catalog)
                 self._entry.put(catalog)
         if state is not None:
             self._path, self._user, self._temp, self._sure = (

@@ -1,4 +1,4 @@
-"""What the flows of one worker share: catalogues, and texts already read."""
+"""What the PostgreSQL flows of one worker share: catalogues, and texts already read."""
 
 from appliance.facts.catalog import Catalog
 from appliance.facts.sql import Reading, World, read
@@ -23,7 +23,7 @@ class Entry:
         self.catalog, self.stale, self.age = catalog, catalog is None, 0
 
 
-class Shared:
+class Store:
     """Mutable; one for each worker."""
 
     def __init__(self) -> None:

@@ -1,6 +1,5 @@
 """Rules, decisions, masks, detectors. Pure: no bytes, no sockets, no files, no clock.
 
-    words     the keys of `when` and their values, by protocol
     patterns  names and paths with `*`, matched wide or strict
     rule      what a rules file says, as values
     policy    decisions

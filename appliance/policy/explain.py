@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from appliance.facts import Facts
+from appliance.facts.words import CELLS
 from appliance.model import Address
 from appliance.policy.policy import Policy
 from appliance.policy.rule import Rule
@@ -72,7 +73,7 @@ def _outcome(
 
 
 def _condition(policy: Policy, rule: Rule, key: str, facts: Facts) -> str:
-    if rule.do == "mask" and key == "column":
+    if rule.do == "mask" and key in CELLS:
         return f"the statement touches, or may touch, what {' '.join(rule.when[key].texts)} is in"
     answer = policy.holds(rule, key, facts)
     said = "holds" if answer else "does not hold" if answer is False else "unknown"

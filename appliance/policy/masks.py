@@ -1,9 +1,9 @@
 """Masks: which cells of a result are changed, and how.
 
-A rule with columns masks whole values: of the columns it names, and of every column whose origin is not known
-in a statement that touches a relation it protects. A rule with detectors masks what they find, in any column;
-with both, what they find in those columns. Where several rules meet on one cell the strictest method is used,
-in the order of STRICT, so that none undoes another.
+A rule with columns (or what a protocol has instead: CELLS of facts.words) masks whole values: of the columns it
+names, and of every column whose origin is not known in a statement that touches a relation it protects. A rule with
+detectors masks what they find, in any column; with both, what they find in those columns. Where several rules meet on
+one cell the strictest method is used, in the order of STRICT, so that none undoes another.
 """
 
 import hashlib
@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from appliance.facts import Facts
+from appliance.facts.words import CELLS
 from appliance.model import Column
 from appliance.policy.detect import Detectors
-from appliance.policy.patterns import Names, Numbers
+from appliance.policy.patterns import Names
 from appliance.policy.rule import Method, Rule
 from appliance.wire import Cell
 
@@ -30,11 +31,12 @@ class Mask:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self.columns = rule.when.get("column")
+        self.key = next((key for key in rule.when if key in CELLS), "")
+        self.columns = rule.when.get(self.key)
+        self.touched = CELLS.get(self.key, "table")  # the key of facts that says what a statement touches
         self.relations: Names | None = None
         if isinstance(self.columns, Names):
-            self.relations = Names([".".join(_quoted(p) for p in c[:-1]) for c in self.columns.patterns], 2)
-        self.others: Mapping[str, Names | Numbers] = {k: v for k, v in rule.when.items() if k != "column"}
+            self.relations = self.columns if self.touched == self.key else _relations(self.columns)
 
     def touches(self, facts: Facts) -> bool:
         """Return True if the statement touches a protected relation, or cannot be known not to.
@@ -43,12 +45,12 @@ class Mask:
         """
         values = facts.values
         if self.relations is None:
-            return bool(values.get("table") or facts.unknown)
-        if "table" in facts.unknown:
+            return bool(facts.unknown or any(values.get(key) for key in CELLS.values()))
+        if self.touched in facts.unknown:
             return True
-        if self.relations.any(values.get("table", ())) is not False:
+        if self.relations.any(values.get(self.touched, ())) is not False:
             return True
-        return self.columns is not None and self.columns.any(values.get("column", ())) is not False
+        return self.columns is not None and self.columns.any(values.get(self.key, ())) is not False
 
     def guards(self, facts: Facts) -> str:
         """Return why the statement may not run at all although its results would be masked; "" if it may."""
@@ -60,6 +62,11 @@ class Mask:
             if key in facts.unknown and self.touches(facts):
                 return f"a column masked by {self.rule.id} might be {what}"
         return ""
+
+
+def _relations(columns: Names) -> Names:
+    """Return the patterns of what the columns are in: all parts but the last."""
+    return Names([".".join(_quoted(part) for part in c[:-1]) for c in columns.patterns], columns.parts - 1)
 
 
 def _quoted(part: str) -> str:

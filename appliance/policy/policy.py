@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from appliance.facts import Facts
+from appliance.facts.words import CELLS, PROTOCOLS, protocols_of
 from appliance.model import Address, Decision, Process
 from appliance.policy.detect import Detectors
 from appliance.policy.masks import Mask, Masks
 from appliance.policy.rule import UNSURE, Identity, Rule, Target
-from appliance.policy.words import PROTOCOLS, protocols_of
 
 NAMES = frozenset(key for keys in PROTOCOLS.values() for key, known in keys.items() if known.kind == "name")
-READ = ("table", "column", "compared", "copied")  # keys that masks look at, whether a rule names them or not
+READ = ("compared", "copied", *CELLS, *CELLS.values())  # keys that masks look at, whether a rule names them or not
 FEW = 16  # rules; below, one decision takes a few microseconds
 MAX_DECIDED = 1024  # decisions remembered; programs repeat a few dozen statements
 MAX_WORDS = 100  # values of a statement whose decision is remembered; identifiers have at most 63 bytes
@@ -150,7 +150,7 @@ class Policy:
             return False
         known = spoken or not rule.when
         for key in rule.when if spoken else ():
-            if rule.do == "mask" and key == "column":
+            if rule.do == "mask" and key in CELLS:
                 continue  # which cells, not which statements
             answer = self.holds(rule, key, facts)
             if answer is False:

@@ -13,6 +13,7 @@ Time is an argument: `now` is any clock that does not jump, in seconds; `start` 
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from appliance.facts import Facts, Reader
 from appliance.facts.readers import Shared
@@ -39,6 +40,7 @@ from appliance.model import (
     Woke,
 )
 from appliance.policy import MaskPlan, Policy
+from appliance.session.ground import Ground
 from appliance.session.scribe import Scribe
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
@@ -55,6 +57,7 @@ class Session:
 
     def __init__(self, flow: Flow, rules: Callable[[], Policy], shared: Shared) -> None:
         self._flow, self._rules, self._shared = flow, rules, shared
+        self._ground = Ground(flow, rules())
         self._scribe = Scribe(flow.id)
         self._wire: Wire | None = None
         self._reader: Reader | None = None
@@ -69,7 +72,6 @@ class Session:
         self._ended: set[Side] = set()
         self._shut: set[Side] = set()
         self._wall = 0.0
-        self._meet(rules())
 
     @property
     def deadline(self) -> float | None:
@@ -84,18 +86,16 @@ class Session:
     def start(self, now: float, wall: float) -> list[Effect]:
         """Open the flow; `wall` is the time of day, in unix seconds, at `now`."""
         self._wall = wall - now
-        opened = f"{self._flow.client} -> {self._flow.server}"
-        names = (self._identity, self._target, self._protocol)
-        self._scribe.do(Note("opened", opened, identity=names[0], target=names[1], protocol=names[2]))
-        decision = self._policy.admit(self._who, self._flow.server)
-        passed = self._policy.passes(self._who, self._flow.server)
+        self._scribe.do(self._ground.opened())
+        decision = self._ground.admit()
+        passed = self._ground.passes()
         if decision.verdict == "block":
             self._scribe.decision(decision, f"connect to {self._flow.server}")
             self._close("refused at connect", abort=True)
         elif passed is not None:
             self._scribe.decision(passed, f"connect to {self._flow.server}")
         else:
-            self._wire = open_wire(self._protocol)
+            self._wire = open_wire(self._ground.protocol)
             self._login_by = now + LOGIN_S
         return self._scribe.take()
 
@@ -134,6 +134,9 @@ class Session:
             self._down(self._wire, data, now)
         else:
             for message in self._wire.feed(side, data):
+                if message.kind == "tls":
+                    self._refuse_tls(side)
+                    return
                 self._queue.append(message)
                 self._queued += len(message.raw)
                 self._pump(now)
@@ -142,8 +145,8 @@ class Session:
 
     def _pass(self, side: Side, data: bytes) -> None:
         """A raw flow lives as long as a rule passes it: rules that no longer do end it."""
-        self._meet(self._rules())
-        if self._policy.passes(self._who, self._flow.server) is None:
+        self._meet()
+        if self._ground.passes() is None:
             self._close("the rules in force no longer pass this flow", abort=True)
         else:
             self._scribe.send(side.other, data)
@@ -156,13 +159,11 @@ class Session:
                 self._reading(wire).heard(message)
                 if message.kind == "injected-done":
                     self._injected = False
+                elif message.kind == "tls":
+                    self._refuse_tls(Side.SERVER)
+                    return
                 elif message.kind != "injected":
                     answers.append(message)
-                if message.kind == "ssl-answer" and message.status == "S":
-                    answers.pop()
-                    self._scribe.incident("the server asked for TLS, which is not opened: flow refused", Side.SERVER)
-                    self._refuse("the server wants TLS on this connection, which vendorgate does not open")
-                    return
         finally:
             # What came before a malformed message has been answered truly, and goes down.
             if not self._closed:
@@ -197,13 +198,13 @@ class Session:
                 self._injected = True
                 self._scribe.do(*wire.inject(statement))
                 return
-            self._meet(self._rules())
+            self._meet()
             self._judge(wire, message, facts, now)
         if not self._queue and Side.CLIENT in self._ended and not self._closed:
             self._finish(Side.CLIENT)
 
     def _judge(self, wire: Wire, message: Message, facts: Facts, now: float) -> None:
-        decision = self._policy.decide(self._who, self._flow.server, facts)
+        decision = self._ground.decide(facts)
         decision = self._unmaskable(wire, message, facts) or decision
         subject = facts.subject or message.text
         if facts.stage == "begins":
@@ -228,25 +229,26 @@ class Session:
         copy = self._reading(wire).copy(message)
         if copy is None or copy.format:
             return None
-        plan = self._policy.masks(self._who, self._flow.server).plan(facts, self._reading(wire).origins)
+        origins = partial(self._reading(wire).origins, facts)
+        plan = self._ground.masks().plan(facts, origins)
         if not plan.rules:
             return None
         reason = "the form of this copy is not known, so it could not be masked"
-        return Decision("block", plan.rules[0], revision=self._policy.revision, reason=reason)
+        return Decision("block", plan.rules[0], revision=self._ground.revision, reason=reason)
 
     def _forward(self, wire: Wire, message: Message, facts: Facts | None) -> None:
         """Let a message go up, with the masks for what it brings back."""
         plan, redact = None, False
         reader = self._reading(wire)
         if facts is not None:
-            masks = self._policy.masks(self._who, self._flow.server)
+            masks = self._ground.masks()
             if masks:
-                plan = masks.plan(facts, reader.origins)
+                plan = masks.plan(facts, partial(reader.origins, facts))
                 redact = masks.redacts(facts)
                 self._keep(wire, plan, message)
             self._settling = facts.changes
-            if message.kind == "cancel":
-                self._scribe.do(Cancel(self._flow.server, bytes.fromhex(message.name)))
+            if facts.cancels:
+                self._scribe.do(Cancel(self._flow.server, facts.cancels))
         reader.sent(message)
         self._scribe.do(*wire.allow(message, plan, redact))
         if facts is not None and facts.changes:
@@ -278,9 +280,9 @@ class Session:
         self._question = question = Question(
             id=self._scribe.next_id(),
             flow=self._flow,
-            identity=self._identity,
-            target=self._target,
-            protocol=self._protocol,
+            identity=self._ground.identity,
+            target=self._ground.target,
+            protocol=self._ground.protocol,
             text=subject,
             raw=message.raw,
             decision=decision,
@@ -298,8 +300,8 @@ class Session:
         if question is None or wire is None or answer.id != question.id:
             return
         self._question = self._answer_by = None
-        self._meet(self._rules())
-        if answer.approved and self._policy.revision != question.decision.revision:
+        self._meet()
+        if answer.approved and self._ground.revision != question.decision.revision:
             # An approval is bound to the rules it was asked under; the message is judged by those in force.
             void = Note("answered", "void: the rules changed while it waited", id=question.id, by=answer.by)
             self._scribe.do(void)
@@ -334,7 +336,7 @@ class Session:
         self._answered(Answered(question.id, approved=False, by="time-out", reason="approval timed out"), now)
 
     def _release_of(self, subject: str) -> str:
-        return f"{self._policy.revision} {subject}"
+        return f"{self._ground.revision} {subject}"
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -356,6 +358,10 @@ class Session:
             self._shut.add(side.other)
             self._scribe.do(Shut(side.other))
 
+    def _refuse_tls(self, side: Side) -> None:
+        self._scribe.incident(f"the {side.value} turns to TLS, which is not opened: flow refused", side)
+        self._refuse("this connection would turn to TLS, which vendorgate does not open")
+
     def _refuse(self, text: str, code: str = "denied") -> None:
         """Tell the client a last error, and close."""
         data = self._wire.refuse(text, code) if self._wire else b""
@@ -376,23 +382,15 @@ class Session:
 
     # -- who, and how to read -----------------------------------------------------------------------------------
 
-    def _meet(self, policy: Policy) -> None:
-        """Take the rules in force; who and where to are named by them."""
-        if getattr(self, "_policy", None) is policy:
-            return
-        self._policy = policy
-        self._who = policy.identify(self._flow.process)
-        self._identity = next((name for name in self._who if not name.startswith("?")), "")
-        if self._reader:
-            self._reader.needs_catalog = policy.names(self._who, self._flow.server)
-        target = policy.target(self._flow.server)
-        self._target = target.name if target else ""
-        self._protocol = target.protocol if target else ""
+    def _meet(self) -> None:
+        """Take the rules in force."""
+        if self._ground.meet(self._rules()) and self._reader:
+            self._reader.needs_catalog = self._ground.names()
 
     def _reading(self, wire: Wire) -> Reader:
         if self._reader is None:
             self._reader = open_reader(wire.name, self._shared, str(self._flow.server))
-            self._reader.needs_catalog = self._policy.names(self._who, self._flow.server)
+            self._reader.needs_catalog = self._ground.names()
         return self._reader
 
     def _shift(self) -> None:

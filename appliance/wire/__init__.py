@@ -10,6 +10,8 @@ words.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import msgspec
+
 from appliance.model import Column, Message, Send, Side
 
 Cell = Callable[[str], str | None]
@@ -19,8 +21,24 @@ Plan = Callable[[tuple[Column, ...]], Sequence[Cell | None] | None]
 """Given the columns of a result: a cell per column (None: leave it), or None to leave the whole result."""
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """How connections of a protocol begin: OPENING of its module here.
+
+    `recognise` tells the protocol from the first bytes of client and server: yes, no, or None for too few.
+    """
+
+    make: Callable[[], "Wire"]
+    recognise: Callable[[bytes, bytes], bool | None]
+
+
 class Wire(Protocol):
-    """One connection of one protocol, both directions."""
+    """One connection of one protocol, both directions.
+
+    Kinds of messages that mean the same in every protocol: "startup" is the login and "cancel" a connection's only
+    request, to take back what another one waits for: denied, they end their connection; "tls", of either side, is
+    where TLS begins; "error", "notice", "complete" and "suspended" end a run of answers in the record; "row" and
+    "copy-data" are counted there; "injected" and "injected-done" answer `inject`.
+    """
 
     name: str
 

@@ -1,21 +1,29 @@
 """The wire for a protocol by name, or by the first bytes of a connection."""
 
-from collections.abc import Callable, Iterator
+import importlib
+import pkgutil
+from collections.abc import Iterator
 
+import appliance.wire
 from appliance.model import Message, ProtocolError, Send, Side
-from appliance.wire import Plan, Wire, postgres
-
-# name -> (what makes its wire, what tells it from the first bytes of client and server: yes, no, too few)
-PROTOCOLS: dict[str, tuple[Callable[[], Wire], Callable[[bytes, bytes], bool | None]]] = {
-    "postgres": (postgres.Postgres, postgres.recognise),
-}
+from appliance.wire import Opening, Plan, Wire
 
 MAX_UNKNOWN = 4096  # bytes of each side; ours: every protocol shows itself in less
 
 
+def _found() -> dict[str, Opening]:
+    """Return the protocols: modules beside this one that define OPENING."""
+    names = sorted(m.name for m in pkgutil.iter_modules(appliance.wire.__path__) if m.name != "detect")
+    modules = {name: importlib.import_module(f"appliance.wire.{name}") for name in names}
+    return {name: module.OPENING for name, module in modules.items() if hasattr(module, "OPENING")}
+
+
+PROTOCOLS = _found()
+
+
 def open(protocol: str) -> Wire:
     """Return the wire for a protocol; for "" one that finds out. KeyError for a name that is not known."""
-    return PROTOCOLS[protocol][0]() if protocol else Detect()
+    return PROTOCOLS[protocol].make() if protocol else Detect()
 
 
 class Detect:
@@ -28,7 +36,6 @@ class Detect:
         self._wire: Wire | None = None
         self._held = {Side.CLIENT: bytearray(), Side.SERVER: bytearray()}
         self._left = set(PROTOCOLS)
-        self._redact_all = False
         self.name = ""
 
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
@@ -42,10 +49,9 @@ class Detect:
             return
         client, server = (bytes(self._held[side]) for side in Side)
         for name in sorted(self._left):
-            found = PROTOCOLS[name][1](client, server)
+            found = PROTOCOLS[name].recognise(client, server)
             if found:
-                self.name, self._wire = name, PROTOCOLS[name][0]()
-                self.redact_all = self._redact_all
+                self.name, self._wire = name, PROTOCOLS[name].make()
                 for side in (Side.SERVER, Side.CLIENT):
                     if self._held[side]:
                         yield from self._wire.feed(side, bytes(self._held.pop(side)))
@@ -60,16 +66,6 @@ class Detect:
         if self._wire is None:
             raise ValueError("no message has come yet")
         return self._wire
-
-    @property
-    def redact_all(self) -> bool:
-        return self._redact_all
-
-    @redact_all.setter
-    def redact_all(self, redact: bool) -> None:
-        self._redact_all = redact
-        if isinstance(self._wire, postgres.Postgres):
-            self._wire.redact_all = redact
 
     def again(self, message: Message) -> Message:
         return self._found.again(message)
@@ -91,9 +87,6 @@ class Detect:
 
     def refuse(self, text: str, code: str = "denied") -> bytes:
         return self._wire.refuse(text, code) if self._wire else b""
-
-    def refuse_gss(self) -> bytes:
-        return self._wire.refuse_gss() if isinstance(self._wire, postgres.Postgres) else b""
 
     @property
     def idle(self) -> bool:

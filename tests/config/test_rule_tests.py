@@ -38,7 +38,7 @@ class Words:
     def wanted(self, facts: Facts | None) -> str:
         return ""
 
-    def origins(self, column: Column) -> frozenset[str] | None:
+    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
         return None
 
     def copy(self, message: Message) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from appliance.config import rules
-from appliance.config.conditions import KEYS, MAX_VALUES
+from appliance.config.conditions import MAX_VALUES
 from appliance.config.rules import MAX_APPROVERS, MAX_PATTERNS, MAX_REASON, MAX_RULES
+from appliance.facts.words import PROTOCOLS
+from appliance.facts.words.postgres import EFFECTS, KEYS, TAGS
 from appliance.model import Approval, ConfigError
 from appliance.policy import Method
-from appliance.policy.words import EFFECTS, PROTOCOLS, TAGS
 from tests.policy.given import NAMES, policy, resolve
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.yaml"))
@@ -235,7 +236,7 @@ def test_hidden(name: str) -> None:
 
 
 def test_a_key_of_another_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROTOCOLS, "other", {"user": KEYS["user"]})  # type: ignore[arg-type]
+    monkeypatch.setitem(PROTOCOLS, "other", {"user": KEYS["user"]})
     text = NAMES.replace("protocol: postgres", "protocol: other")
     with pytest.raises(ConfigError, match="`effect` is not a condition of other"):
         rules([("a.yaml", text + "rules: [{id: a, to: db, when: {effect: read}, do: block}]")], resolve)

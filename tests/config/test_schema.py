@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from appliance.config import schema
-from appliance.config.conditions import KEYS
+from appliance.facts.words import PROTOCOLS
 
 from .test_rules import DESIGN, GOLDEN
 from .test_settings import DESIGN as SETTINGS
@@ -53,5 +53,12 @@ def test_it_marks_what_is_wrong(path: Path) -> None:
 
 def test_every_key_is_in_it() -> None:
     when = schema()["properties"]["rules"]["items"]["properties"]["when"]["properties"]
-    assert set(when) == {*KEYS, "detect"}
-    assert all("description" in when[key] for key in KEYS)
+    keys = {key for known in PROTOCOLS.values() for key in known}
+    assert set(when) == {*keys, "detect"}
+    assert all("description" in when[key] for key in keys)
+
+
+def test_a_key_of_several_protocols_is_of_one_kind() -> None:
+    for key in {key for known in PROTOCOLS.values() for key in known}:
+        forms = {(known[key].kind, known[key].parts, known[key].cells) for known in PROTOCOLS.values() if key in known}
+        assert len(forms) == 1, key

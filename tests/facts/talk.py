@@ -2,7 +2,7 @@
 
 from appliance.facts.catalog import CATALOGUE, STATE
 from appliance.facts.postgres import Postgres
-from appliance.facts.store import Shared
+from appliance.facts.shared import Shared
 from appliance.model import Column, Message, Side, Value
 
 C, S = Side.CLIENT, Side.SERVER

@@ -4,7 +4,7 @@ import pytest
 
 from appliance.facts.sql import ALL, World, read
 from appliance.facts.sql.walk import VISITORS
-from appliance.policy.words import EFFECTS, TAGS
+from appliance.facts.words.postgres import EFFECTS, TAGS
 from tests.facts.small import PLAIN, known
 
 # statement -> effects, command tags

@@ -7,14 +7,15 @@ import pytest
 from appliance.facts import Facts, names, parameters, store
 from appliance.facts.catalog import CATALOGUE_IN_TRANSACTION
 from appliance.facts.readers import open as open_reader
+from appliance.facts.shared import Shared
 from appliance.facts.sql import ALL
-from appliance.facts.store import Shared
 from tests.facts.talk import CATALOGUE, STATE, Talk, Value, client
 
 STATE_ROW = ("state", '["\\"$user\\", public","acme",""]')
 USERS = ("relation", '[1,"public","users","r",false,false,[[1,"id",23],[2,"ssn",25]]]')
 ORDERS = ("relation", '[2,"public","orders","r",false,false,[[1,"id",23]]]')
 SCHEMA = ("schema", "public")
+FACTS = Facts("postgres", {})
 
 
 def effects(facts: Facts | None) -> str:
@@ -509,9 +510,9 @@ class TestCatalogue:
         from appliance.model import Column
 
         talk = self.loaded()
-        assert talk.reader.origins(Column("x", 1, 2)) == {"public.users.ssn"}
-        assert talk.reader.origins(Column("x", 1, 0)) is None
-        assert Talk().reader.origins(Column("x", 1, 2)) is None
+        assert talk.reader.origins(FACTS, Column("x", 1, 2)) == {"public.users.ssn"}
+        assert talk.reader.origins(FACTS, Column("x", 1, 0)) is None
+        assert Talk().reader.origins(FACTS, Column("x", 1, 2)) is None
 
     def test_copy(self) -> None:
         talk = self.loaded()
@@ -549,12 +550,12 @@ class TestStore:
         talk = Talk(shared=shared)
         for n in range(10):
             talk.query(f"select {n}")
-        assert len(shared._readings) == 3
+        assert len(shared.of(store.Store)._readings) == 3
 
     def test_long_texts_are_not_kept(self) -> None:
         shared = Shared()
         Talk(shared=shared).query("select 1 --" + "x" * store.MAX_READ_TEXT)
-        assert not shared._readings
+        assert not shared.of(store.Store)._readings
 
     def test_limit_of_worlds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(store, "MAX_WORLDS", 2)
@@ -563,4 +564,4 @@ class TestStore:
         for n in range(10):
             talk.query(f"set search_path = s{n}")
             talk.query("select 1")
-        assert len(shared._worlds) <= 2
+        assert len(shared.of(store.Store)._worlds) <= 2

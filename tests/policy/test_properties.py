@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.facts import Facts
-from appliance.policy.words import EFFECTS, POSTGRES
+from appliance.facts.words.postgres import EFFECTS
+from appliance.facts.words.postgres import KEYS as POSTGRES
 
 from .given import DB, policy
 

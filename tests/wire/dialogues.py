@@ -76,7 +76,7 @@ DIALOGUES: dict[str, list[Step]] = {
         (S, b"N", "ssl-answer"),
         *LOGIN,
     ],
-    "tls taken": [(C, SSL, "ssl-request"), (S, b"S", "ssl-answer")],
+    "tls taken": [(C, SSL, "ssl-request"), (S, b"S", "tls")],
     "a server too old for tls": [(C, SSL, "ssl-request"), (S, error("08P01", "?", "FATAL"), "error")],
     "protocol 3.2 with a long key": [
         (C, startup(2, user="a"), "startup"),

@@ -3,10 +3,9 @@
 import pytest
 
 from appliance.model import ProtocolError
-from appliance.wire.detect import Detect
 from appliance.wire.detect import open as open_wire
 from appliance.wire.postgres import Postgres
-from tests.wire.build import GSS, KEY, SSL, WELCOME, C, S, query, startup
+from tests.wire.build import KEY, SSL, WELCOME, C, S, query, startup
 
 
 def test_by_name() -> None:
@@ -50,17 +49,6 @@ def test_pieces_read_late() -> None:
     first, second = wire.feed(C, SSL[:5]), wire.feed(C, SSL[5:])
     assert [m.kind for m in first] == ["ssl-request"]
     assert list(second) == []
-
-
-def test_gss_and_redaction_reach_the_wire_found() -> None:
-    wire = Detect()
-    assert wire.refuse_gss() == b""
-    wire.redact_all = True
-    assert wire.redact_all
-    (_,) = wire.feed(C, GSS)
-    assert wire.refuse_gss() == b"N"
-    wire.redact_all = False
-    assert not wire.redact_all
 
 
 def test_inject_reaches_the_wire_found() -> None:

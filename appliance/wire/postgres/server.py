@@ -133,7 +133,7 @@ class Answers:
             raise ProtocolError(f"the server answers {raw!r} to a request for encryption")
         self._ledger.queue.popleft()
         self._link.pending = False
-        return Message(Side.SERVER, "ssl-answer", raw, status=raw.decode())
+        return Message(Side.SERVER, "tls" if raw == b"S" else "ssl-answer", raw, status=raw.decode())
 
     def _piece(self, size: int, count: int) -> Message:
         self._rest -= size

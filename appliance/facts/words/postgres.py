@@ -1,44 +1,29 @@
-"""The words of `when`: which facts each protocol has, and which values each may take.
+"""The words of `when` for PostgreSQL.
 
-    key          protocols  values
-    effect       postgres   what it does: read write schema drop truncate grant admin session procedure copy
-                            file lock notify listen replication document
-    statement    postgres   command tags of all its statements, hidden ones included: SELECT, CREATE TABLE ...
-    table        postgres   schema.table it touches; without a schema, of any schema
-    column       postgres   schema.table.column it reads; schema.table.* is the whole row
-    compared     postgres   columns in WHERE, ON, GROUP BY, ORDER BY, DISTINCT, HAVING and set operations
-    copied       postgres   columns whose values it writes elsewhere (CREATE TABLE AS, INSERT ... SELECT)
-    written      postgres   columns it writes
-    function     postgres   schema.function it calls
-    role         postgres   roles it creates, alters, grants to, or becomes
-    user         postgres   who the client logged in as
-    database     postgres   the database of the connection
-    application  postgres   application_name of the connection
-    setting      postgres   settings it changes
-    copy         postgres   in out file program
-    count        postgres   number of statements: 1, or {gt: 1}, {ge: .., le: ..}, {lt: ..}
-    detect       all        detectors that find something in the text (block, approve) or in a result (mask)
+    key          values
+    effect       what it does: read write schema drop truncate grant admin session procedure copy file lock notify
+                 listen replication document
+    statement    command tags of all its statements, hidden ones included: SELECT, CREATE TABLE ...
+    table        schema.table it touches; without a schema, of any schema
+    column       schema.table.column it reads; schema.table.* is the whole row
+    compared     columns in WHERE, ON, GROUP BY, ORDER BY, DISTINCT, HAVING and set operations
+    copied       columns whose values it writes elsewhere (CREATE TABLE AS, INSERT ... SELECT)
+    written      columns it writes
+    function     schema.function it calls
+    role         roles it creates, alters, grants to, or becomes
+    user         who the client logged in as
+    database     the database of the connection
+    application  application_name of the connection
+    setting      settings it changes
+    copy         in out file program
+    count        number of statements: 1, or {gt: 1}, {ge: .., le: ..}, {lt: ..}
 
-Names and texts may hold `*`. A rule without `to` that uses keys of one protocol is about that protocol only.
 Source of the command tags: PostgreSQL 17, cmdtaglist.h.
-
-Not handled: values compared by more than their name, but for `count`.
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
-import msgspec
-
-
-class Key(msgspec.Struct, frozen=True):
-    """One key of `when`."""
-
-    kind: Literal["word", "text", "name", "number"]
-    says: str  # one line for editors
-    words: tuple[str, ...] = ()  # closed list, of kind "word"
-    parts: int = 1  # dotted parts, of kind "name"
-
+from appliance.facts.words import Key
 
 EFFECTS = (
     "read", "write", "schema", "drop", "truncate", "grant", "admin", "session", "procedure", "copy", "file",
@@ -72,11 +57,11 @@ _OTHER_TAGS = (
 
 TAGS = (*_OTHER_TAGS, *(f"{verb} {thing}" for verb in ("CREATE", "ALTER", "DROP") for thing in _OBJECTS))
 
-POSTGRES: Mapping[str, Key] = {
+KEYS: Mapping[str, Key] = {
     "effect": Key("word", "what the statement does", EFFECTS),
     "statement": Key("word", "command tags of all its statements, hidden ones included", TAGS),
     "table": Key("name", "schema.table it touches", parts=2),
-    "column": Key("name", "schema.table.column it reads", parts=3),
+    "column": Key("name", "schema.table.column it reads", parts=3, cells="table"),
     "compared": Key("name", "columns it filters, joins, groups or sorts by", parts=3),
     "copied": Key("name", "columns whose values it writes elsewhere", parts=3),
     "written": Key("name", "columns it writes", parts=3),
@@ -89,11 +74,3 @@ POSTGRES: Mapping[str, Key] = {
     "copy": Key("word", "where COPY moves data", ("in", "out", "file", "program")),
     "count": Key("number", "number of statements in one message"),
 }
-
-PROTOCOLS: Mapping[str, Mapping[str, Key]] = {"postgres": POSTGRES}
-"""Keys by protocol. A protocol that is not here cannot be named by a target."""
-
-
-def protocols_of(keys: frozenset[str], table: Mapping[str, Mapping[str, Key]] = PROTOCOLS) -> frozenset[str]:
-    """Return the protocols that have every one of `keys`."""
-    return frozenset(name for name, known in table.items() if keys <= known.keys())

@@ -1,0 +1,48 @@
+"""Who speaks and to where, as the rules in force name them, and what they say between the two."""
+
+from appliance.facts import Facts
+from appliance.model import Decision, Flow, Note
+from appliance.policy import Masks, Policy
+
+
+class Ground:
+    """What one flow stands on; it changes with the rules."""
+
+    def __init__(self, flow: Flow, policy: Policy) -> None:
+        self._flow = flow
+        self._take(policy)
+
+    def meet(self, policy: Policy) -> bool:
+        """Take the rules in force; return True if they are others than before."""
+        if policy is self._policy:
+            return False
+        self._take(policy)
+        return True
+
+    def _take(self, policy: Policy) -> None:
+        self._policy = policy
+        self._who = policy.identify(self._flow.process)
+        target = policy.target(self._flow.server)
+        self.revision = policy.revision
+        self.identity = next((name for name in self._who if not name.startswith("?")), "")
+        self.target = target.name if target else ""
+        self.protocol = target.protocol if target else ""
+
+    def opened(self) -> Note:
+        text = f"{self._flow.client} -> {self._flow.server}"
+        return Note("opened", text, identity=self.identity, target=self.target, protocol=self.protocol)
+
+    def admit(self) -> Decision:
+        return self._policy.admit(self._who, self._flow.server)
+
+    def passes(self) -> Decision | None:
+        return self._policy.passes(self._who, self._flow.server)
+
+    def decide(self, facts: Facts) -> Decision:
+        return self._policy.decide(self._who, self._flow.server, facts)
+
+    def masks(self) -> Masks:
+        return self._policy.masks(self._who, self._flow.server)
+
+    def names(self) -> bool:
+        return self._policy.names(self._who, self._flow.server)
