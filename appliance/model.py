@@ -139,6 +139,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     unknown: str = ""  # why a condition could not be evaluated, when that is why it matched
     shadow: tuple[str, ...] = ()  # rules in shadow that would have matched
     approval: Approval | None = None
+    record: str = ""  # full | requests | metadata: what the rules would have kept of it; "": as the settings say
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -227,6 +228,22 @@ class Cancel(msgspec.Struct, frozen=True, gc=False):
 NoteKind = Literal["opened", "message", "decision", "asked", "answered", "incident", "closed"]
 
 
+class Spent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where the time of a message went, in seconds. `parse` and `policy` are ours, `hold` is the reviewers'."""
+
+    parse: float = 0.0  # bytes to messages
+    policy: float = 0.0  # facts and the decision
+    hold: float = 0.0  # from the question to its answer
+    upstream: float = 0.0  # from the first request sent on to the first byte that answers
+
+
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """A column of a result, and the names rules may call it by."""
+
+    column: Column
+    names: tuple[str, ...]
+
+
 class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One line of the record. What a mask touched is here only masked; what is secret is not here at all."""
 
@@ -245,6 +262,10 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     masks: tuple[str, ...] = ()  # rules that masked them
     by: str = ""  # who answered
     size: int = 0  # bytes it tells of that are not in `raw`: of a flow that is passed unread
+    facts: tuple[tuple[str, tuple[str, ...]], ...] = ()  # of a request: key of `when` -> names; "unknown" -> keys
+    columns: tuple[Named, ...] = ()  # of an answer: those of its columns whose origin is known
+    level: str = ""  # full | requests | metadata: what is to be kept of it; "": as the settings say
+    spent: Spent | None = None
 
 
 Event = Received | Ended | Answered | Woke
