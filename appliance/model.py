@@ -56,8 +56,17 @@ class Process(msgspec.Struct, frozen=True, gc=False):
     argv: tuple[str, ...]
     cgroup: str  # path below the governed slice, e.g. "acme.service"
     uid: int
-    package: str = ""
+    package: str = ""  # of the host that `exe` belongs to; a text that begins with "?" is not certain
     parents: tuple[str, ...] = ()  # executables, nearest first
+    sha256: str = ""  # of the file that is executed; empty: not known
+    script: str = ""  # what an interpreter runs: a path, "module:NAME", "code:" or "stdin:"; "?..." is not certain
+    script_sha256: str = ""
+    unit: str = ""  # of systemd, by the cgroup
+    container: str = ""  # id, by the cgroup
+    inode: int = 0  # of the file that is executed
+    device: int = 0
+    resolved: bool = False  # package and script were looked up: empty means that there is none
+    became: "Process | None" = None  # by exec, while it held the flow: another image than the one that connected
 
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
