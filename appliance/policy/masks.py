@@ -101,18 +101,16 @@ class Masks:
 class MaskPlan:
     """Given the columns of a result, one cell per column; counts what the cells changed in `hits`, by rule.
 
-    `copy`, and the attributes copy_*, are the session's: what it knows of a COPY, for the wire.
+    `copy` is the session's: what it knows of a COPY, for the wire.
     """
 
     copy: object | None = None
-    copy_columns: tuple[Column, ...] = ()
-    copy_format = copy_delimiter = copy_quote = copy_escape = copy_null = ""
-    copy_header = False
 
     def __init__(
         self, masks: Sequence[Mask], facts: Facts, origins: Origins, detectors: Detectors, key: bytes
     ) -> None:
         self.hits: Counter[str] = Counter()
+        self.named: dict[Column, tuple[str, ...]] = {}  # columns it was given whose origin is known
         self.rules = tuple(m.rule.id for m in masks)  # that could change a cell
         self._masks, self._origins, self._detectors, self._key = masks, origins, detectors, key
         self._touched = {m.rule.id for m in masks if m.columns is not None and m.touches(facts)}
@@ -125,6 +123,8 @@ class MaskPlan:
 
     def _cell(self, column: Column) -> Cell | None:
         names = self._origins(column)
+        if names is not None:
+            self.named[column] = tuple(sorted(names))
         chosen = [m for m in self._masks if self._hides(m, names)]
         whole = [m.rule for m in chosen if not m.rule.detect]
         partly = {name: m.rule for m in reversed(chosen) for name in m.rule.detect}

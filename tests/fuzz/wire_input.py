@@ -7,6 +7,7 @@ allowed goes up as it came; no row goes down with a cell that the plan of its re
 
 from collections.abc import Iterator
 
+from appliance.facts import Copy
 from appliance.model import Column, ProtocolError, Send, Side
 from appliance.wire import Cell
 from appliance.wire.postgres import Postgres
@@ -20,7 +21,7 @@ FROM_SERVER, DENY, REDACT, NOTICE, INJECT = 1, 2, 4, 8, 16
 class Everything:
     """A plan that masks every column of every result, COPY included."""
 
-    copy_format = "text"
+    copy = Copy(())
 
     def __call__(self, columns: tuple[Column, ...]) -> list[Cell | None]:
         return [lambda text: "#"] * len(columns)

@@ -1,6 +1,7 @@
 """What the tests with a real server share: a client through the pump, and judges."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -33,8 +34,7 @@ class MaskBy:
 
     def __init__(self, cell: Cell, *names: str, **copy: Any) -> None:
         self._cell, self._names = cell, names
-        for key, value in copy.items():
-            setattr(self, f"copy_{key}", value)
+        self.copy = SimpleNamespace(**copy)
 
     def __call__(self, columns: tuple[Column, ...]) -> list[Cell | None]:
         return [self._cell if "*" in self._names or c.name in self._names else None for c in columns]

@@ -1,6 +1,7 @@
 """Masking of COPY streams, cut anywhere."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,13 +31,11 @@ END = b"\xff\xff"
 
 
 class Told:
-    """A plan that masks the second of two columns; what it is told of the COPY are its attributes."""
+    """A plan that masks the second of two columns; it is told of the COPY."""
 
     def __init__(self, copy: object = None, **said: Any) -> None:
-        for key, value in {"columns": (Column("a", type=25), Column("b", type=25)), **said}.items():
-            setattr(self, f"copy_{key}", value)
-        if copy is not None:
-            self.copy = copy
+        both = (Column("a", type=25), Column("b", type=25))
+        self.copy = copy or SimpleNamespace(**{"columns": both, **said})
         self.asked: list[tuple[Column, ...]] = []
 
     def __call__(self, columns: tuple[Column, ...]) -> list[Cell | None]:

@@ -5,6 +5,7 @@ import tracemalloc
 
 import pytest
 
+from appliance.facts import Copy
 from appliance.model import Column, ProtocolError
 from appliance.wire import detect
 from appliance.wire.postgres import Postgres, flow, frames
@@ -131,7 +132,7 @@ def test_max_masked_row_of_copy() -> None:
     def plan(columns: tuple[Column, ...]) -> list[object]:
         return hide(columns)
 
-    plan.copy_format = "text"  # type: ignore[attr-defined]
+    plan.copy = Copy(())  # type: ignore[attr-defined]
     wire = logged_in()
     for message in wire.feed(C, query("copy")):
         wire.allow(message, plan)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9A-Fa-f]{1,2}|.)", re.DOTALL)
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What a plan says of the COPY it is for, read from its attributes copy_*."""
+    """What a plan says of the COPY it is for, in its attribute `copy`."""
 
     format: str = ""  # text | csv | binary; "" when not known
     delimiter: str = ""
@@ -42,10 +42,9 @@ class Spec(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, plan: Plan) -> "Spec":
-        """Read the attribute `copy` of the plan, a struct with these fields, or the attributes copy_*."""
+        """Read the attribute `copy` of the plan: None, or a struct with some of these fields."""
         told = getattr(plan, "copy", None)
-        names = [(name, name if told else f"copy_{name}") for name in cls.__struct_fields__]
-        found = {name: getattr(told or plan, said) for name, said in names if hasattr(told or plan, said)}
+        found = {name: getattr(told, name) for name in cls.__struct_fields__ if hasattr(told, name)}
         if not found.get("delimiter"):
             found.pop("null", "")  # nothing is said of it: the default of the format
         return cls(**found)
