@@ -1,32 +1,22 @@
-"""The layout of a record on disk, format 1.
+"""The layout of a record on disk, format 2. The whole of it, with the proof, is in FORMAT.md.
 
 A worker writes segments: files named `WORKER.MILLISECONDS.record`, the second part being the time the segment
 was begun, so that the names of one worker sort in the order of writing and no name comes twice.
 
-A segment is a stream of msgpack objects, each of type `bin 32` (msgpack specification, "bin format family"):
+A segment is a stream of msgpack objects, called items, each of type `bin 32` (msgpack specification, "bin
+format family"):
 
     byte 0      0xc6
     byte 1-4    length of what follows, big-endian
     byte 5-     one msgpack map
 
-so a frame can be stepped over by its first five bytes, and any msgpack reader can read the file. The first
+so an item can be stepped over by its first five bytes, and any msgpack reader can read the file. The first
 map is a `Header`, every other a `Frame`. Fields at their default are left out, and a reader skips those it
-does not know.
-
-    Header   format     number of this layout
-             worker     who writes
-             begun      unix seconds
-             sequence   of the first frame
-    Frame    sequence   one more than the frame before it; runs on over segments while the worker lives
-             time       unix seconds
-             id         of the flow
-             note       what happened: model.Note
-             dropped    bytes of `note.raw` that the level in force did not keep
-             flow       addresses and process: on the first frame of a flow in each segment, so that a segment
-                        can be read when those before it are gone
+does not know. The hash of an item is SHA-256 of a zero byte and all its bytes (chain.py), and each item has the
+hash of the one before it. When the segment is done, the hub seals it and packs it (packed.py); the stream
+stays the same.
 
 Text that is no UTF-8 stands with backslash escapes; the bytes themselves are in `raw`.
-Not detected here: a changed byte that leaves a valid frame.
 """
 
 import re
@@ -38,7 +28,8 @@ import msgspec
 
 from appliance.model import Flow, HostError, Note
 
-FORMAT = 1
+FORMAT = 2
+OLDEST = 1  # format that can still be read (migrate.py)
 MAX_FRAME = 72 << 20  # bytes; a message of 64 MiB, the most a wire lets through, with its text
 MARK = 0xC6
 HEAD = 5  # bytes before each map: the mark and the length
@@ -51,18 +42,24 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     format: int
     worker: str
     begun: float  # unix seconds
-    sequence: int
+    sequence: int  # of the first frame
+    number: int = 0  # in the name of the file; not in format 1
+    chain: str = ""  # which run of segments, each of which has the hash of the one before; not in format 1
+    segment: int = 0  # place in that chain, from 0
+    previous: bytes = b""  # hash of the last item of the segment before; empty: it is the first
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One line of the record, where and when it happened."""
 
-    sequence: int
+    sequence: int  # one more than the frame before it; runs on over segments while the worker lives
     time: float  # unix seconds
     id: str  # of the flow
     note: Note
-    dropped: int = 0
-    flow: Flow | None = None
+    dropped: int = 0  # bytes of `note.raw` that the level in force did not keep
+    flow: Flow | None = None  # on the first frame of a flow in each segment, so that each can be read alone
+    number: int = 0  # of this frame among those of its flow, from 1; after `closed`, from 1 again. Not in format 1
+    previous: bytes = b""  # hash of the item before; not in format 1
 
     @property
     def size(self) -> int:

@@ -20,7 +20,7 @@ import msgspec
 
 from appliance.model import HostError
 from appliance.record.frame import BadFrame, Frame, segments
-from appliance.record.read import Placed, Torn, at, header, segment
+from appliance.record.read import Placed, Torn, at, extent, header, segment
 from appliance.record.session import Filter, Session, Tally
 
 FORMAT = 1  # in PRAGMA user_version
@@ -125,8 +125,9 @@ class Index:
         for name, offsets in rows:
             for offset in array("Q", offsets):
                 file = files.get(name)
-                if file is not None:
-                    yield at(self._directory / name, file, offset)
+                frame = at(self._directory / name, file, offset) if file is not None else None
+                if frame is not None:  # else retention took it
+                    yield frame
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -168,7 +169,7 @@ class Index:
         with _Transaction(self._db):
             known = self._db.execute(_KNOWN, (path.name,)).fetchone()
             begun, offset, before = known or (0.0, 0, None)
-            size = path.stat().st_size
+            size = extent(path)
             if size == offset:
                 return 0
             top = header(path)

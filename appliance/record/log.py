@@ -2,22 +2,27 @@
 
 What is promised: when `append` has returned, the notes are in the page cache, and no kill of this or any
 other process loses them. When it raises, none of them can be read back, save when the file cannot even be
-shortened. A power cut is another matter: `append` does not wait for the disk, which would cost milliseconds a
-statement. The hub calls `sync` every SYNC_EVERY_S, and that much is what a power cut can take.
+shortened. A power cut is another matter: `append` does not wait for the disk. `Log.sync` does, for all that was
+appended before it (group commit): where the setting `record.sync` is `always`, nothing is forwarded before it
+has returned. Else the hub calls `sync` every SYNC_EVERY_S, and that much is what a power cut can take.
 
 The open segment is locked (flock), so another process can tell it from one whose worker is gone.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterable, Sequence
+import secrets
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from appliance.model import Flow, Note, Side
+from appliance.record.chain import leaf
 from appliance.record.frame import FORMAT, NAME, Frame, Header, Segment, pack, segments
 
 Level = Literal["full", "requests", "metadata"]
@@ -26,10 +31,11 @@ SEGMENT_BYTES = 64 << 20  # retention works in these steps; small against the 20
 SEGMENT_AGE_S = 86_400.0  # and by day, so that a quiet worker's past can be dropped on time
 SYNC_EVERY_S = 5.0  # what Linux itself waits before it writes back, dirty_writeback_centisecs
 MAX_TRIES = 1_000  # names taken by segments begun in the same millisecond
+CHAIN_BYTES = 16  # of a chain's name; random, so that no two are the same
 
 
 class Log:
-    """Appends the notes of one worker's flows to segments in `directory`. One thread."""
+    """Appends the notes of one worker's flows to segments in `directory`. One thread; `sync` from another."""
 
     def __init__(
         self,
@@ -38,7 +44,10 @@ class Log:
         level: Level = "full",
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_s: float = SEGMENT_AGE_S,
+        *,
+        synced: bool = False,
     ) -> None:
+        """`synced`: somebody calls `sync`, so ended segments are kept open until it has seen them."""
         if not NAME.fullmatch(f"{worker}.{0:013d}.record"):
             raise ValueError(f"not a name for a worker: {worker!r}")
         self._directory, self._worker, self._level = directory, worker, level
@@ -49,7 +58,19 @@ class Log:
         self._begun = 0.0
         self._number = 0  # of the last segment begun
         self._sequence = 1  # of the next frame
+        self._header = b""  # of the open segment, until it is written
         self._known: set[str] = set()  # open flows whose addresses the open segment has
+        self._counts: dict[str, int] = {}  # frames of each open flow
+        self._synced = synced
+        self._ended: list[int] = []  # segments that `sync` has still to see
+        self._fresh = False  # the name of the open segment may not be on the disk
+        self._lock = threading.Lock()  # of what `sync` looks at
+        self._new_chain()
+
+    @property
+    def position(self) -> int:
+        """Frames appended so far."""
+        return self._sequence - 1
 
     def append(self, flow: Flow, notes: Sequence[Note], now: float) -> None:
         """Write the notes, all of them or none; `now` in unix seconds.
@@ -59,39 +80,81 @@ class Log:
         """
         if not notes:
             return
+        stays = [kept(note, self._level) for note in notes]
         if self._fd >= 0 and now - self._begun >= self._segment_age_s:
             self.seal()
-        batch = self._batch(flow, notes, now)
-        if self._fd >= 0 and self._size + len(batch) > self._segment_bytes:
-            self.seal()
-            batch = self._batch(flow, notes, now)
         if self._fd < 0:
             self._begin(now)
-            batch = pack(Header(FORMAT, self._worker, now, self._sequence)) + batch
+        batch, head = self._batch(flow, stays, now)
+        if self._size and self._size + len(batch) > self._segment_bytes:
+            self.seal()
+            self._begin(now)
+            batch, head = self._batch(flow, stays, now)
         self._write(batch, len(notes))
+        self._head = head
         self._sequence += len(notes)
-        self._known.add(flow.id)
         if any(note.kind == "closed" for note in notes):
             self._known.discard(flow.id)
+            self._counts.pop(flow.id, None)
+        else:
+            self._known.add(flow.id)
+            self._counts[flow.id] = self._counts.get(flow.id, 0) + len(notes)
 
     def seal(self) -> None:
-        """End the open segment; it can be dropped from then on. The next append begins another."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        """End the open segment; it can be sealed and dropped from then on. The next append begins another."""
+        with self._lock:
+            if self._fd >= 0 and self._synced:
+                self._ended.append(self._fd)
+            elif self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
         self._known.clear()
 
-    def _batch(self, flow: Flow, notes: Iterable[Note], now: float) -> bytes:
-        head = None if flow.id in self._known else flow
-        frames = []
-        for number, note in enumerate(notes, self._sequence):
-            stays, dropped = kept(note, self._level)
+    def sync(self) -> int:
+        """Wait until the disk has all that was appended before the call; return the `position` that it has.
+
+        From any one thread. Raises:
+            OSError: the disk does not say that it has it.
+        """
+        with self._lock:
+            position, ended, self._ended = self.position, self._ended, []
+            fd = os.dup(self._fd) if self._fd >= 0 else -1  # the log may end the segment meanwhile
+            fresh, self._fresh = self._fresh, False
+        try:
+            if fresh:
+                _sync_names(self._directory)
+            for one in filter(lambda one: one >= 0, (*ended, fd)):
+                os.fdatasync(one)
+        except OSError:
+            self._fresh = True  # all is tried again; a segment that was ended is lost to us, and so is its position
+            raise
+        finally:
+            for one in filter(lambda one: one >= 0, (*ended, fd)):
+                os.close(one)
+        return position
+
+    def _new_chain(self) -> None:
+        self._chain, self._segment, self._head = secrets.token_hex(CHAIN_BYTES), 0, b""
+
+    def _batch(self, flow: Flow, notes: Sequence[tuple[Note, int]], now: float) -> tuple[bytes, bytes]:
+        """Return the frames, after the header if none was written, and the hash of the last."""
+        whose = None if flow.id in self._known else flow
+        count = self._counts.get(flow.id, 0)
+        frames = [self._header] if self._size == 0 else []
+        head = leaf(self._header) if self._size == 0 else self._head
+        for number, (note, dropped) in enumerate(notes):
+            frame = Frame(
+                self._sequence + number, now, flow.id, note, dropped, whose, count + number + 1, head
+            )
             try:
-                frames.append(pack(Frame(number, now, flow.id, stays, dropped, head)))
+                frames.append(pack(frame))
             except ValueError as error:
+                if self._size == 0:
+                    self._undo(0)
                 raise OSError(errno.EFBIG, str(error)) from None
-            head = None
-        return b"".join(frames)
+            head = leaf(frames[-1])
+            whose = None
+        return b"".join(frames), head
 
     def _begin(self, now: float) -> None:
         self._number = max(int(now * 1000), self._number + 1)
@@ -99,12 +162,17 @@ class Log:
         for _ in range(MAX_TRIES):
             path = self._directory / Segment(self._worker, self._number, "").name
             try:
-                self._fd = os.open(path, flags, 0o600)
+                fd = os.open(path, flags, 0o600)
             except FileExistsError:
                 self._number += 1
                 continue
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, fcntl.LOCK_EX)
             self._path, self._size, self._begun = path, 0, now
+            self._header = pack(
+                Header(FORMAT, self._worker, now, self._sequence, self._number, self._chain, self._segment, self._head)
+            )
+            with self._lock:
+                self._fd, self._fresh = fd, True
             return
         raise OSError(errno.EEXIST, "no free name for a segment", str(self._directory))
 
@@ -116,6 +184,8 @@ class Log:
         except OSError:
             self._undo(frames)
             raise
+        if self._size == 0:
+            self._segment += 1
         self._size += len(batch)
 
     def _undo(self, frames: int) -> None:
@@ -130,6 +200,7 @@ class Log:
                 self._path.unlink()
         except OSError:
             self._sequence += frames  # they may be read back, so their numbers are used
+            self._new_chain()  # and what comes next cannot know what it follows
         self.seal()
 
 
@@ -166,4 +237,16 @@ def sync(directory: Path, since: float) -> int:
         finally:
             os.close(fd)
         done += 1
+    if done:
+        _sync_names(directory)
     return done
+
+
+def _sync_names(directory: Path) -> None:
+    """Bring the names of new segments to the disk; where the directory cannot be opened, others must."""
+    with contextlib.suppress(PermissionError):
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,11 +1,18 @@
 """Reading the record: one segment, or all of a directory in the order of time.
 
 A segment may end in the middle of a frame: its worker was killed in a write, or is in one. That end is
-reported, and is no error. Anything else that is not in frame.py is a `BadFrame`.
+reported, and is no error. Where retention took frames away the rest is read as if they had not been. Anything
+else that is not in frame.py is a `BadFrame`. Whether hashes and seals are right is verify's to say (audit.py).
+
+Offsets are those in the stream as the worker wrote it, so that they stay when a segment is packed, and when
+frames are taken from it.
 """
 
 import heapq
 import operator
+import os
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +20,12 @@ from typing import BinaryIO
 
 import msgspec
 
-from appliance.record.frame import FORMAT, HEAD, MARK, MAX_FRAME, BadFrame, Frame, Header, segments
+from appliance.record import migrate
+from appliance.record.chain import Item, parse, plain
+from appliance.record.frame import FORMAT, HEAD, OLDEST, BadFrame, Frame, Header, segments
+from appliance.record.packed import Packed, is_packed
+
+OPEN_PACKED = 32  # packed segments kept open by `at`, each with one block of some 100 KiB
 
 
 class Torn(msgspec.Struct, frozen=True, gc=False):
@@ -61,9 +73,8 @@ def header(path: Path) -> Header | None:
     Raises:
         BadFrame: it is none, or of a format this version does not know.
     """
-    with path.open("rb") as file:
-        found = _header(path, file, ignore)
-    return found[0] if found else None
+    first = next(items(path), None)
+    return decode_header(path, first) if first else None
 
 
 def segment(
@@ -74,29 +85,69 @@ def segment(
     `before` is the sequence of the frame that ends at `start`.
     """
     with path.open("rb") as file:
-        found = _header(path, file, on_torn)
-        if found is None:
+        first = next(_items(path, file, 0, on_torn), None)
+        if first is None:
             return
-        top, offset = found
+        top = decode_header(path, first)
         expected = top.sequence if before is None else before + 1
-        if start > offset:
-            offset = file.seek(start)
-        while (body := _body(path, file, offset, on_torn)) is not None:
-            frame = _decode(path, offset, body)
-            if frame.sequence != expected:
-                raise BadFrame(path, offset, f"frame {frame.sequence} where {expected} was due")
-            end = offset + HEAD + len(body)
-            yield Placed(offset, end, frame)
-            offset, expected = end, expected + 1
+        for item in _items(path, file, max(start, first.end), on_torn):
+            if not item.gap:
+                frame = decode_frame(path, item, top.format)
+                if frame.sequence != expected:
+                    raise BadFrame(path, item.start, f"frame {frame.sequence} where {expected} was due")
+                yield Placed(item.start, item.end, frame)
+            expected += item.count
 
 
-def at(path: Path, file: BinaryIO, offset: int) -> Frame:
-    """Return the frame at an offset known from an earlier reading."""
-    file.seek(offset)
-    body = _body(path, file, offset, ignore)
-    if body is None:
+def at(path: Path, file: BinaryIO, offset: int) -> Frame | None:
+    """Return the frame at an offset known from an earlier reading; None if retention took it away.
+
+    Raises:
+        BadFrame: there is something else.
+    """
+    if is_packed(file):
+        item = _kept(path, file).at(offset)
+    else:
+        file.seek(offset)
+        head = file.read(HEAD)
+        item = parse(path, head + file.read(int.from_bytes(head[1:], "big")), 0, offset)
+    if item is None:
         raise BadFrame(path, offset, "the frame that was here is gone")
-    return _decode(path, offset, body)
+    return None if item.gap else decode_frame(path, item, FORMAT)
+
+
+def extent(path: Path) -> int:
+    """Return the bytes of a segment's stream: of its file before it is packed, and the same after."""
+    with path.open("rb") as file:
+        return Packed(path, file).size if is_packed(file) else os.fstat(file.fileno()).st_size
+
+
+def items(path: Path, start: int = 0, on_torn: OnTorn = ignore) -> Iterator[Item]:
+    """Yield the items of a segment, packed or not, from byte `start` of its stream."""
+    with path.open("rb") as file:
+        yield from _items(path, file, start, on_torn)
+
+
+def decode_header(path: Path, item: Item) -> Header:
+    """Return the header that an item is."""
+    if item.gap:
+        raise BadFrame(path, item.start, "a segment without its header")
+    try:
+        found = _headers.decode(item.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadFrame(path, item.start, f"not a header: {error}") from None
+    if not OLDEST <= found.format <= FORMAT:
+        what = f"format {found.format}, and this version reads formats {OLDEST} to {FORMAT}"
+        raise BadFrame(path, item.start, what)
+    return found
+
+
+def decode_frame(path: Path, item: Item, format: int) -> Frame:
+    """Return the frame that an item of a segment of `format` is, in the shape of today."""
+    try:
+        return migrate.frame(_frames.decode(item.body), format)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadFrame(path, item.start, f"not a frame: {error}") from None
 
 
 def _stream(paths: list[Path], on_torn: OnTorn) -> Iterator[Frame]:
@@ -108,40 +159,34 @@ def _stream(paths: list[Path], on_torn: OnTorn) -> Iterator[Frame]:
             continue  # dropped by retention since the directory was listed
 
 
-def _header(path: Path, file: BinaryIO, on_torn: OnTorn) -> tuple[Header, int] | None:
-    body = _body(path, file, 0, on_torn)
-    if body is None:
-        return None
-    try:
-        found = _headers.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadFrame(path, 0, f"not a header: {error}") from None
-    if found.format != FORMAT:
-        raise BadFrame(path, 0, f"format {found.format}, and this version reads format {FORMAT}")
-    return found, HEAD + len(body)
+def _items(path: Path, file: BinaryIO, start: int, on_torn: OnTorn) -> Iterator[Item]:
+    if is_packed(file):
+        yield from Packed(path, file).items(start)
+        return
+
+    def end(offset: int, left: int) -> None:
+        if left:
+            on_torn(Torn(path, offset, left))
+
+    yield from plain(path, file, start, end)
 
 
-def _body(path: Path, file: BinaryIO, offset: int, on_torn: OnTorn) -> bytes | None:
-    """Return the map at the position of `file`; None if the file ends before it does."""
-    head = file.read(HEAD)
-    if head and head[0] != MARK:
-        raise BadFrame(path, offset, f"byte {head[0]:#04x} where a frame should begin")
-    if len(head) < HEAD:
-        if head:
-            on_torn(Torn(path, offset, len(head)))
-        return None
-    length = int.from_bytes(head[1:], "big")
-    if length > MAX_FRAME:
-        raise BadFrame(path, offset, f"a frame of {length} bytes is over {MAX_FRAME}")
-    body = file.read(length)
-    if len(body) < length:
-        on_torn(Torn(path, offset, HEAD + len(body)))
-        return None
-    return body
+class _Kept(threading.local):
+    """Packed segments that a thread reads from, the one used last at the end."""
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[tuple[int, int], Packed] = OrderedDict()
 
 
-def _decode(path: Path, offset: int, body: bytes) -> Frame:
-    try:
-        return _frames.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadFrame(path, offset, f"not a frame: {error}") from None
+_kept_here = _Kept()
+
+
+def _kept(path: Path, file: BinaryIO) -> Packed:
+    """Return the packed segment that `file` is, opened once and kept for the next frame."""
+    status = os.fstat(file.fileno())
+    key, kept = (status.st_dev, status.st_ino), _kept_here.open
+    packed = kept.pop(key, None) or Packed(path)
+    kept[key] = packed
+    if len(kept) > OPEN_PACKED:
+        kept.popitem(last=False)[1].close()
+    return packed

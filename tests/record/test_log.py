@@ -79,14 +79,18 @@ def test_a_segment_is_private_and_a_plain_msgpack_stream(tmp_path: Path) -> None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with path.open("rb") as file:
         objects = [msgpack.unpackb(one) for one in msgpack.Unpacker(file)]
-    assert objects[0] == {"format": FORMAT, "worker": "wf1", "begun": T, "sequence": 1}
+    said = {"format": FORMAT, "worker": "wf1", "begun": T, "sequence": 1, "number": int(T * 1000), "segment": 0}
+    assert objects[0] == said | {"chain": objects[0]["chain"], "previous": b""}
     assert [one["note"]["kind"] for one in objects[1:]] == ["opened", "closed"]
     assert objects[1]["flow"]["server"] == {"host": "10.0.3.2", "port": 5432}
 
 
 def test_the_header_says_format_worker_and_time(tmp_path: Path) -> None:
     write(tmp_path, flow(), [opened()])
-    assert header(only(tmp_path)) == Header(FORMAT, "wf1", T, 1)
+    found = header(only(tmp_path))
+    assert found
+    assert found == Header(FORMAT, "wf1", T, 1, int(T * 1000), found.chain)
+    assert len(found.chain) == 2 * log_module.CHAIN_BYTES
 
 
 def test_segment_bytes_is_the_size_a_segment_is_ended_at(tmp_path: Path) -> None:
