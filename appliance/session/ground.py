@@ -1,7 +1,7 @@
 """Who speaks and to where, as the rules in force name them, and what they say between the two."""
 
 from appliance.facts import Facts
-from appliance.model import Decision, Flow, Note
+from appliance.model import Decision, Flow, Message, Note, Question
 from appliance.policy import Masks, Policy
 
 
@@ -46,3 +46,22 @@ class Ground:
 
     def names(self) -> bool:
         return self._policy.names(self._who, self._flow.server)
+
+    def question(
+        self, id: str, message: Message, subject: str, decision: Decision, *, asked: float, cancel_key: bytes
+    ) -> Question:
+        """Return what the reviewers are asked about a message, `asked` in unix seconds."""
+        within = decision.approval.within_s if decision.approval else 0.0
+        return Question(
+            id=id,
+            flow=self._flow,
+            identity=self.identity,
+            target=self.target,
+            protocol=self.protocol,
+            text=subject,
+            raw=message.raw,
+            decision=decision,
+            asked=asked,
+            expires=asked + within,
+            cancel_key=cancel_key,
+        )
