@@ -65,6 +65,7 @@ _POINTERS = {
     "bpf_program__attach": (c_void_p,),
     "bpf_program__attach_cgroup": (c_void_p, c_int),
     "bpf_program__attach_iter": (c_void_p, c_void_p),
+    "ring_buffer__new": (c_int, c_void_p, c_void_p, c_void_p),
 }
 _NUMBERS = {
     "bpf_object__load": (c_void_p,),
@@ -83,6 +84,8 @@ _NUMBERS = {
     "bpf_map_delete_elem": (c_int, c_void_p),
     "bpf_map_get_next_key": (c_int, c_void_p, c_void_p),
     "libbpf_num_possible_cpus": (),
+    "ring_buffer__consume": (c_void_p,),
+    "ring_buffer__epoll_fd": (c_void_p,),
 }
 
 
@@ -100,6 +103,7 @@ def library() -> ctypes.CDLL:
             function.argtypes = arguments
             function.restype = c_void_p if name in _POINTERS else c_int
         lib.bpf_object__close.argtypes, lib.bpf_object__close.restype = (c_void_p,), None
+        lib.ring_buffer__free.argtypes, lib.ring_buffer__free.restype = (c_void_p,), None
         lib.libbpf_set_print.argtypes, lib.libbpf_set_print.restype = (_PRINT,), c_void_p
     except (OSError, AttributeError) as error:
         raise HostError(f"libbpf cannot be used: {error}", "install libbpf1 (1.0 or later)") from error
