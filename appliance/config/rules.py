@@ -15,7 +15,8 @@ from appliance.policy.finders import BUILT_IN
 from appliance.policy.rule import Do, Identity, Method, MethodName, Rule, Target
 
 TOP = ("identities", "targets", "patterns", "rules", "default")
-FIELDS = ("id", "who", "to", "when", "do", "with", "compare", "approvers", "reason", "shadow", "inspect")
+FIELDS = ("id", "who", "to", "when", "do", "with", "compare", "approvers", "reason", "shadow", "inspect",
+          "record")  # fmt: skip
 MEANT = {"action": "do", "verdict": "do", "name": "id", "identity": "who", "target": "to", "match": "when",
          "method": "with", "message": "reason"}  # fmt: skip
 ONLY = {"with": "mask", "compare": "mask", "approvers": "approve", "inspect": "allow"}
@@ -23,6 +24,7 @@ MAX_RULES = 10_000  # ten times what DESIGN promises a reload of in 0.2 s
 MAX_PATTERNS = 200  # operators' patterns; each is compiled
 MAX_REASON = 500  # characters; it goes into every record of a decision
 MAX_APPROVERS = 100
+LEVELS = ("full", "requests", "metadata")
 METHODS = ("redact", "keep-last-4", "hash", "null")
 TESTS = ".test.yaml"
 
@@ -108,6 +110,7 @@ class _Reading:
             inspect="inspect" not in fields or document.flag(fields["inspect"], f"{called}: inspect"),
             approval=_approval(node, fields, called) if do == "approve" else None,
             method=_method(fields, called) if do == "mask" else None,
+            record=document.choice(fields["record"], f"{called}: record", LEVELS) if "record" in fields else "",
             compare="compare" in fields
             and document.choice(fields["compare"], f"{called}: compare", ("allow", "block")) == "allow",
         )
@@ -214,6 +217,9 @@ def _fits_together(node: Node, fields: dict[str, Node], rule: Rule, called: str)
     if not rule.inspect and rule.conditional:
         what = f"{called}: can never take effect: `when` needs inspection"
         fields["inspect"].fail(what, "take `when` or `inspect: false` out")
+    if not rule.inspect and rule.record:
+        what = f"{called}: can never take effect: what is not inspected is not recorded"
+        fields["record"].fail(what, "take `record` or `inspect: false` out")
     if not rule.inspect and not rule.to:
         what = f"{called}: `inspect: false` without `to` would pass anything"
         fields["inspect"].fail(what, "name the place")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from appliance.config.rule_tests import VERDICTS
-from appliance.config.rules import METHODS
+from appliance.config.rules import LEVELS, METHODS
 from appliance.config.settings import Settings
 from appliance.facts.words import PROTOCOLS, Key
 from appliance.policy.finders import BUILT_IN
@@ -75,6 +75,7 @@ def _rule() -> Json:
             "reason": TEXT,
             "shadow": {"type": "boolean"},
             "inspect": {"type": "boolean"},
+            "record": {"enum": list(LEVELS), "description": "what is kept of a message it matches, and of the answer"},
         },
         "id",
         "do",

@@ -35,6 +35,7 @@ class Scope(msgspec.Struct, frozen=True):
     deciders: tuple[tuple[Rule, bool], ...]
     masks: tuple[Mask, ...]
     shadow_masks: tuple[Mask, ...]
+    levels: tuple[Rule, ...]  # masks that say how much is kept of what they match
     few: bool  # judging anew is as quick as remembering, or needs the text, which differs each time
     keys: tuple[str, ...]  # of facts that matter
 
@@ -128,6 +129,8 @@ class Policy:
         decision = self._first(scope, facts, shadow)
         if decision.verdict != "block" and scope.masks:
             decision = self._guard(scope, facts) or decision
+        if scope.levels:
+            decision = msgspec.structs.replace(decision, record=self._level(scope, facts, decision.record))
         shadow += [m.rule.id for m in scope.shadow_masks if self.touched(m.rule, facts)]
         return msgspec.structs.replace(decision, shadow=tuple(shadow)) if shadow else decision
 
@@ -213,6 +216,7 @@ class Policy:
             deciders=tuple((rule, sure) for rule, sure in here if rule.do != "mask"),
             masks=tuple(m for m in masks if not m.rule.shadow),
             shadow_masks=tuple(m for m in masks if m.rule.shadow),
+            levels=tuple(m.rule for m in masks if m.rule.record and not m.rule.shadow),
             few=detects or len(here) < FEW,
             keys=tuple(sorted({*READ, *(key for rule, _ in here for key in rule.when)})),
         )
@@ -229,6 +233,11 @@ class Policy:
             unknown = "" if certain else _WHO if answer else facts.why or "a condition could not be evaluated"
             return self._decision(rule, rule.do, unknown=unknown)
         return self._default()
+
+    def _level(self, scope: Scope, facts: Facts, decided: str) -> str:
+        """Return the strictest level that the deciding rule and the masks ask for."""
+        said = [rule.record for rule in scope.levels if self.touched(rule, facts)]
+        return max((decided, *said), key=("", "full", "requests", "metadata").index)
 
     def _guard(self, scope: Scope, facts: Facts) -> Decision | None:
         for mask in scope.masks:
@@ -250,6 +259,7 @@ class Policy:
             reason=reason or rule.reason or f"rule {rule.id}",
             unknown=unknown,
             approval=rule.approval if verdict == "approve" else None,
+            record=rule.record,
         )
 
     def _default(self) -> Decision:

@@ -1,13 +1,13 @@
 """What a rules file says, as values: identities, targets, rules. Knows no files and decides nothing."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from appliance.model import Address, Approval, Process
-from appliance.policy.patterns import Names, Numbers, Paths
+from appliance.policy.patterns import Names, Numbers, Paths, like
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -24,6 +24,11 @@ class Identity(msgspec.Struct, frozen=True):
     uid: tuple[int, ...] = ()
     package: tuple[str, ...] = ()
     parent: tuple[str, ...] = ()  # any of the executables it descends from
+    sha256: tuple[str, ...] = ()  # of the executable
+    script: tuple[str, ...] = ()  # a path, a class, or sha256:HEX of it
+    unit: tuple[str, ...] = ()
+    container: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()  # of IMAGES
     where: str = ""
 
     def match(self, process: Process) -> bool | None:
@@ -32,9 +37,31 @@ class Identity(msgspec.Struct, frozen=True):
         for answer in (
             not self.cgroup or Paths(self.cgroup, below=True).match(process.cgroup),
             not self.uid or process.uid in self.uid,
-            not self.exe or (Paths(self.exe).match(process.exe) if process.exe else None),
-            not self.package or (process.package in self.package if process.package else None),
+            not self.unit or any(like(unit, process.unit) for unit in self.unit),
+            not self.container or any(_is_container(one, process.container) for one in self.container),
             not self.parent or self._descends(process),
+            self._runs(process),
+        ):
+            if answer is False:
+                return False
+            sure = sure and answer is not None
+        return True if sure else None
+
+    def _runs(self, process: Process) -> bool | None:
+        """Return whether the program is one of these; what became another by exec is neither for certain."""
+        answer = self._program(process)
+        if process.became is not None and self._program(process.became) != answer:
+            return None
+        return answer
+
+    def _program(self, process: Process) -> bool | None:
+        sure = True
+        for answer in (
+            not self.image or (image_of(process.exe) in self.image if process.exe else None),
+            not self.exe or (Paths(self.exe).match(process.exe) if process.exe else None),
+            not self.sha256 or (process.sha256 in self.sha256 if process.sha256 else None),
+            not self.package or _packaged(self.package, process),
+            not self.script or _scripted(self.script, process),
         ):
             if answer is False:
                 return False
@@ -49,8 +76,47 @@ class Identity(msgspec.Struct, frozen=True):
 
     @property
     def keys(self) -> Mapping[str, tuple[object, ...]]:
-        named = {"cgroup": self.cgroup, "exe": self.exe, "uid": self.uid, "package": self.package}
-        return {key: values for key, values in {**named, "parent": self.parent}.items() if values}
+        return {key: values for key in KEYS if (values := getattr(self, key))}
+
+
+KEYS = ("cgroup", "exe", "uid", "package", "parent", "sha256", "script", "unit", "container", "image")
+IMAGES = ("file", "deleted", "memfd", "userns", "detached")
+"""What an executable was at its exec: a file at its path, one without a path any more, or that never had one (memfd),
+on a mount that a user made, on one that is in no tree."""
+SHORT_ID = 12  # digits of a container's id that engines print
+
+
+def image_of(exe: str) -> str:
+    """Return the class of an executable's path."""
+    return "file" if exe.startswith("/") else exe.partition(":")[0]
+
+
+def _packaged(wanted: Sequence[str], process: Process) -> bool | None:
+    if process.package.startswith("?") or not (process.package or process.resolved):
+        return None
+    return any(like(package, process.package) for package in wanted)
+
+
+def _scripted(wanted: Sequence[str], process: Process) -> bool | None:
+    script = process.script
+    if script.startswith("?") or not (script or process.resolved):
+        return None
+    paths = Paths(wanted)
+    if script and (paths.match(script) or any(like(text, script) for text in wanted if not text.startswith("/"))):
+        return True
+    digests = {text.removeprefix(DIGEST) for text in wanted if text.startswith(DIGEST)}
+    if digests and script and not process.script_sha256:
+        return None
+    return process.script_sha256 in digests
+
+
+DIGEST = "sha256:"  # before the digest of a script
+
+
+def _is_container(wanted: str, container: str) -> bool:
+    """Return True for the id, the first digits of it, or a pattern."""
+    short = len(wanted) >= SHORT_ID and not wanted.strip("0123456789abcdef")
+    return container.startswith(wanted) if short else bool(container) and like(wanted, container)
 
 
 class Net(msgspec.Struct, frozen=True):
@@ -128,6 +194,7 @@ class Rule(msgspec.Struct, frozen=True):
     approval: Approval | None = None
     method: Method | None = None
     compare: bool = False  # of a mask: its columns may be filtered and sorted by
+    record: str = ""  # full | requests | metadata: what is kept of a message it matches, and of the answer
 
     @property
     def where(self) -> str:

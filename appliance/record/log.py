@@ -17,7 +17,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -208,8 +208,10 @@ def kept(note: Note, level: Level) -> tuple[Note, int]:
     """Return what of a note the level keeps, and how many bytes of the message it drops.
 
     `full` keeps all, `requests` the bytes and text of the client's messages only, `metadata` those of neither
-    side and no statement. What the rules decided, and what went wrong, is kept at every level.
+    side and no statement. What the rules decided, and what went wrong, is kept at every level. A level that the
+    note itself names, by the word of a rule, goes before the one given.
     """
+    level = cast(Level, note.level or level)
     if note.message == "auth" and note.side is Side.CLIENT and note.raw:
         raise AssertionError("a secret came to the record")
     if level == "full" or note.kind in ("opened", "closed", "incident", "answered"):

@@ -175,7 +175,7 @@ class Worker:
     def _duties(self) -> Duties:
         return Duties(
             identify=self._identify,
-            session=lambda flow: Session(flow, self._rules, self._shared),
+            session=lambda flow: Session(flow, self._rules, self._shared, time.perf_counter),
             record=self._record,
             ask=self._ask,
             withdraw=self._withdraw,

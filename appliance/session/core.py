@@ -41,6 +41,7 @@ from appliance.model import (
 )
 from appliance.policy import MaskPlan, Policy
 from appliance.session.ground import Ground
+from appliance.session.meter import Clock
 from appliance.session.scribe import Scribe
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
@@ -50,15 +51,15 @@ DENIED = "denied by vendorgate"  # what a client is told, with the id; never a r
 
 
 class Session:
-    """Drive with `start` and `receive`; wake it at `deadline`.
+    """Drive with `start` and `receive`; wake it at `deadline`. `clock` measures what our own work takes.
 
     The caller performs every effect, in order, before it calls again.
     """
 
-    def __init__(self, flow: Flow, rules: Callable[[], Policy], shared: Shared) -> None:
+    def __init__(self, flow: Flow, rules: Callable[[], Policy], shared: Shared, clock: Clock | None = None) -> None:
         self._flow, self._rules, self._shared = flow, rules, shared
         self._ground = Ground(flow, rules())
-        self._scribe = Scribe(flow.id)
+        self._scribe = Scribe(flow.id, clock)
         self._wire: Wire | None = None
         self._reader: Reader | None = None
         self._queue: deque[Message] = deque()
@@ -87,8 +88,7 @@ class Session:
         """Open the flow; `wall` is the time of day, in unix seconds, at `now`."""
         self._wall = wall - now
         self._scribe.do(self._ground.opened())
-        decision = self._ground.admit()
-        passed = self._ground.passes()
+        decision, passed = self._ground.admit(), self._ground.passes()
         if decision.verdict == "block":
             self._scribe.decision(decision, f"connect to {self._flow.server}")
             self._close("refused at connect", abort=True)
@@ -103,6 +103,7 @@ class Session:
         """Return what must be done, in order, now that `event` happened."""
         if self._closed:
             return []
+        self._scribe.meter.now = now
         try:
             match event:
                 case Received(side, data):
@@ -133,7 +134,7 @@ class Session:
         elif side is Side.SERVER:
             self._down(self._wire, data, now)
         else:
-            for message in self._wire.feed(side, data):
+            for message in self._scribe.meter.reading(self._wire.feed(side, data)):
                 if message.kind == "tls":
                     self._refuse_tls(side)
                     return
@@ -155,7 +156,7 @@ class Session:
         """Send on what the server said; then the queue may move."""
         answers: list[Message] = []
         try:
-            for message in wire.feed(Side.SERVER, data):
+            for message in self._scribe.meter.reading(wire.feed(Side.SERVER, data)):
                 self._reading(wire).heard(message)
                 if message.kind == "injected-done":
                     self._injected = False
@@ -179,6 +180,7 @@ class Session:
         wire = self._wire
         while wire and self._queue and not (self._question or self._injected or self._closed):
             message = self._queue[0]
+            self._scribe.meter.judging()
             reader = self._reading(wire)
             facts = reader.ask(message)
             if facts is None:
@@ -204,7 +206,9 @@ class Session:
             self._finish(Side.CLIENT)
 
     def _judge(self, wire: Wire, message: Message, facts: Facts, now: float) -> None:
-        decision = self._ground.decide(facts)
+        if wire.idle and message.kind != "startup":
+            self._login_by = None  # logged in long ago, or a protocol that has no login
+        decision = self._scribe.judged(self._ground.decide(facts), wire)
         decision = self._unmaskable(wire, message, facts) or decision
         subject = facts.subject or message.text
         if facts.stage == "begins":
@@ -212,12 +216,13 @@ class Session:
         if decision.verdict == "approve":
             released = self._released.get(message.cursor) == self._release_of(subject)
             if facts.stage == "begins" or (facts.stage == "continues" and not released):
+                self._scribe.request(message, subject, facts)
                 self._hold(wire, message, subject, decision, now)
                 return
             reason = "only prepares: asked when it runs" if facts.stage == "prepares" else "approved when it began"
             decision = Decision("allow", decision.rule, decision.file, decision.revision, reason)
         self._shift()
-        self._scribe.request(message, subject)
+        self._scribe.request(message, subject, facts)
         id = self._scribe.decision(decision, subject)
         if decision.verdict == "allow":
             self._forward(wire, message, facts)
@@ -247,6 +252,7 @@ class Session:
                 redact = masks.redacts(facts)
                 self._keep(wire, plan, message)
             self._settling = facts.changes
+            self._scribe.meter.sent()
             if facts.cancels:
                 self._scribe.do(Cancel(self._flow.server, facts.cancels))
         reader.sent(message)
@@ -268,7 +274,7 @@ class Session:
         if message.kind in ("startup", "cancel"):
             self._refuse(text)
         else:
-            self._scribe.do(*wire.deny(message, code, text))
+            self._scribe.refusal(wire.deny(message, code, text), text)
 
     # -- the wait for a reviewer --------------------------------------------------------------------------------
 
@@ -277,21 +283,10 @@ class Session:
         self._answer_by = now + within
         if self._login_by is not None:
             self._login_by += within  # a login that is held has the reviewer's time as well
-        self._question = question = Question(
-            id=self._scribe.next_id(),
-            flow=self._flow,
-            identity=self._ground.identity,
-            target=self._ground.target,
-            protocol=self._ground.protocol,
-            text=subject,
-            raw=message.raw,
-            decision=decision,
-            asked=self._wall + now,
-            expires=self._wall + now + within,
-            cancel_key=wire.cancel_key,
+        self._question = question = self._ground.question(
+            self._scribe.next_id(), message, subject, decision, asked=self._wall + now, cancel_key=wire.cancel_key
         )
-        self._scribe.request(message, subject)
-        self._scribe.do(Note("asked", subject, decision=decision, id=question.id))
+        self._scribe.asked(question)
         self._scribe.notice(wire, f"vendorgate holds this statement for approval (question {question.id})")
         self._scribe.do(Ask(question))
 
@@ -303,13 +298,12 @@ class Session:
         self._meet()
         if answer.approved and self._ground.revision != question.decision.revision:
             # An approval is bound to the rules it was asked under; the message is judged by those in force.
-            void = Note("answered", "void: the rules changed while it waited", id=question.id, by=answer.by)
-            self._scribe.do(void)
+            self._scribe.answered(question, "void: the rules changed while it waited", answer.by)
             self._pump(now)
             return
         verdict = "approved" if answer.approved else "cancelled" if answer.cancelled else "denied"
         text = f"{verdict}: {answer.reason}" if answer.reason else verdict
-        self._scribe.do(Note("answered", text, decision=question.decision, id=question.id, by=answer.by))
+        self._scribe.answered(question, text, answer.by)
         message = self._queue[0]
         facts = self._reading(wire).ask(message)
         self._shift()
@@ -373,8 +367,8 @@ class Session:
         question, self._question = self._question, None
         self._answer_by = self._login_by = None
         if question:
-            gone = Note("answered", f"denied: {why}", decision=question.decision, id=question.id)
-            self._scribe.do(Withdraw(question.id, why), gone)
+            self._scribe.do(Withdraw(question.id, why))
+            self._scribe.answered(question, f"denied: {why}")
         self._closed = True
         self._queue.clear()
         self._queued = 0

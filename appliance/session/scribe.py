@@ -3,8 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from appliance.model import Decision, Effect, Message, Note, Send, Side
+from appliance.facts import Facts
+from appliance.model import Decision, Effect, Message, Note, Question, Send, Side, Spent
 from appliance.policy import MaskPlan
+from appliance.session.level import Levels
+from appliance.session.meter import Clock, Meter
+from appliance.session.secret import veil, veil_raw
+from appliance.session.told import Telling
 from appliance.wire import Wire
 
 JOIN = 64 * 1024  # bytes of answers noted as one; a frame of the record stays small enough to read at a glance
@@ -14,8 +19,13 @@ ALONE = frozenset({"error", "notice", "complete", "suspended"})  # kinds that en
 class Scribe:
     """Collects effects; `take` hands them over. Numbers the decisions and questions of its flow."""
 
-    def __init__(self, flow_id: str) -> None:
+    def __init__(self, flow_id: str, clock: Clock | None = None) -> None:
         self._flow_id = flow_id
+        self.meter = Meter(clock)
+        self._levels = Levels()
+        self._telling = Telling()
+        self._asked = 0.0  # when the question that waits was put
+        self._plain = ("", "")  # the last subject, and what of it may be recorded
         self._numbered = 0
         self._noted: Message | None = None
         self._out: list[Effect] = []
@@ -37,13 +47,40 @@ class Scribe:
         self._numbered += 1
         return f"{self._flow_id}-{self._numbered}"
 
-    def request(self, message: Message, subject: str) -> None:
+    def judged(self, decision: Decision, wire: Wire) -> Decision:
+        """Take how much is to be kept of the request that is judged, and of its answer; return the decision."""
+        self._levels.judged(decision.record, wire.idle)
+        return decision
+
+    def request(self, message: Message, subject: str, facts: Facts | None = None) -> None:
         """Note a message of the client as it came, once; a secret one only by its kind."""
         if message is self._noted:
             return
         self._noted = message
-        raw, text = (b"", "") if message.secret else (message.raw, subject)
-        self.do(Note("message", text, Side.CLIENT, message.kind, raw, count=message.count))
+        raw, text = message.raw, subject
+        if message.secret:
+            raw, text = b"", ""
+        elif facts is not None:
+            raw, text = veil_raw(raw), self._recorded(subject)
+        self.do(
+            Note(
+                "message",
+                text,
+                Side.CLIENT,
+                message.kind,
+                raw,
+                count=message.count,
+                facts=self._telling.facts(facts),
+                level=self._levels.joint,
+                spent=None if facts is None else self.meter.judged(),
+            )
+        )
+
+    def _recorded(self, subject: str) -> str:
+        """Return what may be recorded of a text of the client. It is asked for a request and for its decision."""
+        if self._plain[0] is not subject:
+            self._plain = (subject, veil(subject))
+        return self._plain[1]
 
     def notice(self, wire: Wire, text: str) -> None:
         """Tell a client that waits why, where the protocol has words for it."""
@@ -51,11 +88,30 @@ class Scribe:
         if data:
             self.do(Note("message", text, Side.SERVER, "notice", data), Send(Side.CLIENT, data))
 
+    def refusal(self, sends: Iterable[Send], text: str) -> None:
+        """Send what makes a request fail; what the client is told by us and not by the server is noted."""
+        for send in sends:
+            if send.to is Side.CLIENT:
+                self.do(Note("message", text, Side.SERVER, "error", send.data))
+            self.do(send)
+
     def decision(self, decision: Decision, subject: str) -> str:
         """Note a decision; return its id."""
         id = self.next_id()
-        self.do(Note("decision", subject, decision=decision, id=id))
+        text = self._recorded(subject)
+        self.do(Note("decision", text, decision=decision, id=id, level=self._levels.joint))
         return id
+
+    def asked(self, question: Question) -> None:
+        """Note a question that is put."""
+        self._asked = self.meter.now
+        text, decision = self._recorded(question.text), question.decision
+        self.do(Note("asked", text, decision=decision, id=question.id, level=self._levels.joint))
+
+    def answered(self, question: Question, text: str, by: str = "") -> None:
+        """Note what became of a question."""
+        spent = Spent(hold=max(0.0, self.meter.now - self._asked))
+        self.do(Note("answered", text, decision=question.decision, id=question.id, by=by, spent=spent))
 
     def incident(self, what: str, side: Side | None = None) -> None:
         self.do(Note("incident", what, side))
@@ -94,5 +150,8 @@ class Scribe:
                 count=sum(m.count for m in run if m.kind in ("row", "copy-data")),
                 masked=masked,
                 masks=tuple(hits),
+                columns=self._telling.columns(plans),
+                level=self._levels.joint,
+                spent=self.meter.answered(),
             )
         )
