@@ -51,7 +51,7 @@ bpf: $(BPF)
 bpf/vmlinux.h: | packages
 	bpftool btf dump file /sys/kernel/btf/vmlinux format c >$@.new && mv $@.new $@
 
-bpf/%.bpf.o: bpf/%.bpf.c bpf/vendorgate.h bpf/judge.h bpf/vmlinux.h
+bpf/%.bpf.o: bpf/%.bpf.c $(filter-out bpf/vmlinux.h,$(wildcard bpf/*.h)) bpf/vmlinux.h
 	clang -O2 -g -Wall -Werror -target bpf -D__TARGET_ARCH_$(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/') -c $< -o $@
 
 demo: all lab-packages

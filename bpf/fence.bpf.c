@@ -5,7 +5,9 @@
  * mark, port or uid that the process could choose:
  *
  *   INSPECT  passes to the relay's port on the loopback device. Getting it there is the work of nftables.
- *   DIRECT   passes. Judged again when the rules change.
+ *   DIRECT   passes. Judged again when the rules change. Over lo only to the vendor's own, see inside.h.
+ *   INSIDE   passes over lo: an accepted connection of the same vendor, whose client is direct.
+ *   KEPT     passes until the rules deny it: from before the fence, by `existing_connections: keep`.
  *   none     is dropped: UDP-Lite, raw, sockets from before the fence or from outside, accepted connections.
  *   UDP      has no verdict of its own: each packet's destination must be direct.
  *
@@ -22,7 +24,11 @@
 #include <bpf/bpf_helpers.h>
 
 #include "vendorgate.h"
+#include "lineage.h"
+#include "ledger.h"
 #include "judge.h"
+#include "packet.h"
+#include "inside.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -36,26 +42,12 @@ static __always_inline void identify(struct vg_flow *flow)
 	flow->process.started = 0;
 	flow->uid = (__u32)bpf_get_current_uid_gid();
 	flow->pid = pid;
-	if (entry && entry->started == BPF_CORE_READ(task, group_leader, start_boottime))
+	if (entry && entry->started == BPF_CORE_READ(task, group_leader, start_boottime)) {
+		connects(entry);
 		bpf_probe_read_kernel(&flow->process, sizeof(flow->process), entry);
-	else
-		count(VG_UNKNOWN_PROCESS);
-}
-
-static __always_inline bool is_loopback(struct vg_address *to)
-{
-	if (to->family == INET)
-		return to->ip[0] == 127;
-	for (int i = 0; i < 15; i++)
-		if (to->ip[i])
-			return false;
-	return to->ip[15] == 1;
-}
-
-/* No redirect keeps a link-local destination: routing holds it to the interface of its scope. */
-static __always_inline bool is_link_local(struct vg_address *to)
-{
-	return to->family == INET6 && to->ip[0] == 0xfe && (to->ip[1] & 0xc0) == 0x80;
+		return;
+	}
+	count(account(flow->cgroup), VG_UNKNOWN_PROCESS);
 }
 
 /* Send this socket the relay's way, whatever device or mark the process chose. Zero when done. */
@@ -68,43 +60,63 @@ static __always_inline int steer(struct bpf_sock_addr *ctx)
 	return bpf_setsockopt(ctx, SOCKET, MARK, &mark, sizeof(mark));
 }
 
-static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_address *to)
+static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_socket *kept,
+					  struct vg_address *to, bool here)
 {
-	__u64 cgroup = bpf_get_current_cgroup_id();
-	struct vg_socket *kept;
 	int none = 0;
 
-	kept = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!kept)
-		return refuse(VG_REFUSE_HOST, REFUSED);
-	kept->verdict = VG_NONE;
-	kept->revision = set->revision;
-	kept->flow.to = *to;
-	kept->flow.netns = bpf_get_netns_cookie(ctx);
-	if (set->relay_port && bpf_ntohs(to->port) == set->relay_port && is_loopback(to))
-		return refuse(VG_REFUSE_RELAY, REFUSED);
-	switch (judgement(set, cgroup, to)) {
-	case VG_JUDGE_DENY:
-		return refuse(VG_REFUSE_RULE, REFUSED);
-	case VG_JUDGE_DIRECT:
-		/* A socket that was steered before would be sent to the relay again. */
-		if (ctx->sk->mark == VG_STEER_MARK && bpf_setsockopt(ctx, SOCKET, MARK, &none, sizeof(none)))
-			return refuse(VG_REFUSE_HOST, REFUSED);
-		kept->verdict = VG_DIRECT;
-		return 1;
-	}
-	if (kept->flow.netns != set->netns || is_link_local(to))
-		return refuse(VG_REFUSE_UNSTEERABLE, REFUSED);
-	if (too_many(cgroup))
-		return refuse(VG_REFUSE_RATE, REFUSED);
+	if (!here && is_loopback(to) && !may_be_own(ctx, set, to))
+		return refuse_flow(VG_REFUSE_LOOPBACK, REFUSED);
+	/* A socket that was steered before would be sent to the relay again. */
+	if (ctx->sk->mark == VG_STEER_MARK && bpf_setsockopt(ctx, SOCKET, MARK, &none, sizeof(none)))
+		return refuse_flow(VG_REFUSE_HOST, REFUSED);
+	kept->flags = here ? VG_SOCKET_HERE : 0;
+	kept->verdict = VG_DIRECT;
+	open_flow(account(kept->flow.cgroup), VG_WAY_DIRECT);
+	return 1;
+}
+
+static __always_inline int connect_inspected(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_socket *kept)
+{
+	if (kept->flow.netns != set->netns || is_link_local(&kept->flow.to))
+		return refuse_flow(VG_REFUSE_UNSTEERABLE, REFUSED);
+	if (too_many(kept->flow.cgroup))
+		return refuse_flow(VG_REFUSE_RATE, REFUSED);
+	if (!numbered(kept->flow.cgroup))
+		return refuse_flow(VG_REFUSE_LEDGER, REFUSED);
 	if (steer(ctx))
-		return refuse(VG_REFUSE_HOST, REFUSED);
+		return refuse_flow(VG_REFUSE_HOST, REFUSED);
 	kept->flow.cookie = bpf_get_socket_cookie(ctx);
-	kept->flow.cgroup = cgroup;
 	kept->flow.opened = bpf_ktime_get_boot_ns();
+	kept->flow.sequence = 0;
 	identify(&kept->flow);
 	kept->verdict = VG_INSPECT;
 	return 1;
+}
+
+static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_address *to)
+{
+	struct vg_socket *kept = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	__u32 said;
+
+	if (!kept)
+		return refuse_flow(VG_REFUSE_HOST, REFUSED);
+	kept->verdict = VG_NONE;
+	kept->flags = 0;
+	kept->revision = set->revision;
+	kept->flow.to = *to;
+	kept->flow.netns = bpf_get_netns_cookie(ctx);
+	kept->flow.cgroup = bpf_get_current_cgroup_id();
+	if (!account(kept->flow.cgroup))
+		return refuse_flow(VG_REFUSE_LEDGER, REFUSED);
+	if (set->relay_port && bpf_ntohs(to->port) == set->relay_port && is_loopback(to))
+		return refuse_flow(VG_REFUSE_RELAY, REFUSED);
+	said = judgement(set, kept->flow.cgroup, to);
+	if (said == VG_JUDGE_DENY)
+		return refuse_flow(VG_REFUSE_RULE, REFUSED);
+	if (is_direct(said))
+		return connect_direct(ctx, set, kept, to, said == VG_JUDGE_HERE);
+	return connect_inspected(ctx, set, kept);
 }
 
 static __always_inline int connect(struct bpf_sock_addr *ctx, struct vg_address *to)
@@ -112,17 +124,33 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, struct vg_address 
 	struct vg_settings *set = current_settings();
 
 	if (!set || !ctx->sk)
-		return refuse(VG_REFUSE_HOST, REFUSED);
+		return refuse_flow(VG_REFUSE_HOST, REFUSED);
 	to->protocol = ctx->protocol;
 	to->port = ctx->user_port;
 	if (to->protocol == IPPROTO_TCP)
 		return connect_tcp(ctx, set, to);
 	if (to->protocol != IPPROTO_UDP)
-		return refuse(VG_REFUSE_SOCKET, NO_PROTOCOL);
+		return refuse_flow(VG_REFUSE_SOCKET, NO_PROTOCOL);
 	/* Others may connect: name resolution does so to choose a source address. Nothing they send passes. */
 	if (judgement(set, bpf_get_current_cgroup_id(), to) == VG_JUDGE_DENY)
-		return refuse(VG_REFUSE_RULE, REFUSED);
+		return refuse_flow(VG_REFUSE_RULE, REFUSED);
 	return 1;
+}
+
+/* A datagram that names its destination. Egress judges each packet; this answers before one is made. */
+static __always_inline int send(struct bpf_sock_addr *ctx, struct vg_address *to)
+{
+	struct vg_settings *set = current_settings();
+	__u32 said;
+
+	if (!set)
+		return refuse(VG_REFUSE_HOST, REFUSED);
+	to->protocol = IPPROTO_UDP;
+	to->port = ctx->user_port;
+	said = judgement(set, bpf_get_current_cgroup_id(), to);
+	if (said == VG_JUDGE_DENY)
+		return refuse(VG_REFUSE_RULE, REFUSED);
+	return is_direct(said) ? 1 : refuse(VG_DROP_DATAGRAM, NOT_PERMITTED);
 }
 
 static __always_inline void set_v4(struct vg_address *to, __u32 ip)
@@ -132,6 +160,30 @@ static __always_inline void set_v4(struct vg_address *to, __u32 ip)
 		ip = bpf_htonl(0x7f000001);
 	to->family = INET;
 	__builtin_memcpy(to->ip, &ip, 4);
+}
+
+static __always_inline bool set_v6(struct bpf_sock_addr *ctx, struct vg_address *to)
+{
+	__u32 ip[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk)
+		return false;
+	if (!ip[0] && !ip[1] && ip[2] == bpf_htonl(0xffff)) {
+		set_v4(to, ip[3]);
+	} else if (!ip[0] && !ip[1] && !ip[2] && !ip[3]) {
+		/* This host; over IPv4 when the socket is bound to a mapped address. */
+		if (sk->src_ip6[2] == bpf_htonl(0xffff)) {
+			set_v4(to, 0);
+		} else {
+			to->family = INET6;
+			to->ip[15] = 1;
+		}
+	} else {
+		to->family = INET6;
+		__builtin_memcpy(to->ip, ip, sizeof(ip));
+	}
+	return true;
 }
 
 SEC("cgroup/connect4")
@@ -146,49 +198,71 @@ int vg_connect4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int vg_connect6(struct bpf_sock_addr *ctx)
 {
-	__u32 ip[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
 	struct vg_address to = {};
-	struct bpf_sock *sk = ctx->sk;
 
-	if (!sk)
-		return refuse(VG_REFUSE_HOST, REFUSED);
-	if (!ip[0] && !ip[1] && ip[2] == bpf_htonl(0xffff)) {
-		set_v4(&to, ip[3]);
-	} else if (!ip[0] && !ip[1] && !ip[2] && !ip[3]) {
-		/* This host; over IPv4 when the socket is bound to a mapped address. */
-		if (sk->src_ip6[2] == bpf_htonl(0xffff)) {
-			set_v4(&to, 0);
-		} else {
-			to.family = INET6;
-			to.ip[15] = 1;
-		}
-	} else {
-		to.family = INET6;
-		__builtin_memcpy(to.ip, ip, sizeof(ip));
-	}
+	if (!set_v6(ctx, &to))
+		return refuse_flow(VG_REFUSE_HOST, REFUSED);
 	return connect(ctx, &to);
 }
 
-/* Nobody governed may hold the relay's port while the relay is away. */
-static __always_inline int bind(struct bpf_sock_addr *ctx)
+SEC("cgroup/sendmsg4")
+int vg_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	struct vg_address to = {};
+
+	set_v4(&to, ctx->user_ip4);
+	return send(ctx, &to);
+}
+
+SEC("cgroup/sendmsg6")
+int vg_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	struct vg_address to = {};
+
+	if (!set_v6(ctx, &to))
+		return refuse(VG_REFUSE_HOST, REFUSED);
+	return send(ctx, &to);
+}
+
+/* Nobody governed may hold the relay's port while the relay is away. Asked when the port is chosen, by whomever. */
+static __always_inline int post_bind(struct bpf_sock *ctx)
 {
 	struct vg_settings *set = current_settings();
+	__u64 *owner;
 
-	if (set && set->relay_port && bpf_ntohs(ctx->user_port) == set->relay_port)
+	if (!set || (set->relay_port && ctx->src_port == set->relay_port))
 		return refuse(VG_REFUSE_RELAY, IN_USE);
+	owner = bpf_sk_storage_get(&owners, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (owner)
+		*owner = current_vendor(set->slice);
 	return 1;
 }
 
-SEC("cgroup/bind4")
-int vg_bind4(struct bpf_sock_addr *ctx)
+SEC("cgroup/post_bind4")
+int vg_post_bind4(struct bpf_sock *ctx)
 {
-	return bind(ctx);
+	return post_bind(ctx);
 }
 
-SEC("cgroup/bind6")
-int vg_bind6(struct bpf_sock_addr *ctx)
+SEC("cgroup/post_bind6")
+int vg_post_bind6(struct bpf_sock *ctx)
 {
-	return bind(ctx);
+	return post_bind(ctx);
+}
+
+/* Options that name another way or another sender than the addresses do: linux/in.h, linux/in6.h. */
+static __always_inline bool misleads(__s32 level, __s32 name)
+{
+	if (level == SOCKET)
+		return name == MARK;
+	if (level == IPPROTO_IP)
+		return name == 3 /* IP_HDRINCL */ || name == 4 /* IP_OPTIONS */ || name == 15 /* IP_FREEBIND */ ||
+		       name == 19 /* IP_TRANSPARENT */;
+	if (level == IPPROTO_IPV6)
+		return name == 6 /* IPV6_2292PKTOPTIONS */ || name == 36 /* IPV6_HDRINCL */ ||
+		       name == 54 /* IPV6_HOPOPTS */ || name == 55 /* IPV6_RTHDRDSTOPTS */ || name == 57 /* IPV6_RTHDR */ ||
+		       name == 59 /* IPV6_DSTOPTS */ || name == 75 /* IPV6_TRANSPARENT */ || name == 78 /* IPV6_FREEBIND */;
+	return false;
 }
 
 /* Binding TCP to a device does nothing here: a redirected packet would still be routed to that device, and connect
@@ -200,8 +274,8 @@ int vg_setsockopt(struct bpf_sockopt *ctx)
 	if (ctx->level == SOCKET && (ctx->optname == BIND_TO_DEVICE || ctx->optname == BIND_TO_INDEX) && ctx->sk &&
 	    ctx->sk->protocol == IPPROTO_TCP)
 		ctx->optlen = -1; /* success, without asking the kernel */
-	else if (ctx->level == IP && ctx->optname == IP_OPTIONS)
-		return drop(VG_REFUSE_SOCKET); /* a source route would name another destination */
+	else if (misleads(ctx->level, ctx->optname))
+		return refuse(VG_REFUSE_OPTION, NOT_PERMITTED);
 	else if (ctx->optlen > PAGE)
 		ctx->optlen = 0; /* more than the kernel shows to us: leave it all to the kernel */
 	return 1;
@@ -222,102 +296,141 @@ int vg_create(struct bpf_sock *ctx)
 	return refuse(VG_REFUSE_SOCKET, NO_PROTOCOL);
 }
 
-/* Read the packet's addresses and ports as they leave, after NAT. Return its TCP flags or 0, or -1 if malformed. */
-static __always_inline int parse(struct __sk_buff *skb, struct vg_address *from, struct vg_address *to)
+/* Put the flow where the relay's accept() finds it, with its number. False if that cannot be. */
+static __always_inline bool publish(struct vg_settings *set, struct vg_socket *kept, struct vg_address *from)
 {
-	__u32 l4 = 40;
-	__u8 first, flags = 0;
+	struct vg_peer key = {.netns = kept->flow.netns, .port = from->port, .family = from->family};
 
-	if (bpf_skb_load_bytes(skb, 0, &first, 1))
-		return -1;
-	if (first >> 4 == 4) {
-		__u8 protocol;
-
-		if (bpf_skb_load_bytes(skb, 9, &protocol, 1) || bpf_skb_load_bytes(skb, 12, from->ip, 4) ||
-		    bpf_skb_load_bytes(skb, 16, to->ip, 4))
-			return -1;
-		to->protocol = protocol;
-		to->family = from->family = INET;
-		l4 = 20;
-		if ((first & 15) != 5) /* options: a source route would name another destination */
-			return -1;
-	} else if (first >> 4 == 6) {
-		__u8 next; /* an extension header is no protocol we pass */
-
-		if (bpf_skb_load_bytes(skb, 6, &next, 1) || bpf_skb_load_bytes(skb, 8, from->ip, 16) ||
-		    bpf_skb_load_bytes(skb, 24, to->ip, 16))
-			return -1;
-		to->protocol = next;
-		to->family = from->family = INET6;
-	} else {
-		return -1;
+	if (!kept->flow.sequence) {
+		kept->flow.sequence = next_number(kept->flow.cgroup);
+		kept->flow.epoch = set->epoch;
 	}
-	if (bpf_skb_load_bytes(skb, l4, &from->port, 2) || bpf_skb_load_bytes(skb, l4 + 2, &to->port, 2))
-		return -1;
-	if (to->protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, l4 + 13, &flags, 1))
-		return -1;
-	return flags;
+	__builtin_memcpy(key.ip, from->ip, sizeof(key.ip));
+	if (!kept->flow.sequence || bpf_map_update_elem(&peers, &key, &kept->flow, BPF_ANY))
+		return false;
+	kept->verdict = VG_TOLD;
+	return true;
 }
 
-/* True when this packet may be the last that leaves before the relay accepts. A SYN is that only with fast open. */
-static __always_inline bool completes(struct __sk_buff *skb, struct vg_address *from, int flags)
+/* Return how many bytes of the stream leave with this packet for the first time. */
+static __always_inline __u32 fresh(struct vg_socket *kept, struct packet *packet)
 {
-	__u32 l4 = from->family == INET ? 20 : 40;
-	__u8 words;
+	__u32 first = packet->sequence + (packet->flags & SYN ? 1 : 0), behind = first + packet->payload, new;
 
-	if (!(flags & 0x06)) /* neither SYN nor RST */
-		return true;
-	if ((flags & 0x06) != 0x02 || bpf_skb_load_bytes(skb, l4 + 12, &words, 1))
-		return false;
-	return skb->len > l4 + (words >> 4) * 4;
+	if (!(kept->flags & VG_SOCKET_STREAM)) {
+		kept->next = first;
+		kept->flags |= VG_SOCKET_STREAM;
+	}
+	new = behind - kept->next;
+	if ((__s32)new <= 0)
+		return 0;
+	kept->next = behind;
+	return new;
 }
 
 static __always_inline int egress_inspect(struct __sk_buff *skb, struct vg_settings *set, struct vg_socket *kept)
 {
-	struct vg_address from = {}, to = {};
-	struct vg_peer key = {};
-	int flags = parse(skb, &from, &to);
+	struct vg_coverage *mine = account(kept->flow.cgroup);
+	struct packet packet = {};
 
-	if (flags < 0 || to.protocol != IPPROTO_TCP)
-		return drop(VG_DROP_MALFORMED);
-	if (skb->ifindex != LOOPBACK || !set->relay_port || bpf_ntohs(to.port) != set->relay_port ||
-	    !is_loopback(&to) || kept->flow.netns != set->netns)
-		return drop(VG_DROP_NOT_RELAY);
-	if (kept->verdict != VG_TOLD && completes(skb, &from, flags)) {
-		key.netns = kept->flow.netns;
-		key.port = from.port;
-		key.family = from.family;
-		__builtin_memcpy(key.ip, from.ip, sizeof(key.ip));
-		if (bpf_map_update_elem(&peers, &key, &kept->flow, BPF_ANY))
-			return drop(VG_REFUSE_HOST);
-		kept->verdict = VG_TOLD;
-		count(VG_INSPECTED);
+	if (!parse_tcp(skb, &packet))
+		return drop(mine, VG_DROP_MALFORMED, skb->len);
+	if (skb->ifindex != LOOPBACK || !set->relay_port || bpf_ntohs(packet.to.port) != set->relay_port ||
+	    !is_loopback(&packet.to) || kept->flow.netns != set->netns)
+		return drop(mine, VG_DROP_NOT_RELAY, skb->len);
+	if (kept->verdict != VG_TOLD && completes(&packet)) {
+		if (!publish(set, kept, &packet.from))
+			return drop(mine, VG_REFUSE_HOST, skb->len);
+		count(0, VG_INSPECTED);
+		open_flow(mine, VG_WAY_RELAY);
 	}
-	return pass(VG_PASS_RELAY);
+	return pass(mine, VG_PASS_RELAY, VG_WAY_RELAY, fresh(kept, &packet));
 }
 
 /* The rules changed since connect: ask them again, about the destination that the process named. */
-static __always_inline bool still_direct(struct __sk_buff *skb, struct vg_settings *set, struct vg_socket *kept)
+static __always_inline bool still(struct vg_settings *set, struct vg_socket *kept)
 {
 	struct vg_address to = kept->flow.to;
+	__u32 said;
 
 	if (kept->revision == set->revision)
 		return true;
-	if (judgement(set, bpf_skb_cgroup_id(skb), &to) != VG_JUDGE_DIRECT)
+	said = judgement(set, kept->flow.cgroup, &to);
+	if (kept->verdict == VG_KEPT ? said == VG_JUDGE_DENY : !is_direct(said))
 		return false;
+	if (said == VG_JUDGE_HERE)
+		kept->flags |= VG_SOCKET_HERE;
+	else
+		kept->flags &= ~VG_SOCKET_HERE;
 	kept->revision = set->revision;
 	return true;
 }
 
-static __always_inline int egress_datagram(struct __sk_buff *skb, struct vg_settings *set)
+static __always_inline int egress_direct(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
+					 struct vg_socket *kept)
 {
+	struct vg_coverage *mine = account(kept->flow.cgroup);
 	struct vg_address from = {}, to = {};
 
-	if (parse(skb, &from, &to) < 0 || to.protocol != IPPROTO_UDP)
-		return drop(VG_DROP_MALFORMED);
-	if (judgement(set, bpf_skb_cgroup_id(skb), &to) != VG_JUDGE_DIRECT)
-		return drop(VG_DROP_DATAGRAM);
-	return pass(VG_PASS_DATAGRAM);
+	if (!still(set, kept))
+		return drop(mine, VG_DROP_REVOKED, skb->len);
+	if (kept->verdict == VG_KEPT)
+		return pass(mine, VG_PASS_KEPT, VG_WAY_KEPT, skb->len);
+	if (skb->ifindex == LOOPBACK && !(kept->flags & (VG_SOCKET_HERE | VG_SOCKET_INSIDE))) {
+		if (!parse(skb, IPPROTO_TCP, &from, &to))
+			return drop(mine, VG_DROP_MALFORMED, skb->len);
+		if (!to_own_tcp(skb, sk, set, &from, &to, false))
+			return drop(mine, VG_REFUSE_LOOPBACK, skb->len);
+	} else if (!plain(skb, IPPROTO_TCP)) {
+		return drop(mine, VG_DROP_MALFORMED, skb->len);
+	}
+	return pass(mine, VG_PASS_DIRECT, VG_WAY_DIRECT, skb->len);
+}
+
+/* A socket that was never judged: accepted, made to listen after it was, or not of ours at all. It may answer the same
+ * vendor's client over lo, and nobody else.
+ */
+static __always_inline int egress_accepted(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
+					   struct vg_socket *kept)
+{
+	__u64 cgroup = bpf_skb_cgroup_id(skb);
+	struct vg_coverage *mine = account(cgroup);
+	struct vg_address from = {}, to = {};
+
+	if (skb->ifindex != LOOPBACK || !parse(skb, IPPROTO_TCP, &from, &to))
+		return drop(mine, VG_DROP_NO_VERDICT, skb->len);
+	if (!kept || kept->verdict != VG_INSIDE || sk->state == LISTEN) {
+		if (!to_own_tcp(skb, sk, set, &from, &to, true))
+			return drop(mine, VG_DROP_NO_VERDICT, skb->len);
+		if (!kept && sk->state != LISTEN) {
+			kept = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+			if (!kept)
+				return drop(mine, VG_REFUSE_HOST, skb->len);
+			kept->flow.cgroup = cgroup;
+			kept->verdict = VG_INSIDE;
+			open_flow(mine, VG_WAY_INSIDE);
+		}
+	}
+	return pass(mine, VG_PASS_INSIDE, VG_WAY_INSIDE, skb->len);
+}
+
+static __always_inline int egress_datagram(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set)
+{
+	struct vg_address from = {}, to = {};
+	__u64 cgroup = bpf_skb_cgroup_id(skb);
+	struct vg_coverage *mine = account(cgroup);
+	__u32 said;
+
+	if (!mine)
+		return drop(mine, VG_REFUSE_LEDGER, skb->len);
+	if (!parse(skb, IPPROTO_UDP, &from, &to))
+		return drop(mine, VG_DROP_MALFORMED, skb->len);
+	said = judgement(set, cgroup, &to);
+	if (!is_direct(said))
+		return drop(mine, VG_DROP_DATAGRAM, skb->len);
+	if (said != VG_JUDGE_HERE && skb->ifindex == LOOPBACK && !to_own_udp(skb, sk, set, &from, &to))
+		return drop(mine, VG_REFUSE_LOOPBACK, skb->len);
+	return pass(mine, VG_PASS_DATAGRAM, VG_WAY_DIRECT, skb->len);
 }
 
 SEC("cgroup_skb/egress")
@@ -328,21 +441,21 @@ int vg_egress(struct __sk_buff *skb)
 	struct vg_socket *kept;
 
 	if (!set || !sk)
-		return drop(VG_DROP_NO_SOCKET);
+		return drop(0, VG_DROP_NO_SOCKET, 0);
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
-		return drop(VG_DROP_NO_SOCKET);
+		return drop(0, VG_DROP_NO_SOCKET, 0);
 	if (sk->protocol == IPPROTO_UDP)
-		return egress_datagram(skb, set);
+		return egress_datagram(skb, sk, set);
 	if (sk->protocol != IPPROTO_TCP)
-		return drop(VG_DROP_PROTOCOL);
+		return drop(account(bpf_skb_cgroup_id(skb)), VG_DROP_PROTOCOL, skb->len);
 	kept = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	/* A socket that was judged, disconnected and made to listen answers whoever calls. */
-	if (!kept || sk->state == LISTEN)
-		return drop(VG_DROP_NO_VERDICT);
-	if (kept->verdict == VG_INSPECT || kept->verdict == VG_TOLD)
-		return egress_inspect(skb, set, kept);
-	if (kept->verdict != VG_DIRECT)
-		return drop(VG_DROP_NO_VERDICT);
-	return still_direct(skb, set, kept) ? pass(VG_PASS_DIRECT) : drop(VG_DROP_REVOKED);
+	if (kept && sk->state != LISTEN) {
+		if (kept->verdict == VG_INSPECT || kept->verdict == VG_TOLD)
+			return egress_inspect(skb, set, kept);
+		if (kept->verdict == VG_DIRECT || kept->verdict == VG_KEPT)
+			return egress_direct(skb, sk, set, kept);
+	}
+	return egress_accepted(skb, sk, set, kept);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The fence's maps, its counters, and what the rules say of a destination. Included by fence.bpf.c only. */
+/* The fence's maps, and what the rules say of a destination. Included by fence.bpf.c only. */
 #ifndef VENDORGATE_JUDGE_H
 #define VENDORGATE_JUDGE_H
 
@@ -10,8 +10,6 @@ enum {
 	LISTEN = 10,
 	SOCKET = 1, /* SOL_SOCKET */
 	MARK = 36,
-	IP = 0, /* SOL_IP */
-	IP_OPTIONS = 4,
 	BIND_TO_DEVICE = 25,
 	BIND_TO_INDEX = 62,
 	PAGE = 4096,
@@ -65,49 +63,6 @@ struct {
 	__type(value, struct vg_opened);
 } rates SEC(".maps");
 
-/* Both filled by lineage.bpf.c. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, VG_PROCESSES);
-	__type(key, __u32);
-	__type(value, struct vg_process);
-} lineage SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, VG_REASONS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counters SEC(".maps");
-
-static __always_inline void count(__u32 reason)
-{
-	__u64 *value = bpf_map_lookup_elem(&counters, &reason);
-
-	if (value)
-		(*value)++;
-}
-
-static __always_inline int drop(__u32 reason)
-{
-	count(reason);
-	return 0;
-}
-
-static __always_inline int pass(__u32 reason)
-{
-	count(reason);
-	return 1;
-}
-
-/* An error at once instead of a connection that hangs until it times out. */
-static __always_inline int refuse(__u32 reason, int error)
-{
-	bpf_set_retval(-error);
-	return drop(reason);
-}
-
 static __always_inline struct vg_settings *current_settings(void)
 {
 	__u32 zero = 0;
@@ -128,13 +83,13 @@ static __always_inline bool too_many(__u64 cgroup)
 	return __sync_fetch_and_add(&now->count, 1) >= VG_RATE;
 }
 
-static __always_inline __u32 judgement(struct vg_settings *set, __u64 cgroup, struct vg_address *to)
+/* Return what the rules of a scope say: the longest prefix holds the whole answer (appliance/kernel/judge.py). */
+static __always_inline __u32 said_of(__u32 scope, struct vg_address *to)
 {
-	__u32 *scope = bpf_map_lookup_elem(&scopes, &cgroup);
 	__u16 port = bpf_ntohs(to->port);
 	struct vg_prefix key = {
 		.length = 8 * (sizeof(key) - sizeof(key.length)),
-		.scope = scope ? *scope : set->unknown_scope,
+		.scope = scope,
 		.family = to->family,
 	};
 	struct vg_ranges *ranges;
@@ -150,6 +105,59 @@ static __always_inline __u32 judgement(struct vg_settings *set, __u64 cgroup, st
 			return range->judgement;
 	}
 	return VG_JUDGE_INSPECT;
+}
+
+/* Read the IPv4 address that a translator or tunnel on the way would take from an IPv6 one. False if there is none:
+ * NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380), ISATAP (RFC 5214), IPv4-compatible (RFC 4291).
+ */
+static __always_inline bool inner(struct vg_address *to, struct vg_address *v4)
+{
+	__u32 word[4], turn = 0;
+
+	if (to->family != INET6)
+		return false;
+	__builtin_memcpy(word, to->ip, sizeof(word));
+	if (word[0] == bpf_htonl(0x0064ff9b) || (!word[0] && !word[1] && !word[2] && bpf_ntohl(word[3]) > 1)) {
+		turn = word[3];
+	} else if ((word[0] & bpf_htonl(0xffff0000)) == bpf_htonl(0x20020000)) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+		turn = (word[0] << 16) | (word[1] >> 16);
+#else
+		turn = (word[0] >> 16) | (word[1] << 16);
+#endif
+	} else if (word[0] == bpf_htonl(0x20010000)) {
+		turn = ~word[3];
+	} else if ((word[2] & bpf_htonl(0xfdffffff)) == bpf_htonl(0x00005efe)) {
+		turn = word[3];
+	} else {
+		return false;
+	}
+	v4->family = INET;
+	v4->port = to->port;
+	v4->protocol = to->protocol;
+	__builtin_memcpy(v4->ip, &turn, sizeof(turn));
+	return true;
+}
+
+static __always_inline __u32 judgement(struct vg_settings *set, __u64 cgroup, struct vg_address *to)
+{
+	__u32 *given = bpf_map_lookup_elem(&scopes, &cgroup);
+	__u32 scope = given ? *given : set->unknown_scope;
+	__u32 said = said_of(scope, to);
+	struct vg_address v4 = {};
+
+	if (said != VG_JUDGE_DENY && inner(to, &v4)) {
+		__u32 also = said_of(scope, &v4);
+
+		if (also == VG_JUDGE_DENY || also == VG_JUDGE_INSPECT)
+			return also;
+	}
+	return said;
+}
+
+static __always_inline bool is_direct(__u32 judgement)
+{
+	return judgement == VG_JUDGE_DIRECT || judgement == VG_JUDGE_HERE;
 }
 
 #endif

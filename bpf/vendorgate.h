@@ -6,10 +6,11 @@
 #ifndef VENDORGATE_H
 #define VENDORGATE_H
 
-#define VG_LAYOUT 2		  /* raise when a struct or a map below changes shape */
+#define VG_LAYOUT 3		  /* raise when a struct or a map below changes shape */
 #define VG_STEER_MARK 0x56470001 /* "VG", 1. nftables redirects it; the fence never looks at it */
 
 #define VG_EXE 256	   /* bytes with the NUL; a longer path is recorded as unknown, never cut */
+#define VG_CWD 256	   /* bytes with the NUL; a longer working directory is recorded as unknown */
 #define VG_ARGV 1024	   /* bytes; a longer command line is cut and flagged */
 #define VG_PARENTS 1024	   /* bytes; about fifty executables, what is beyond is flagged */
 #define VG_DEPTH 48	   /* path components and mounts walked for one executable */
@@ -17,14 +18,40 @@
 #define VG_PEERS 4096	   /* flows from handshake to accept: twice what all listen queues of the relay hold */
 #define VG_RATE 1000	   /* flows a second that one cgroup may open; a relay of one core takes about this many */
 #define VG_PROCESSES 65536 /* two times the default pid_max of 32768 */
+#define VG_IMAGES 8192	   /* what user space found out of executables; what is evicted is asked for again */
+#define VG_CARRIED 1024	   /* sockets that outlived an exec of their holder; few programs do that */
+#define VG_EVENTS (4 << 20) /* bytes of the ring: 2,500 execs that user space has not taken yet */
+#define VG_DESCRIPTORS 4096 /* searched for sockets at an exec of a process that has connected */
+#define VG_PACKAGE 128
+#define VG_SCRIPT 256
 #define VG_SCOPES 4096	   /* cgroups below the slice */
+#define VG_LEDGER 8192	   /* cgroups that are counted: as many again for those that are gone and not yet read */
+#define VG_LEVELS 16	   /* cgroups above one, looked through for the slice */
 #define VG_PREFIXES 65536
 
 /* What the rules say of a destination. INSPECT is what is said when nothing matches. */
-enum vg_judgement { VG_JUDGE_INSPECT = 0, VG_JUDGE_DENY = 1, VG_JUDGE_DIRECT = 2 };
+enum vg_judgement {
+	VG_JUDGE_INSPECT = 0,
+	VG_JUDGE_DENY = 1,
+	VG_JUDGE_DIRECT = 2, /* but for listeners of others on this host */
+	VG_JUDGE_HERE = 3,   /* direct, and those too: the rule names the address itself */
+};
 
 /* What the fence keeps on a TCP socket. */
-enum vg_verdict { VG_NONE = 0, VG_INSPECT = 1, VG_DIRECT = 2, VG_TOLD = 3 /* inspect, and in `peers` */ };
+enum vg_verdict {
+	VG_NONE = 0,
+	VG_INSPECT = 1,
+	VG_DIRECT = 2,
+	VG_TOLD = 3,   /* inspect, and in `peers` */
+	VG_KEPT = 4,   /* from before the fence */
+	VG_INSIDE = 5, /* accepted from the same vendor, over lo */
+};
+
+enum {
+	VG_SOCKET_HERE = 1,   /* direct to listeners of others on this host, too */
+	VG_SOCKET_INSIDE = 2, /* direct over lo, to a listener of the same vendor */
+	VG_SOCKET_STREAM = 4, /* `next` is set */
+};
 
 /* Why something passed or did not; index of the counters. */
 enum vg_reason {
@@ -47,14 +74,41 @@ enum vg_reason {
 	VG_LOST_PROCESS,     /* no room for a lineage entry */
 	VG_INSPECTED,	     /* flows given to the relay */
 	VG_REFUSE_RATE,	     /* one cgroup opens too many flows a second */
+	VG_REFUSE_LEDGER,    /* no room to count the flows of one more cgroup */
+	VG_REFUSE_LOOPBACK,  /* a listener on this host that is not the vendor's own, and no rule names */
+	VG_REFUSE_OPTION,    /* setsockopt() of a mark, a source route, a foreign source address */
+	VG_REFUSE_UNIX,	     /* a unix socket that is not on the list */
+	VG_KILL_FOREIGN,     /* used a socket that was opened outside the slice, and was killed for it */
+	VG_PASS_INSIDE,	     /* between two sockets of one vendor, over lo */
+	VG_PASS_KEPT,	     /* of a connection from before the fence, which it was told to keep */
+	VG_LOST_EVENT,	     /* no room in the ring: user space was not told of an image */
 	VG_REASONS
 };
 
-enum { VG_FLAG_ARGV_CUT = 1, VG_FLAG_ARGV_UNKNOWN = 2, VG_FLAG_SEEDED = 4, VG_FLAG_PARENTS_CUT = 8 };
+/* By which way what left a cgroup went. */
+enum vg_way {
+	VG_WAY_DIRECT,
+	VG_WAY_RELAY,
+	VG_WAY_ENGINE,	/* the packet engine; nothing is given to it yet */
+	VG_WAY_INSIDE,
+	VG_WAY_KEPT,
+	VG_WAY_DROPPED,
+	VG_WAYS
+};
+#define VG_REASON_ROOM 48 /* of vg_coverage, so that one reason more does not change its shape */
+_Static_assert(VG_REASONS <= VG_REASON_ROOM, "vg_coverage has room for all reasons");
+
+enum {
+	VG_FLAG_ARGV_CUT = 1,
+	VG_FLAG_ARGV_UNKNOWN = 2,
+	VG_FLAG_SEEDED = 4,
+	VG_FLAG_PARENTS_CUT = 8,
+	VG_FLAG_CONNECTED = 16, /* it, or what it was forked from, has connected: an exec may hand sockets on */
+};
 
 /* One process, copied at exec. `exe` is "" when unknown; one that cannot be trusted to be what its path says
  * starts with a class instead of a slash: "deleted:", "memfd:", "userns:" (on a mount made in a user namespace),
- * "detached:".
+ * "detached:", and "kernel:" for threads of the kernel, which start programs too.
  */
 struct vg_process {
 	__u64 started; /* start_boottime of the group leader, ns */
@@ -65,13 +119,48 @@ struct vg_process {
 	__u32 argv_len;
 	__u32 device;
 	__u64 inode;
+	__u64 executed; /* ns since boot; with `execer` the name of this image for ever. Forks share it */
+	__u64 size;
+	__s64 changed; /* the inode's ctime as it was at exec, seconds */
+	__u32 changed_ns;
+	__u32 execer; /* the process that did the exec */
 	char exe[VG_EXE];
+	char cwd[VG_CWD];
 	char argv[VG_ARGV]; /* NUL between the words */
 	__u32 parents_len;
 	__u32 zero;
 	char parents[VG_PARENTS]; /* executables as they were at fork, nearest first, NUL after each */
 };
-_Static_assert(sizeof(struct vg_process) == 2352, "vg_process");
+_Static_assert(sizeof(struct vg_process) == 2640, "vg_process");
+
+/* The name of an image. */
+struct vg_image_key {
+	__u64 executed;
+	__u32 execer;
+	__u32 zero;
+};
+_Static_assert(sizeof(struct vg_image_key) == 16, "vg_image_key");
+
+/* What user space found out of an image. Texts end with NUL; one that begins with `?` is not certain. */
+struct vg_image {
+	__u8 sha256[32]; /* zero: not known */
+	__u8 script_sha256[32];
+	char package[VG_PACKAGE];
+	char script[VG_SCRIPT];
+};
+_Static_assert(sizeof(struct vg_image) == 448, "vg_image");
+
+/* What user space is told. Holds the front of a vg_process, up to its parents. */
+enum vg_event_kind { VG_EVENT_EXEC = 0, VG_EVENT_CONNECT = 1, VG_EVENT_CARRIED = 2 };
+#define VG_FRONT 1608 /* offsetof(struct vg_process, parents_len) */
+struct vg_event {
+	__u32 kind;
+	__u32 zero;
+	__u64 cookie; /* of VG_EVENT_CARRIED: the socket */
+	__u8 front[VG_FRONT];
+};
+_Static_assert(__builtin_offsetof(struct vg_process, parents_len) == VG_FRONT, "vg_process.parents_len");
+_Static_assert(sizeof(struct vg_event) == 1624, "vg_event");
 
 struct vg_address {
 	__u8 ip[16];
@@ -87,20 +176,24 @@ struct vg_flow {
 	__u64 netns;
 	__u64 cgroup;
 	__u64 opened; /* ns since boot */
+	__u64 sequence; /* among the flows of its cgroup that were put into `peers`, from 1; 0: not put there yet */
+	__u64 epoch;	/* of the settings when it was numbered */
 	__u32 uid;    /* at connect; process.uid is that at exec */
 	__u32 pid;
 	struct vg_address to;
 	struct vg_process process;
 };
-_Static_assert(sizeof(struct vg_flow) == 2416, "vg_flow");
+_Static_assert(sizeof(struct vg_flow) == 2720, "vg_flow");
 
 /* Kept on each governed TCP socket. */
 struct vg_socket {
 	__u32 verdict;
 	__u32 revision;
+	__u32 next;  /* TCP sequence number after the last byte that passed to the relay */
+	__u32 flags; /* VG_SOCKET_* */
 	struct vg_flow flow;
 };
-_Static_assert(sizeof(struct vg_socket) == 2424, "vg_socket");
+_Static_assert(sizeof(struct vg_socket) == 2736, "vg_socket");
 
 /* How the relay finds a flow: the source of its packets as they left, after NAT. */
 struct vg_peer {
@@ -118,6 +211,17 @@ struct vg_opened {
 	__u64 count;
 };
 _Static_assert(sizeof(struct vg_opened) == 16, "vg_opened");
+
+/* What left one cgroup, since the epoch. `bytes` of the way to the relay are those of the TCP stream, each counted
+ * once however often it was sent; of all other ways they are those of the packets with their IP headers.
+ */
+struct vg_coverage {
+	__u64 flows[VG_WAYS];
+	__u64 packets[VG_WAYS];
+	__u64 bytes[VG_WAYS];
+	__u64 reasons[VG_REASON_ROOM]; /* how often by vg_reason, refusals before there was a packet too */
+};
+_Static_assert(sizeof(struct vg_coverage) == 528, "vg_coverage");
 
 struct vg_prefix {
 	__u32 length; /* bits of what follows: 64 for scope and family, then the network's */
@@ -145,11 +249,17 @@ _Static_assert(sizeof(struct vg_ranges) == 520, "vg_ranges");
 struct vg_settings {
 	__u64 netns; /* cookie of the namespace the relay is in */
 	__u64 build; /* hash of the objects that are loaded */
+	__u64 epoch; /* ns since boot when the maps that count were made */
+	__u64 slice; /* id of the governed cgroup */
 	__u32 layout;
 	__u32 relay_port; /* host order; 0: no relay, nothing to inspect passes */
 	__u32 revision;	  /* of the judge map */
 	__u32 unknown_scope; /* for cgroups not in the scope map; holds no `direct` */
+	__u32 flags;	     /* VG_SET_* */
+	__u32 zero;
 };
-_Static_assert(sizeof(struct vg_settings) == 32, "vg_settings");
+_Static_assert(sizeof(struct vg_settings) == 56, "vg_settings");
+
+enum { VG_SET_UNIX = 1 /* unix sockets by the list only */ };
 
 #endif

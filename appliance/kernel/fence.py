@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -27,16 +28,19 @@ SEED_PASSES = 3  # the list is by pid; a parent with a higher one than its child
 # program -> enum bpf_attach_type, in the order they are attached
 ON_CGROUP = {
     "vg_create": 2,
-    "vg_bind4": 8,
-    "vg_bind6": 9,
+    "vg_post_bind4": 12,
+    "vg_post_bind6": 13,
     "vg_setsockopt": 22,
     "vg_connect4": 10,
     "vg_connect6": 11,
+    "vg_sendmsg4": 14,
+    "vg_sendmsg6": 15,
     "vg_egress": 1,
 }
 TRACING = ("vg_fork", "vg_exec", "vg_exit")
-OF_LINEAGE = ("lineage", "counters", "seed")
-OF_FENCE = ("sockets", "peers", "judge", "scopes", "settings")
+OF_LINEAGE = ("lineage", "counters", "images", "carried", "events", "seed")
+OF_FENCE = ("sockets", "owners", "peers", "judge", "scopes", "coverage", "sequences", "settings")
+HELD = ("settings", "peers", "judge", "scopes", "counters", "lineage", "coverage", "sequences")  # fields of Fence
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -66,11 +70,13 @@ class Fence(msgspec.Struct, frozen=True):
     scopes: int
     counters: int
     lineage: int
+    coverage: int
+    sequences: int
 
     def close(self) -> None:
         """Let go of the maps; the fence stays."""
-        for fd in (self.settings, self.peers, self.judge, self.scopes, self.counters, self.lineage):
-            os.close(fd)
+        for name in HELD:
+            os.close(getattr(self, name))
 
     def __enter__(self) -> "Fence":
         return self
@@ -110,7 +116,8 @@ def up(place: Place) -> Fence:
             load = _replace(place, instance, load, objects, build)
         fence = attached(place)
         settings = Settings.unpack(Map(fence.settings).lookup(ZERO) or b"")
-        told = msgspec.structs.replace(settings, netns=netns_cookie(), relay_port=place.port)
+        there = cgroups.identifier(place.cgroup)
+        told = msgspec.structs.replace(settings, netns=netns_cookie(), relay_port=place.port, slice=there)
         if told != settings:
             Map(fence.settings).update(ZERO, told.pack())
         return fence
@@ -126,9 +133,8 @@ def attached(place: Place) -> Fence:
     load = pins.current(instance) if instance else None
     if load is None:
         raise HostError(f"the fence of {place.slice} is not up", "vendorgate fence up")
-    names = ("settings", "peers", "judge", "scopes", "counters", "lineage")
     flags = {"peers": libbpf.READ_ONLY}
-    return Fence(place, *(libbpf.opened(load / f"map_{name}", flags.get(name, 0)) for name in names))
+    return Fence(place, *(libbpf.opened(load / f"map_{name}", flags.get(name, 0)) for name in HELD))
 
 
 def down(place: Place) -> None:
@@ -249,25 +255,44 @@ def _tell(settings: Map, place: Place, build: int) -> None:
     """Write the settings before anything is attached. Revision 0 with scope 0: nothing is direct."""
     now = Settings.unpack(settings.lookup(ZERO) or b"")
     told = msgspec.structs.replace(
-        now, netns=netns_cookie(), build=build, layout=LAYOUT, relay_port=place.port
+        now,
+        netns=netns_cookie(),
+        build=build,
+        layout=LAYOUT,
+        relay_port=place.port,
+        slice=cgroups.identifier(place.cgroup),
+        epoch=now.epoch or time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     )
     settings.update(ZERO, told.pack())
 
 
 def _attach(place: Place, new: Path, lineage: Object, fence: Object) -> None:
     """Attach and pin: first who runs what, then those that run already, then the fence."""
+    cgroup = os.open(place.cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        Map(lineage.map_fd("governed")).update(ZERO, cgroup.to_bytes(4, sys.byteorder))
+    finally:
+        os.close(cgroup)
     for name in TRACING:
         _pin(lineage.attach(name), new / f"link_{name}")
-    seed_all = Map(lineage.map_fd("lineage.bss"))
-    for everyone in (*[0] * SEED_PASSES, 1):
-        seed_all.update(ZERO, everyone.to_bytes(4, sys.byteorder))
-        lineage.iterate("vg_seed")
+    _seed(lineage)
     cgroup = os.open(place.cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in ON_CGROUP:
             _pin(fence.attach_cgroup(name, cgroup), new / f"link_{name}")
     finally:
         os.close(cgroup)
+
+
+def _seed(lineage: Object) -> None:
+    """Take in the processes that run already, parents before children; in the end also those of unknown descent."""
+    modes = Map(lineage.map_fd("lineage.bss"))
+    for mode in (*[0, 1] * SEED_PASSES, 2):
+        modes.update(ZERO, mode.to_bytes(4, sys.byteorder) + ZERO)
+        lineage.iterate("vg_seed")
+        missing = modes.lookup(ZERO) or b""
+        if not int.from_bytes(missing[4:], sys.byteorder):
+            return
 
 
 def _pin(link: Link, path: Path) -> None:

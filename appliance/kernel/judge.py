@@ -161,8 +161,19 @@ def lines(
             verdict = Judgement.INSPECT
         elif cgroup is not None and entry.cgroup and not match(entry.cgroup, cgroup):
             continue
-        found.append(Line(network(entry.network), (entry.low, entry.high, entry.protocol, verdict)))
+        net = network(entry.network)
+        if verdict is Judgement.DIRECT and names_a_place(net):
+            verdict = Judgement.HERE
+        found.append(Line(net, (entry.low, entry.high, entry.protocol, verdict)))
     return tuple(found)
+
+
+def names_a_place(net: Network) -> bool:
+    """Return whether a direct rule for this network means listeners on this host too, whoever's they are.
+
+    One for a wider network is about what is out there: over lo it would lead to proxies and to other vendors.
+    """
+    return net.num_addresses == 1 or net.is_loopback
 
 
 def network(written: str) -> Network:

@@ -13,32 +13,44 @@ import msgspec
 
 from appliance.model import Address, HostError
 
-LAYOUT = 2
+LAYOUT = 3
 STEER_MARK = 0x56470001
 EXE = 256
+CWD = 256
 ARGV = 1024
 PARENTS = 1024
 RANGES = 64
 PEERS = 4096
 RATE = 1000
 SCOPES = 4096
+IMAGES = 8192
+PACKAGE = 128
+SCRIPT = 256
+FRONT = 1608
+LEDGER = 8192
+REASON_ROOM = 48
 PREFIXES = 65536
 INET, INET6 = 2, 10
 
-PROCESS = struct.Struct(f"=QIIIIIIQ{EXE}s{ARGV}sII{PARENTS}s")
+PROCESS = struct.Struct(f"=QIIIIIIQQQqII{EXE}s{CWD}s{ARGV}sII{PARENTS}s")
+IMAGE_KEY = struct.Struct("=QII")
+IMAGE = struct.Struct(f"=32s32s{PACKAGE}s{SCRIPT}s")
+EVENT = struct.Struct(f"=IIQ{FRONT}s")
 ADDRESS = struct.Struct("=16s2sHI")
-FLOW = struct.Struct(f"=QQQQII{ADDRESS.size}s{PROCESS.size}s")
-SOCKET = struct.Struct(f"=II{FLOW.size}s")
+FLOW = struct.Struct(f"=QQQQQQII{ADDRESS.size}s{PROCESS.size}s")
+SOCKET = struct.Struct(f"=IIII{FLOW.size}s")
 PEER = struct.Struct("=Q16s2sHI")
 PREFIX = struct.Struct("=III16s")
 RANGE = struct.Struct("=HHHH")
 RANGES_HEAD = struct.Struct("=II")
-SETTINGS = struct.Struct("=QQIIII")
+COVERAGE = struct.Struct(f"={3 * 6 + REASON_ROOM}Q")
+SETTINGS = struct.Struct("=QQQQIIIIII")
 
 ARGV_CUT = 1
 ARGV_UNKNOWN = 2
 SEEDED = 4
 PARENTS_CUT = 8
+CONNECTED = 16
 
 
 class Judgement(IntEnum):
@@ -46,7 +58,19 @@ class Judgement(IntEnum):
 
     INSPECT = 0
     DENY = 1
-    DIRECT = 2
+    DIRECT = 2  # but for listeners of others on this host
+    HERE = 3  # direct, and those too
+
+
+class Way(IntEnum):
+    """By which way what left a cgroup went."""
+
+    DIRECT = 0
+    RELAY = 1
+    ENGINE = 2
+    INSIDE = 3
+    KEPT = 4
+    DROPPED = 5
 
 
 class Reason(IntEnum):
@@ -71,6 +95,14 @@ class Reason(IntEnum):
     LOST_PROCESS = 16
     INSPECTED = 17
     REFUSE_RATE = 18
+    REFUSE_LEDGER = 19
+    REFUSE_LOOPBACK = 20
+    REFUSE_OPTION = 21
+    REFUSE_UNIX = 22
+    KILL_FOREIGN = 23
+    PASS_INSIDE = 24
+    PASS_KEPT = 25
+    LOST_EVENT = 26
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):
@@ -78,19 +110,29 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
 
     netns: int
     build: int
+    epoch: int  # ns since boot when the maps that count were made
+    slice: int  # id of the governed cgroup
     layout: int
     relay_port: int
     revision: int
     unknown_scope: int
+    flags: int = 0
 
     def pack(self) -> bytes:
-        return SETTINGS.pack(
-            self.netns, self.build, self.layout, self.relay_port, self.revision, self.unknown_scope
-        )
+        return SETTINGS.pack(*msgspec.structs.astuple(self), 0)
 
     @classmethod
     def unpack(cls, data: bytes) -> "Settings":
-        return cls(*SETTINGS.unpack(data))
+        *fields, _zero = SETTINGS.unpack(data)
+        return cls(*fields)
+
+
+class Event(IntEnum):
+    """What the kernel tells of an image."""
+
+    EXEC = 0  # it was executed
+    CONNECT = 1  # it connects, and nothing is known of it
+    CARRIED = 2  # it took over a socket by exec
 
 
 class Executed(msgspec.Struct, frozen=True, gc=False):
@@ -103,18 +145,49 @@ class Executed(msgspec.Struct, frozen=True, gc=False):
     flags: int
     device: int
     inode: int
+    executed: int  # ns since boot; with `execer` the name of the image
+    size: int
+    changed: int  # ctime, ns
+    execer: int
     exe: str
+    cwd: str
     argv: tuple[str, ...]
     parents: tuple[str, ...]
 
     @classmethod
     def unpack(cls, data: bytes) -> "Executed":
-        *head, size, device, inode, exe, argv, length, _zero, above = PROCESS.unpack(data)
-        started, pid, ppid, uid, flags = head
-        parents = descent(above[:length], flags)
+        """Read a whole struct, or only what comes before the parents (struct vg_event)."""
+        *head, exe, cwd, argv, length, _zero, above = PROCESS.unpack(data.ljust(PROCESS.size, b"\0"))
+        started, pid, ppid, uid, flags, argv_len, device, inode, executed, size, seconds, ns, execer = head
         return cls(
-            started, pid, ppid, uid, flags, device, inode, text(exe), words(argv[:size], flags), parents
-        )
+            started, pid, ppid, uid, flags, device, inode, executed, size, seconds * 10**9 + ns, execer,
+            text(exe), text(cwd), words(argv[:argv_len], flags), descent(above[:length], flags),
+        )  # fmt: skip
+
+    @property
+    def image(self) -> bytes:
+        """The key of the map of images."""
+        return IMAGE_KEY.pack(self.executed, self.execer, 0)
+
+
+class Image(msgspec.Struct, frozen=True, gc=False):
+    """struct vg_image: what was found out of an image. Empty: there is none; `?` before a text: not certain."""
+
+    sha256: str = ""  # of the file that is executed; empty: not known
+    script_sha256: str = ""
+    package: str = ""
+    script: str = ""
+
+    def pack(self) -> bytes:
+        package, script = fitted(self.package, PACKAGE), fitted(self.script, SCRIPT)
+        digests = (bytes.fromhex(self.sha256), bytes.fromhex(self.script_sha256))
+        return IMAGE.pack(*digests, package, script)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Image":
+        digest, script_digest, package, script = IMAGE.unpack(data)
+        hexes = [one.hex() if any(one) else "" for one in (digest, script_digest)]
+        return cls(*hexes, text(package), text(script))
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
@@ -124,6 +197,8 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
     netns: int
     cgroup: int
     opened_ns: int  # since boot
+    sequence: int  # among the flows of its cgroup, from 1
+    epoch: int  # of the count
     uid: int
     pid: int
     to: Address
@@ -131,11 +206,17 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def unpack(cls, data: bytes) -> "Opened":
-        cookie, netns, cgroup, opened, uid, pid, to, process = FLOW.unpack(data)
+        *head, to, process = FLOW.unpack(data)
         ip, port, family, _protocol = ADDRESS.unpack(to)
         who = Executed.unpack(process)
         known = who if who.started else None
-        return cls(cookie, netns, cgroup, opened, uid, pid, address(ip, port, family), known)
+        return cls(*head, address(ip, port, family), known)
+
+
+def fitted(written: str, size: int) -> bytes:
+    """Return a text for a field of `size` bytes; one that does not fit is not certain, and never cut."""
+    data = written.encode(errors="surrogateescape")
+    return data if len(data) < size else b"?"
 
 
 def text(field: bytes) -> str:

@@ -139,9 +139,17 @@ class Map:
 
     def lookup_sum(self, key: bytes) -> int:
         """Return the sum of a per-cpu map's 64-bit values."""
+        columns = self.lookup_columns(key)
+        return columns[0] if columns else 0
+
+    def lookup_columns(self, key: bytes) -> tuple[int, ...] | None:
+        """Return the sum of each of the 64-bit fields of a per-cpu map's value, or None."""
         cpus = _check(library().libbpf_num_possible_cpus(), "count processors")
-        value = self._lookup(key, 8 * cpus) or b""
-        return sum(memoryview(value).cast("Q")) if value else 0
+        value = self._lookup(key, self.value_size * cpus)
+        if value is None:
+            return None
+        fields, width = memoryview(value).cast("Q"), self.value_size // 8
+        return tuple(sum(fields[i::width]) for i in range(width))
 
     def _lookup(self, key: bytes, size: int) -> bytes | None:
         self._sized(key, self.key_size)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from appliance.kernel import layout
-from appliance.kernel.layout import Executed, Judgement, Opened, Reason
+from appliance.kernel.layout import Executed, Judgement, Opened, Reason, Way
 from appliance.model import Address
 
 HEADER = (Path(__file__).parents[2] / "bpf/vendorgate.h").read_text()
@@ -28,6 +28,10 @@ PYTHON = {
     "vg_range": layout.RANGE.size,
     "vg_ranges": layout.RANGES_HEAD.size + layout.RANGES * layout.RANGE.size,
     "vg_settings": layout.SETTINGS.size,
+    "vg_image_key": layout.IMAGE_KEY.size,
+    "vg_image": layout.IMAGE.size,
+    "vg_event": layout.EVENT.size,
+    "vg_coverage": layout.COVERAGE.size,
 }
 
 
@@ -36,20 +40,21 @@ def test_sizes_are_those_of_the_header() -> None:
 
 
 def test_constants_are_those_of_the_header() -> None:
-    for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "RATE", "SCOPES", "PREFIXES"):
+    for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "RATE", "SCOPES", "PREFIXES", "LEDGER", "REASON_ROOM"):
         assert getattr(layout, name) == DEFINED[name], name
 
 
 def test_enumerations_are_those_of_the_header() -> None:
     assert [f"VG_{r.name}" for r in Reason] == ENUMS["vg_reason"][:-1]
     assert [f"VG_JUDGE_{j.name}" for j in Judgement] == ENUMS["vg_judgement"]
+    assert [f"VG_WAY_{w.name}" for w in Way] == ENUMS["vg_way"][:-1]
     for name, value in re.findall(r"VG_FLAG_(\w+) = (\d+)", HEADER):
         assert getattr(layout, name) == int(value)
 
 
 def process(argv: bytes = b"psql\0-c\0select 1\0", flags: int = 0, parents: bytes = b"/bin/sh\0/sbin/init\0") -> bytes:
     return layout.PROCESS.pack(
-        5, 42, 1, 1000, flags, len(argv), 8, 99, b"/usr/bin/psql", argv, len(parents), 0, parents
+        5, 42, 1, 1000, flags, len(argv), 8, 99, 7, 4096, 3, 1, 42, b"/usr/bin/psql", b"/", argv, len(parents), 0, parents
     )  # fmt: skip
 
 
@@ -85,8 +90,9 @@ def test_parents(parents: bytes, flags: int, exes: tuple[str, ...]) -> None:
 
 def test_a_flow_without_lineage_has_no_process() -> None:
     to = layout.ADDRESS.pack(bytes([10, 0, 0, 1]), (5432).to_bytes(2, "big"), layout.INET, 6)
-    flow = Opened.unpack(layout.FLOW.pack(7, 1, 2, 3, 1000, 42, to, bytes(layout.PROCESS.size)))
+    flow = Opened.unpack(layout.FLOW.pack(7, 1, 2, 3, 5, 9, 1000, 42, to, bytes(layout.PROCESS.size)))
     assert flow.process is None and flow.to == Address("10.0.0.1", 5432) and flow.cookie == 7
+    assert (flow.sequence, flow.epoch) == (5, 9)
 
 
 def test_peer_keys_are_by_family() -> None:

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* A packet as it leaves, after NAT. Included by fence.bpf.c only. */
+#ifndef VENDORGATE_PACKET_H
+#define VENDORGATE_PACKET_H
+
+enum { FIN = 0x01, SYN = 0x02, RST = 0x04, ACK = 0x10 };
+
+struct packet {
+	struct vg_address from, to;
+	__u32 sequence; /* of TCP, of the first byte */
+	__u32 payload;	/* bytes */
+	__u8 flags;
+};
+
+/* Return the length of the IP header, or 0 when it is none or carries what we do not pass: options, extension headers
+ * (a source route would name another destination), another protocol than `protocol`.
+ */
+static __always_inline __u32 plain(struct __sk_buff *skb, __u8 protocol)
+{
+	__u8 head[10];
+
+	if (bpf_skb_load_bytes(skb, 0, head, sizeof(head)))
+		return 0;
+	if (head[0] == 0x45)
+		return head[9] == protocol ? 20 : 0;
+	return head[0] >> 4 == 6 && head[6] == protocol ? 40 : 0;
+}
+
+/* Read the packet's addresses and ports. Return the length of its IP header, 0 if malformed. */
+static __always_inline __u32 parse(struct __sk_buff *skb, __u8 protocol, struct vg_address *from, struct vg_address *to)
+{
+	__u32 l4 = plain(skb, protocol);
+	__u16 ports[2];
+
+	if (l4 == 20) {
+		if (bpf_skb_load_bytes(skb, 12, from->ip, 4) || bpf_skb_load_bytes(skb, 16, to->ip, 4))
+			return 0;
+		to->family = from->family = INET;
+	} else if (l4 == 40) {
+		if (bpf_skb_load_bytes(skb, 8, from->ip, 16) || bpf_skb_load_bytes(skb, 24, to->ip, 16))
+			return 0;
+		to->family = from->family = INET6;
+	} else {
+		return 0;
+	}
+	if (bpf_skb_load_bytes(skb, l4, ports, sizeof(ports)))
+		return 0;
+	from->port = ports[0];
+	to->port = ports[1];
+	to->protocol = protocol;
+	return l4;
+}
+
+/* The same for TCP, with what it says of the stream. False if malformed. */
+static __always_inline bool parse_tcp(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 l4 = parse(skb, IPPROTO_TCP, &packet->from, &packet->to);
+	__u8 head[14];
+	__u32 before;
+
+	if (!l4 || bpf_skb_load_bytes(skb, l4, head, sizeof(head)))
+		return false;
+	__builtin_memcpy(&packet->sequence, head + 4, sizeof(packet->sequence));
+	packet->sequence = bpf_ntohl(packet->sequence);
+	packet->flags = head[13];
+	before = l4 + (head[12] >> 4) * 4;
+	if (before > skb->len)
+		return false;
+	packet->payload = skb->len - before;
+	return true;
+}
+
+/* True when this packet may be the last that leaves before the relay accepts. A SYN is that only with fast open. */
+static __always_inline bool completes(struct packet *packet)
+{
+	if (packet->flags & RST)
+		return false;
+	return !(packet->flags & SYN) || packet->payload;
+}
+
+static __always_inline bool is_loopback(struct vg_address *to)
+{
+	if (to->family == INET)
+		return to->ip[0] == 127;
+	for (int i = 0; i < 15; i++)
+		if (to->ip[i])
+			return false;
+	return to->ip[15] == 1;
+}
+
+/* No redirect keeps a link-local destination: routing holds it to the interface of its scope. */
+static __always_inline bool is_link_local(struct vg_address *to)
+{
+	return to->family == INET6 && to->ip[0] == 0xfe && (to->ip[1] & 0xc0) == 0x80;
+}
+
+#endif
