@@ -26,6 +26,9 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
     server: Address  # where the process meant to go
     cookie: int
     opened_ns: int  # since boot
+    sequence: int = 0  # as model.Flow has them
+    scope: int = 0
+    epoch: int = 0
 
 
 class Peers:
@@ -50,7 +53,9 @@ class Peers:
         flow = layout.Opened.unpack(data)
         if server is not None and server != flow.to:
             return None
-        return Peer(self._process(flow), flow.to, flow.cookie, flow.opened_ns)
+        return Peer(
+            self._process(flow), flow.to, flow.cookie, flow.opened_ns, flow.sequence, flow.cgroup, flow.epoch
+        )
 
     def _process(self, flow: layout.Opened) -> Process | None:
         who = flow.process

@@ -206,7 +206,8 @@ class Worker:
         process = peer.process
         if process is not None:
             process = msgspec.structs.replace(process, argv=hide(process.argv))
-        return Flow(self._ids.next(), time.time(), client, peer.server, process, peer.cookie)
+        counted = (peer.cookie, peer.sequence, peer.scope, peer.epoch)
+        return Flow(self._ids.next(), time.time(), client, peer.server, process, *counted)
 
     def _record(self, flow: Flow, notes: Sequence[Note]) -> None:
         try:
