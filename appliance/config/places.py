@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from appliance.config import document
 from appliance.config.document import Node
 from appliance.facts.words import PROTOCOLS
-from appliance.policy.rule import Identity, Net, Network, Target
+from appliance.policy.rule import DIGEST, IMAGES, KEYS, Identity, Net, Network, Target
 
 Resolve = Callable[[str], Sequence[str]]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 HOST = re.compile(r"(?=.{1,253}\.?\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
+HEX = re.compile(rf"(?:{DIGEST})?[0-9a-fA-F]{{64}}")
+PACKAGE = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*+._-]*")  # of dpkg and rpm alike; `*` is any text
+UNIT = re.compile(r"[A-Za-z0-9*:_.\\@-]+\.(?:service|scope|socket|mount|swap)|[A-Za-z0-9:_.\\@-]*\*")
+CONTAINER = re.compile(r"[A-Za-z0-9*_.:-]+")
 MAX_UID = 2**32 - 2  # 2**32 - 1 is "no user" to the kernel
 MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # Address writes such an address as the IPv4 it is
 
@@ -26,28 +30,82 @@ def name(node: Node, what: str) -> str:
 def identity(key: Node, node: Node) -> Identity:
     """Return one entry of `identities`."""
     who = f"identity {name(key, 'identities')}"
-    fields = document.mapping(node, who)
-    if "sha256" in fields:
-        fields["sha256"].fail(f"{who}: `sha256` is not available yet", "name the executable by `exe`")
-    fields = document.mapping(node, who, ("cgroup", "exe", "uid", "package", "parent"))
+    fields = document.mapping(node, who, KEYS)
     if not fields:
         what = f"{who}: has no key, so it would be any process"
         node.fail(what, "name a cgroup, exe, uid, package or parent")
-    texts = {k: document.strings(n, f"{who}: {k}") for k, n in fields.items() if k != "uid"}
-    for n, text in _each(fields, "cgroup"):
-        if text.startswith("/") or any(part in ("", ".", "..") for part in text.split("/")):
-            n.fail(f"{who}: cgroup: `{text}` is not a path below the slice", "write it as in acme.service")
-    for key_ in ("exe", "parent"):
-        for n, text in _each(fields, key_):
-            if not text.startswith(("/", "*")):
-                n.fail(f"{who}: {key_}: `{text}` is not a whole path", f"write /usr/bin/{text} or **/{text}")
+    for field, check in CHECKS.items():
+        for n, text in _each(fields, field):
+            check(n, who, text)
     uids = document.one_or_more(fields["uid"], who) if "uid" in fields else ()
+    texts = {k: document.strings(n, f"{who}: {k}") for k, n in fields.items() if k != "uid"}
+    for field in ("sha256", "script"):  # digests are compared as they are printed: in small letters
+        texts[field] = tuple(t.lower() if HEX.fullmatch(t) else t for t in texts.get(field, ()))
     return Identity(
         name=str(key.text),
         where=key.where,
         uid=tuple(document.whole(n, f"{who}: uid", 0, MAX_UID) for n in uids),
         **texts,
     )
+
+
+def _cgroup(node: Node, who: str, text: str) -> None:
+    if text.startswith("/") or any(part in ("", ".", "..") for part in text.split("/")):
+        node.fail(f"{who}: cgroup: `{text}` is not a path below the slice", "write it as in acme.service")
+
+
+def _path(node: Node, who: str, text: str) -> None:
+    if not text.startswith(("/", "*")):
+        node.fail(f"{who}: exe: `{text}` is not a whole path", f"write /usr/bin/{text} or **/{text}")
+
+
+def _parent(node: Node, who: str, text: str) -> None:
+    if not text.startswith(("/", "*")):
+        node.fail(f"{who}: parent: `{text}` is not a whole path", f"write /usr/bin/{text} or **/{text}")
+
+
+def _sha256(node: Node, who: str, text: str) -> None:
+    if not HEX.fullmatch(text) or ":" in text:
+        node.fail(f"{who}: sha256: `{text}` is not 64 hexadecimal digits", "sha256sum FILE prints them")
+
+
+def _script(node: Node, who: str, text: str) -> None:
+    what = f"{who}: script: `{text}`"
+    if text.startswith(DIGEST):
+        if not HEX.fullmatch(text):
+            node.fail(f"{what} is not sha256: and 64 hexadecimal digits", "sha256sum FILE prints them")
+    elif not text.startswith(("/", "*", "module:")) and text not in ("code:", "stdin:"):
+        hint = f"write /opt/agent/{text} or **/{text}; or module:NAME, code:, stdin:, sha256:DIGITS"
+        node.fail(f"{what} is not a whole path", hint)
+
+
+def _package(node: Node, who: str, text: str) -> None:
+    if not PACKAGE.fullmatch(text):
+        what = f"{who}: package: `{text}` is not the name of a package"
+        node.fail(what, "write it without version and architecture, as in postgresql-client-15")
+
+
+def _unit(node: Node, who: str, text: str) -> None:
+    if not UNIT.fullmatch(text):
+        what = f"{who}: unit: `{text}` is not the name of a unit"
+        node.fail(what, f"write it with its kind, as in {text.partition('.')[0] or 'acme'}.service")
+
+
+def _container(node: Node, who: str, text: str) -> None:
+    if not CONTAINER.fullmatch(text):
+        what = f"{who}: container: `{text}` is not an id"
+        node.fail(what, "write its digits, at least 12 of them; an engine's name for it is not known to the kernel")
+
+
+def _image(node: Node, who: str, text: str) -> None:
+    if text not in IMAGES:
+        node.fail(f"{who}: image: unknown value `{text}`", document.did_you_mean(text, IMAGES))
+
+
+CHECKS: dict[str, Callable[[Node, str, str], None]] = {
+    "cgroup": _cgroup, "exe": _path, "parent": _parent, "sha256": _sha256, "script": _script, "package": _package,
+    "unit": _unit, "container": _container, "image": _image,
+}  # fmt: skip
 
 
 def _each(fields: dict[str, Node], key: str) -> list[tuple[Node, str]]:

@@ -2,7 +2,7 @@
 
     tests:
       - name: drop is refused             # optional, as are all but the message and `expect`
-        identity: acme                    # or process: {cgroup:, exe:, uid:, package:, parents: []}
+        identity: acme                    # or process: {cgroup:, exe:, uid:, package:, script:, parents: []}
         target: orders-db                 # or protocol: postgres, at no target
         before: [set search_path to x]    # statements sent earlier in the session
         statement: drop table orders      # or request: {effect: drop, unknown: [table]}
@@ -31,6 +31,7 @@ FIELDS = (
     "name", "identity", "process", "target", "protocol", "before", "statement", "request", "row", "expect",
     "rule", "shows",
 )  # fmt: skip
+TEXTS = ("cgroup", "exe", "package", "sha256", "script", "script_sha256", "unit", "container")  # of a process
 VERDICTS = ("allow", "block", "approve", "mask")
 MAX_TESTS = 10_000  # of all files
 
@@ -137,17 +138,15 @@ def _who(policy: Policy, fields: dict[str, Node], called: str) -> tuple[str, ...
     if "process" not in fields:
         return ()
     what = f"{called}: process"
-    said = document.mapping(fields["process"], what, ("cgroup", "exe", "uid", "package", "parents"))
-    text = {key: document.string(said[key], what) for key in ("cgroup", "exe", "package") if key in said}
+    said = document.mapping(fields["process"], what, (*TEXTS, "uid", "parents"))
+    text = {key: document.string(said[key], what) if key in said else "" for key in TEXTS}
     return Process(
         pid=1,
         started_ns=1,
-        exe=text.get("exe", ""),
         argv=(),
-        cgroup=text.get("cgroup", ""),
         uid=document.whole(said["uid"], f"{what}.uid", 0, 2**32 - 2) if "uid" in said else 0,
-        package=text.get("package", ""),
         parents=document.strings(said["parents"], what) if "parents" in said else (),
+        **text,
     )
 
 

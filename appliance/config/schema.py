@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from appliance.config.rule_tests import VERDICTS
+from appliance.config.places import CONTAINER, PACKAGE, UNIT
+from appliance.config.rule_tests import TEXTS, VERDICTS
 from appliance.config.rules import LEVELS, METHODS
 from appliance.config.settings import Settings
 from appliance.facts.words import PROTOCOLS, Key
 from appliance.policy.finders import BUILT_IN
+from appliance.policy.rule import DIGEST, IMAGES, KEYS
 
 Json = dict[str, Any]
 
@@ -38,13 +40,13 @@ def _many(one: Json) -> Json:
 
 
 def _rules() -> Json:
-    identity = {key: _many(TEXT) for key in ("cgroup", "exe", "package", "parent")}
+    identity = _identity()
     target = {"protocol": {"enum": list(PROTOCOLS)}, "address": _many(TEXT)}
     return _closed(
         {
             "identities": {
                 "type": "object",
-                "additionalProperties": {**_closed({**identity, "uid": _many(WHOLE)}), "minProperties": 1},
+                "additionalProperties": {**_closed(identity), "minProperties": 1},
             },
             "targets": {"type": "object", "additionalProperties": _closed(target, "address")},
             "patterns": {"type": "object", "additionalProperties": TEXT},
@@ -52,6 +54,29 @@ def _rules() -> Json:
             "default": {"enum": ["block", "allow"]},
         }
     )
+
+
+def _identity() -> Json:
+    path = _like("[/*].*")
+    script = _like(rf"[/*].*|module:.+|code:|stdin:|{DIGEST}[0-9a-fA-F]{{64}}")
+    says = {
+        "cgroup": (TEXT, "path below the slice; what is below it matches too"),
+        "exe": (path, "whole path of the executable, links resolved; * in one part, ** for any number of parts"),
+        "uid": (WHOLE, "user of the process when it connected"),
+        "package": (_like(PACKAGE.pattern), "Debian or RPM package of this host with the executable, no version"),
+        "parent": (path, "executable of any process it descends from"),
+        "sha256": (_like("[0-9a-fA-F]{64}"), "digest of the file that is executed"),
+        "script": (script, "what an interpreter runs: a path, module:NAME, code:, stdin:, or sha256:DIGITS"),
+        "unit": (_like(UNIT.pattern), "systemd unit, by the cgroup; templates as name@*.service"),
+        "container": (_like(CONTAINER.pattern), "id of the container, or at least 12 digits of it, by the cgroup"),
+        "image": ({"enum": list(IMAGES)}, "what the executable was when it was executed"),
+    }
+    assert tuple(says) == KEYS, "a key of identities without a schema"
+    return {key: {**_many(one), "description": text} for key, (one, text) in says.items()}
+
+
+def _like(pattern: str) -> Json:
+    return {"type": "string", "pattern": f"^(?:{pattern})$"}
 
 
 def _rule() -> Json:
@@ -114,7 +139,7 @@ def _condition(key: Key) -> Json:
 def _tests() -> Json:
     keys = {"text", "unknown", *(name for known in PROTOCOLS.values() for name in known)}
     value = {"type": ["string", "number", "boolean", "null"]}
-    process = {"cgroup": TEXT, "exe": TEXT, "uid": WHOLE, "package": TEXT, "parents": _many(TEXT)}
+    process = {**dict.fromkeys(TEXTS, TEXT), "uid": WHOLE, "parents": _many(TEXT)}
     test = _closed(
         {
             **dict.fromkeys(("name", "identity", "target", "statement", "rule"), TEXT),

@@ -19,7 +19,7 @@ PACKS = sorted((Path(__file__).parents[2] / "rules").glob("*.yaml"))
 BEYOND = {
     "bad-port", "bad-port-range", "bad-inline", "host-bits", "bad-count", "detect-in-allow", "hidden-by-all",
     "hidden-by-the-same",
-    "hidden-by-wider-to", "hidden-by-wider-who", "id-default", "identity-cgroup-absolute", "identity-exe-name",
+    "hidden-by-wider-to", "hidden-by-wider-who", "id-default", "identity-cgroup-absolute",
     "identity-name", "inspect-where-masked", "inspect-with-when", "inspect-without-to", "mask-without-columns",
     "not-yaml", "pattern-bad", "pattern-built-in", "same-id", "same-key", "shadow-yes", "target-address",
     "target-unresolved", "too-many-parts", "unknown-detector", "unknown-identity", "unknown-target", "with-of-block",
