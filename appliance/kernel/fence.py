@@ -40,7 +40,12 @@ ON_CGROUP = {
 TRACING = ("vg_fork", "vg_exec", "vg_exit")
 OF_LINEAGE = ("lineage", "counters", "images", "carried", "events", "seed")
 OF_FENCE = ("sockets", "owners", "peers", "judge", "scopes", "coverage", "sequences", "settings")
-HELD = ("settings", "peers", "judge", "scopes", "counters", "lineage", "coverage", "sequences")  # fields of Fence
+HELD = (
+    "settings", "peers", "judge", "scopes", "counters", "lineage", "coverage", "sequences", "images", "carried",
+    "events", "found",
+)  # fmt: skip  # fields of Fence
+OTHERWISE = {"found": "images"}  # the same map, to write
+RELAYS = ("peers", "images", "carried")  # read-only
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -61,7 +66,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Fence(msgspec.Struct, frozen=True):
-    """File descriptors of the pinned maps, close-on-exec. `peers` is read-only: relays may inherit it."""
+    """File descriptors of the pinned maps, close-on-exec. Those that relays may inherit are read-only."""
 
     place: Place
     settings: int
@@ -72,6 +77,10 @@ class Fence(msgspec.Struct, frozen=True):
     lineage: int
     coverage: int
     sequences: int
+    images: int
+    carried: int
+    events: int
+    found: int  # the map of images, to write
 
     def close(self) -> None:
         """Let go of the maps; the fence stays."""
@@ -133,8 +142,9 @@ def attached(place: Place) -> Fence:
     load = pins.current(instance) if instance else None
     if load is None:
         raise HostError(f"the fence of {place.slice} is not up", "vendorgate fence up")
-    flags = {"peers": libbpf.READ_ONLY}
-    return Fence(place, *(libbpf.opened(load / f"map_{name}", flags.get(name, 0)) for name in HELD))
+    flags = dict.fromkeys(RELAYS, libbpf.READ_ONLY)
+    paths = {name: load / f"map_{OTHERWISE.get(name, name)}" for name in HELD}
+    return Fence(place, *(libbpf.opened(path, flags.get(name, 0)) for name, path in paths.items()))
 
 
 def down(place: Place) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.kernel import cgroups, layout
+from appliance.kernel import cgroups, layout, unit
 from appliance.kernel.libbpf import Map
 from appliance.model import Address, Process
 
@@ -29,14 +29,20 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
     sequence: int = 0  # as model.Flow has them
     scope: int = 0
     epoch: int = 0
+    image: bytes = b""  # of the map of images: nobody has found out yet what the executable is
 
 
 class Peers:
     """The flows on their way to the relay."""
 
-    def __init__(self, fd: int, slice_path: Path) -> None:
-        """`fd` is `Fence.peers`, perhaps inherited; `slice_path` the governed cgroup's directory."""
+    def __init__(self, fd: int, slice_path: Path, images: int = -1, carried: int = -1) -> None:
+        """`fd`, `images` and `carried` are those of `Fence`, perhaps inherited; `slice_path` the governed cgroup.
+
+        Without `images` and `carried`, what takes files to know of a process is not known.
+        """
         self._map = Map(fd)
+        self._images = Map(images) if images >= 0 else None
+        self._carried = Map(carried) if carried >= 0 else None
         self._slice = slice_path
         self._netns = netns_cookie()
         self._paths: dict[int, str] = {}
@@ -53,18 +59,47 @@ class Peers:
         flow = layout.Opened.unpack(data)
         if server is not None and server != flow.to:
             return None
-        return Peer(
-            self._process(flow), flow.to, flow.cookie, flow.opened_ns, flow.sequence, flow.cgroup, flow.epoch
+        process = self._process(flow)
+        image = flow.process.image if flow.process and process and self._images else b""
+        found = Peer(
+            process, flow.to, flow.cookie, flow.opened_ns, flow.sequence, flow.cgroup, flow.epoch, image
         )
+        return self.again(found)
+
+    def again(self, peer: Peer) -> Peer:
+        """Return the same with what was found out of its executable since."""
+        process = peer.process
+        if process is None:
+            return peer
+        image = self._image(peer.image) if peer.image else None
+        if image:
+            process = with_image(process, image)
+        return msgspec.structs.replace(
+            peer, process=self._became(peer, process), image=b"" if image else peer.image
+        )
+
+    def _became(self, peer: Peer, process: Process) -> Process:
+        """Add the image that holds the socket, if an exec put another in place of that which connected."""
+        data = self._carried.lookup(peer.cookie.to_bytes(8, sys.byteorder)) if self._carried else None
+        if data is None:
+            return process
+        who = layout.Executed.unpack(data)
+        after = made(who, process.cgroup, who.uid)
+        image = self._image(who.image)
+        return msgspec.structs.replace(process, became=with_image(after, image) if image else after)
+
+    def _image(self, key: bytes) -> layout.Image | None:
+        data = self._images.lookup(key) if self._images else None
+        return layout.Image.unpack(data) if data else None
 
     def _process(self, flow: layout.Opened) -> Process | None:
         who = flow.process
         cgroup = self._path(flow.cgroup)
         if who is None or cgroup is None:
             return None
-        return Process(
-            who.pid, who.started, who.exe, who.argv, cgroup, flow.uid, parents=who.parents
-        )  # uid at connect: it may have changed since exec
+        believed = unit.believed(self._slice, cgroup)
+        process = made(who, cgroup, flow.uid)  # uid at connect: it may have changed since exec
+        return msgspec.structs.replace(process, unit=unit.unit(believed), container=unit.container(believed))
 
     def _path(self, cgroup: int) -> str | None:
         if cgroup not in self._paths:
@@ -72,6 +107,25 @@ class Peers:
                 self._paths.clear()
             self._paths.update(cgroups.governed(self._slice))
         return self._paths.get(cgroup)
+
+
+def made(who: layout.Executed, cgroup: str, uid: int) -> Process:
+    """Return a process as the kernel copied it."""
+    return Process(
+        who.pid, who.started, who.exe, who.argv, cgroup, uid, parents=who.parents, inode=who.inode, device=who.device
+    )
+
+
+def with_image(process: Process, image: layout.Image) -> Process:
+    """Return a process with what was found out of its executable."""
+    return msgspec.structs.replace(
+        process,
+        sha256=image.sha256,
+        package=image.package,
+        script=image.script,
+        script_sha256=image.script_sha256,
+        resolved=True,
+    )
 
 
 def netns_cookie() -> int:
