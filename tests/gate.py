@@ -26,7 +26,7 @@ HEAD = """
 identities:
   acme: {{cgroup: acme.service}}
 targets:
-  db: {{protocol: postgres, address: ["{address}"]}}
+  db: {{protocol: {protocol}, address: ["{address}"]}}
 """
 ALLOW = "rules:\n  - {id: all, do: allow}\n"
 
@@ -34,7 +34,10 @@ ALLOW = "rules:\n  - {id: all, do: allow}\n"
 class Gate:
     """A port on loopback whose connections are judged by `rules` and go to `server`. Use as a context manager."""
 
-    def __init__(self, server: Address, rules: str = ALLOW, answer: Answer | None = None, process: Process = AGENT) -> None:
+    def __init__(
+        self, server: Address, rules: str = ALLOW, answer: Answer | None = None, process: Process = AGENT, protocol: str = "postgres"
+    ) -> None:
+        self._protocol = protocol
         self.server, self.process, self.answer = server, process, answer
         self.notes: list[tuple[str, Note]] = []
         self.questions: list[Question] = []
@@ -46,7 +49,7 @@ class Gate:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
     def compile(self, rules: str) -> Policy:
-        return config.rules([("rules.d/test.yaml", HEAD.format(address=self.server) + rules)], lambda name: [name])
+        return config.rules([("rules.d/test.yaml", HEAD.format(address=self.server, protocol=self._protocol) + rules)], lambda name: [name])
 
     def reload(self, rules: str) -> None:
         """Put other rules in force, for live sessions too."""

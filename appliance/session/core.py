@@ -336,6 +336,10 @@ class Session:
 
     def _end(self, side: Side, lost: bool, now: float) -> None:
         self._ended.add(side)
+        if side is Side.SERVER and self._wire is not None and not lost:
+            self._down(self._wire, b"", now)
+        if self._closed:
+            return
         if lost:
             self._close(f"{side.value} lost", abort=True)
         elif len(self._ended) == 2:

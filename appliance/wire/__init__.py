@@ -43,7 +43,7 @@ class Wire(Protocol):
     name: str
 
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
-        """Yield each message that `data` completes, in wire order.
+        """Yield each message that `data` completes, in wire order. No data of the server: it will send no more.
 
         Messages of the client have not been sent on: the caller gives each, in order, to `allow` or `deny`,
         or drops it. Messages of the server are to be sent on as their `raw` says (which may be empty).

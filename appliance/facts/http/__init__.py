@@ -1,0 +1,150 @@
+"""Follows one HTTP flow and says what each request would do.
+
+Keys of `Facts.values`: facts/words/http.py; besides them `text`, for detectors: target, header lines but for those that
+carry the client's credentials, and the body as it reads when opened.
+
+Unknown: of a body that is too long to be judged whole, or in a coding that cannot be opened, `text` and `field`; of a
+path with more readings than MAX_READINGS, `path`.
+
+Not handled: JSON, multipart and GraphQL as facts of their own; they are text for the detectors.
+"""
+
+from urllib.parse import parse_qsl, unquote
+
+from appliance.facts import Copy, Facts
+from appliance.facts.http.paths import readings
+from appliance.facts.shared import Shared
+from appliance.model import Column, Message
+
+READS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
+OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
+CREDENTIALS = ("authorization", "proxy-authorization", "cookie")
+FORM = "application/x-www-form-urlencoded"
+MAX_PAIRS = 1000  # of a query or a form; PHP takes as many
+WHY = {"oversize": "the body is too long to be judged whole", "encoded": "the body cannot be opened"}
+SHOWN = 4096  # characters of a body that a reviewer is shown
+
+Lines = list[tuple[str, str]]
+
+
+def open(shared: Shared, server: str = "", needs_catalog: bool = True) -> "Http":
+    """Return a reader, as `facts.readers.open` says."""
+    return Http()
+
+
+class Http:
+    """Reader of one flow, as `facts.Reader` says. Requests do not depend on each other."""
+
+    needs_catalog = False
+
+    def ask(self, message: Message) -> Facts | None:
+        if message.kind == "query":
+            return _typed(message.text)
+        if message.kind != "request":
+            return None
+        lines = _lines(bytes(message.values[0].data or b"").decode("latin-1"))
+        body = bytes(message.values[1].data or b"")
+        return _facts(message.text, message.name, lines, body, message.status)
+
+    def sent(self, message: Message) -> None: ...
+
+    def heard(self, message: Message) -> None: ...
+
+    def wanted(self, facts: Facts | None) -> str:
+        return ""
+
+    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
+        return frozenset()
+
+    def copy(self, message: Message) -> Copy | None:
+        return None
+
+
+def _typed(text: str) -> Facts:
+    """Read a request as a person types it: `POST https://host/path`, header lines, an empty line, the body."""
+    head, _, body = text.replace("\r\n", "\n").partition("\n\n")
+    first, _, rest = head.partition("\n")
+    method, _, target = first.partition(" ")
+    lines = _lines(rest)
+    return _facts(f"{method} {target}", dict(lines).get("host", ""), lines, body.encode(), "")
+
+
+def _lines(text: str) -> Lines:
+    found = (line.partition(":") for line in text.split("\n") if line)
+    return [(name.lower(), value.strip()) for name, _, value in found]
+
+
+def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Facts:
+    method, _, target = line.partition(" ")
+    authority, path, query = _split(target)
+    host = _bare(authority or host)
+    asked, asked_whole = _pairs(query)
+    content = dict(lines).get("content-type", "").partition(";")[0].strip().lower()
+    posted, posted_whole = _pairs(body.decode("latin-1")) if content == FORM and not status else ([], True)
+    methods = {method.upper()} | {v.upper() for k, v in lines if k in OVERRIDES}
+    methods |= {v.upper() for k, v in (*asked, *posted) if k == "_method"}
+    paths, paths_whole = readings(path)
+    text = _text(body)
+    unknown = set() if paths_whole else {"path"}
+    unknown |= set() if asked_whole else {"query"}
+    unknown |= {"text", "field"} if status else set() if posted_whole else {"field"}
+    values = {
+        "effect": _effects(methods),
+        "method": frozenset(methods),
+        "host": frozenset((host,)) if host else frozenset(),
+        "path": paths,
+        "query": frozenset(f"{k}={v}" for k, v in asked),
+        "header": frozenset(f"{k}: {v}" for k, v in lines if k not in CREDENTIALS),
+        "content": frozenset((content,)) if content else frozenset(),
+        "field": frozenset(f"{k}={v}" for k, v in posted),
+        "text": frozenset((unquote(target), *(f"{k}: {v}" for k, v in lines if k not in CREDENTIALS), text)),
+    }
+    why = WHY.get(status, "the path or a list can be read in too many ways" if unknown else "")
+    return Facts("http", values, frozenset(unknown), why, subject=_subject(line, lines, text, status))
+
+
+def _split(target: str) -> tuple[str, str, str]:
+    """Return authority, path and query of a target in origin or absolute form."""
+    scheme, mark, rest = target.partition("://")
+    authority = ""
+    if mark and "/" not in scheme:
+        at = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+        authority, target = rest[:at], rest[at:] or "/"
+    path, _, query = target.partition("#")[0].partition("?")
+    return authority, path or "/", query
+
+
+def _bare(host: str) -> str:
+    """Return the host without its port and the root's dot."""
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return name.lower().rstrip(".")
+
+
+def _pairs(text: str) -> tuple[list[tuple[str, str]], bool]:
+    """Return names and values of a query or a form, and whether that is all of it. Both `&` and `;` part them."""
+    parts = text.count("&") + text.count(";") + 1
+    if parts > MAX_PAIRS:
+        return [], False
+    found = parse_qsl(text, keep_blank_values=True, separator="&")
+    if ";" in text:
+        found += parse_qsl(text.replace("&", ";"), keep_blank_values=True, separator=";")
+    return found, True
+
+
+def _effects(methods: set[str]) -> frozenset[str]:
+    found = {"read" if method in READS else "write" for method in methods}
+    return frozenset(found | {"delete"} if "DELETE" in methods else found)
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return body.decode("latin-1")
+
+
+def _subject(line: str, lines: Lines, text: str, status: str) -> str:
+    """Return what a reviewer is shown: the request, without the client's credentials."""
+    shown = [f"{k}: {'***' if k in CREDENTIALS else v}" for k, v in lines]
+    more = f"\n[body: {status}]" if status else "\n[more]" if len(text) > SHOWN else ""
+    return "\n".join([line, *shown]) + (f"\n\n{text[:SHOWN]}" if text else "") + more

@@ -1,0 +1,65 @@
+"""The ways a path can be read.
+
+Servers differ in when they decode, whether they resolve dots and join slashes, and what `;` and `\\` mean to them. A
+path is here every form that some order of these steps gives, so that a rule holds whichever server is behind it.
+
+Source: RFC 3986 sections 5.2.4 and 6.2.2; the behaviour of nginx (merge_slashes), Tomcat (path parameters), IIS.
+"""
+
+import re
+from collections.abc import Callable
+from urllib.parse import unquote
+
+MAX_READINGS = 64  # forms of one path; honest ones have one or two
+
+
+def readings(path: str) -> tuple[frozenset[str], bool]:
+    """Return the forms of a path, and whether those are all."""
+    found, left = {path}, [path]
+    while left:
+        here = left.pop()
+        for step in _STEPS:
+            form = step(here)
+            if form not in found:
+                if len(found) >= MAX_READINGS:
+                    return frozenset(found), False
+                found.add(form)
+                left.append(form)
+    return frozenset(found), True
+
+
+def _decoded(path: str) -> str:
+    return unquote(path, errors="surrogateescape") if "%" in path else path
+
+
+def _slashes(path: str) -> str:
+    return re.sub(r"/{2,}", "/", path)
+
+
+def _backslashes(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def _parameters(path: str) -> str:
+    return re.sub(r";[^/]*", "", path)
+
+
+def _dots(path: str) -> str:
+    out: list[str] = []
+    parts = path.split("/")
+    for part in parts:
+        if part == "..":
+            del out[max(1, len(out) - 1) :]
+        elif part != ".":
+            out.append(part)
+    if parts[-1] in (".", ".."):
+        out.append("")
+    return "/".join(out) or "/"
+
+
+def _cut(path: str) -> str:
+    """A NUL ends the path for what is written in C."""
+    return path.partition("\0")[0]
+
+
+_STEPS: tuple[Callable[[str], str], ...] = (_decoded, _slashes, _backslashes, _parameters, _dots, _cut)

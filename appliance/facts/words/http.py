@@ -1,0 +1,31 @@
+"""The words of `when` for HTTP.
+
+    key      values
+    effect   what the method does: read (GET HEAD OPTIONS TRACE), write (all others), delete
+    method   GET, POST, ...; what an override in a header, the query or a form says counts as well
+    host     who the request is for, without the port, in small letters
+    path     the path, in every form a server might read it: as written, decoded, with dots, slashes, `;` resolved
+    query    name=value, decoded, one for each of the query
+    header   name: value, the name in small letters
+    content  the media type of the body, in small letters
+    field    name=value of a form in the body
+
+Source: RFC 9110. Where a path can be read in more ways than one, `block` takes any and `allow` needs all of them.
+"""
+
+from collections.abc import Mapping
+
+from appliance.facts.words import Key
+
+EFFECTS = ("read", "write", "delete")
+
+KEYS: Mapping[str, Key] = {
+    "effect": Key("word", "what the method does", EFFECTS),
+    "method": Key("text", "the method, overrides included"),
+    "host": Key("text", "who the request is for, without the port"),
+    "path": Key("text", "the path, in every form a server might read it"),
+    "query": Key("text", "name=value of the query"),
+    "header": Key("text", "name: value, the name in small letters"),
+    "content": Key("text", "the media type of the body"),
+    "field": Key("text", "name=value of a form in the body"),
+}

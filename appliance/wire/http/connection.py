@@ -1,0 +1,274 @@
+"""One HTTP/1.1 connection.
+
+Theory of operation. A request is gathered whole, head and body, before the session sees it: nothing of it goes up
+before its verdict, and what rules say of bodies can be said. A body over MAX_BODY is judged by its head and what has
+come so far, as oversize; the rest follows piece by piece. A client that waits for 100 Continue gets it from us, since
+the body is wanted here first.
+
+Requests sent and requests refused stand in one queue: the answer to a refused one goes down when all before it have
+been answered. Answers pass as they come unless a mask may touch them: then they are gathered, opened, masked and framed
+anew; what cannot be opened is not shown.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from appliance.model import Column, Message, ProtocolError, Send, Side, Value
+from appliance.wire import Cell, Plan
+from appliance.wire.http import answers
+from appliance.wire.http.body import Body
+from appliance.wire.http.coding import Unreadable, opened
+from appliance.wire.http.head import MAX_HEAD, Request, Response, request, response
+
+MAX_BODY = 1 << 20  # bytes of a request judged whole; nginx takes 1 MiB unless told otherwise
+MAX_MASKED = 8 << 20  # bytes of an answer that is masked, and of what it opens to
+MAX_WAITING = 100  # requests pipelined before an answer; clients that pipeline send about 10
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class _Asked:
+    """A request that is to be answered: by the server, or by us if `refusal` says what."""
+
+    def __init__(self, head: Request, plan: Plan | None = None, refusal: bytes = b"") -> None:
+        self.method = head.method
+        self.told = head.waits  # to go on, by us
+        self.plan, self.refusal = plan, refusal
+
+
+class Http:
+    """The wire of HTTP/1.1, as `wire.Wire` says."""
+
+    name = "http"
+    cancel_key = b""
+
+    def __init__(self) -> None:
+        self._data = {Side.CLIENT: bytearray(), Side.SERVER: bytearray()}
+        self._asked: deque[_Asked] = deque()
+        self._heads: dict[str, Request] = {}  # of requests that are not decided
+        self._number = 0
+        self._refused: set[str] = set()  # requests whose body is still to come and goes nowhere
+        self._request: Request | None = None  # whose body comes
+        self._gathered, self._content = bytearray(), bytearray()
+        self._over = self._owes_continue = False
+        self._request_body: Body | None = None
+        self._response: Response | None = None
+        self._response_body: Body | None = None
+        self._cell: Cell | None = None
+        self._begun = False  # bytes of an answer have gone down
+        self._head = b""
+        self._answer_content = bytearray()
+
+    # -- the client ---------------------------------------------------------------------------------------------
+
+    def feed(self, side: Side, data: bytes) -> Iterator[Message]:
+        self._data[side] += data
+        return self._requests() if side is Side.CLIENT else self._answers(ended=not data)
+
+    def _requests(self) -> Iterator[Message]:
+        data = self._data[Side.CLIENT]
+        while True:
+            if self._request is None:
+                while data[:2] == b"\r\n":  # RFC 9112 section 2.2: empty lines before a request are not looked at
+                    del data[:2]
+                raw = _head(data)
+                if raw is None:
+                    return
+                self._request = head = request(raw)
+                self._number += 1
+                self._request_body, self._over = Body(head), False
+                self._gathered, self._content = bytearray(raw), bytearray()
+                self._owes_continue = head.waits and head.framing != "none" and not data
+            yield from self._gather(data, self._request)
+            if self._request is not None:
+                if self._owes_continue and not self._asked and not self._heads:
+                    self._owes_continue = False
+                    yield Message(Side.SERVER, "interim", CONTINUE)
+                return
+
+    def _gather(self, data: bytearray, head: Request) -> Iterator[Message]:
+        body = self._request_body
+        assert body is not None
+        piece = body.take(data)
+        number = str(self._number)
+        if self._over:
+            if piece.raw:
+                last = "last" if body.done else ""
+                yield Message(Side.CLIENT, "body", piece.raw, cursor=number, status=last)
+        else:
+            self._gathered += piece.raw
+            self._content += piece.data
+            self._over = len(self._content) > MAX_BODY or len(self._gathered) > MAX_HEAD + 2 * MAX_BODY
+            if self._over or body.done:
+                yield self._whole(head, number)
+        if body.done:
+            self._request = None
+
+    def _whole(self, head: Request, number: str) -> Message:
+        if len(self._asked) + len(self._heads) >= MAX_WAITING:
+            raise ProtocolError(f"more than {MAX_WAITING} requests without an answer")
+        status, content = "oversize" if self._over else "", bytes(self._content)
+        if not status:
+            try:
+                content = opened(content, head.values("content-encoding"), MAX_BODY)
+            except Unreadable:
+                status = "encoded"
+        self._heads[number] = head
+        lines = "".join(f"{name}: {value}\n" for name, value in head.fields)
+        return Message(
+            Side.CLIENT,
+            "request",
+            bytes(self._gathered),
+            text=f"{head.method} {head.target}",
+            name=head.host,
+            cursor=number,
+            values=(Value(lines.encode("latin-1")), Value(content)),
+            status=status,
+        )
+
+    def again(self, message: Message) -> Message:
+        return message
+
+    def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
+        if message.kind == "body":
+            refused = message.cursor in self._refused
+            if message.status == "last":
+                self._refused.discard(message.cursor)
+            return [] if refused else [Send(Side.SERVER, message.raw)]
+        head = self._heads.pop(message.cursor)
+        raw = message.raw
+        if plan is not None and plan((Column("body"),)) is not None:
+            raw = answers.readable(raw)
+        else:
+            plan = None
+        self._asked.append(_Asked(head, plan))
+        return [Send(Side.SERVER, raw)]
+
+    def deny(self, message: Message, code: str, text: str) -> list[Send]:
+        head = self._heads.pop(message.cursor)
+        if self._request is not None and message.cursor == str(self._number):
+            self._refused.add(message.cursor)  # its body is still coming
+        raw = answers.refusal(403, text, code, empty=head.method == "HEAD")
+        self._asked.append(_Asked(head, refusal=raw))
+        return [Send(Side.CLIENT, raw) for raw in self._own()]
+
+    def _own(self) -> Iterator[bytes]:
+        """Take our own answers from the front of the queue, up to the first that is the server's."""
+        while self._asked and self._asked[0].refusal:
+            yield self._asked.popleft().refusal
+
+    # -- the server ---------------------------------------------------------------------------------------------
+
+    def _answers(self, ended: bool) -> Iterator[Message]:
+        data = self._data[Side.SERVER]
+        while True:
+            if self._response is None:
+                raw = _head(data)
+                if raw is None:
+                    break
+                yield from self._answer(raw)
+                continue
+            yield from self._piece(data)
+            if self._response is not None:
+                break
+        if ended and self._response is not None and self._response_body is not None:
+            self._response_body.end()
+            yield from self._piece(data)
+        if self._owes_continue and not self._asked and not self._heads and self._request is not None:
+            self._owes_continue = False
+            yield Message(Side.SERVER, "interim", CONTINUE)
+
+    def _answer(self, raw: bytes) -> Iterator[Message]:
+        asked = self._asked[0] if self._asked else None
+        head = response(raw, asked.method if asked else "GET")
+        if head.status == 101:
+            raise ProtocolError("the server switches to another protocol, which is not opened here")
+        if head.status < 200:
+            dropped = head.status == 100 and asked is not None and asked.told
+            yield Message(Side.SERVER, "interim", b"" if dropped else raw, status=str(head.status))
+            return
+        if asked is None and head.status != 408:  # 408: some servers say so before they close an idle connection
+            raise ProtocolError("the server answers where nothing was asked")
+        self._response, self._response_body, self._head = head, Body(head), raw
+        self._answer_content = bytearray()
+        self._cell = _cell(asked.plan if asked else None)
+        if self._cell is None:
+            self._begun = True
+            yield Message(Side.SERVER, "response", raw, status=str(head.status))
+
+    def _piece(self, data: bytearray) -> Iterator[Message]:
+        body, head = self._response_body, self._response
+        assert body is not None
+        assert head is not None
+        piece = body.take(data)
+        if self._cell is None:
+            if body.done:
+                yield Message(Side.SERVER, "complete", piece.raw, status=str(head.status))
+            elif piece.raw:
+                yield Message(Side.SERVER, "body", piece.raw)
+        else:
+            self._answer_content += piece.data
+            if len(self._answer_content) > MAX_MASKED:
+                raise ProtocolError(f"an answer over {MAX_MASKED} bytes cannot be masked")
+            if body.done:
+                yield self._masked(head, self._cell)
+        if body.done:
+            yield from self._next()
+
+    def _masked(self, head: Response, cell: Cell) -> Message:
+        try:
+            raw, count = answers.masked(self._head, head, bytes(self._answer_content), cell, MAX_MASKED)
+        except Unreadable as error:
+            raw, count = answers.refusal(502, f"the answer could not be masked: {error}", "unreadable"), 1
+        return Message(Side.SERVER, "complete", raw, status=str(head.status), masked=count)
+
+    def _next(self) -> Iterator[Message]:
+        self._response = self._response_body = self._cell = None
+        self._begun = False
+        if self._asked:
+            self._asked.popleft()
+        for raw in self._own():
+            yield Message(Side.SERVER, "error", raw)
+
+    # -- what has no place in HTTP ------------------------------------------------------------------------------
+
+    def inject(self, statement: str) -> list[Send]:
+        return []
+
+    def settle(self) -> list[Send]:
+        return []
+
+    def notice(self, text: str) -> bytes:
+        return b""
+
+    def refuse(self, text: str, code: str = "denied") -> bytes:
+        if self._begun:
+            return b""  # inside an answer nothing can be said
+        status = {"denied": 403, "malformed": 400}.get(code, 503)
+        return answers.refusal(status, text, code, close=True)
+
+    @property
+    def idle(self) -> bool:
+        return not self._asked and not self._heads and self._request is None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._asked)
+
+
+def _head(data: bytearray) -> bytes | None:
+    """Take a head from the front of a buffer, its empty line included; None while it is not whole."""
+    end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+    if end < 0:
+        if len(data) >= MAX_HEAD:
+            raise ProtocolError(f"a head over {MAX_HEAD} bytes")
+        if b"\n" in data.replace(b"\r\n", b""):
+            raise ProtocolError("a line that does not end in CR LF")
+        return None
+    raw = bytes(data[: end + 4])
+    del data[: end + 4]
+    return raw
+
+
+def _cell(plan: Plan | None) -> Cell | None:
+    cells: Sequence[Cell | None] | None = plan((Column("body"),)) if plan else None
+    return cells[0] if cells else None
