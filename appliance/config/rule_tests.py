@@ -143,10 +143,17 @@ def _who(policy: Policy, fields: dict[str, Node], called: str) -> tuple[str, ...
     return Process(
         pid=1,
         started_ns=1,
+        exe=text["exe"],
         argv=(),
+        cgroup=text["cgroup"],
         uid=document.whole(said["uid"], f"{what}.uid", 0, 2**32 - 2) if "uid" in said else 0,
+        package=text["package"],
         parents=document.strings(said["parents"], what) if "parents" in said else (),
-        **text,
+        sha256=text["sha256"],
+        script=text["script"],
+        script_sha256=text["script_sha256"],
+        unit=text["unit"],
+        container=text["container"],
     )
 
 

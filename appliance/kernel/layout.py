@@ -28,6 +28,8 @@ PACKAGE = 128
 SCRIPT = 256
 FRONT = 1608
 LEDGER = 8192
+LEVELS = 16
+UNIX_ENTRIES = 8192
 REASON_ROOM = 48
 PREFIXES = 65536
 INET, INET6 = 2, 10
@@ -43,6 +45,9 @@ PEER = struct.Struct("=Q16s2sHI")
 PREFIX = struct.Struct("=III16s")
 RANGE = struct.Struct("=HHHH")
 RANGES_HEAD = struct.Struct("=II")
+KEPT = struct.Struct(f"=Q{ADDRESS.size}s{ADDRESS.size}s")
+UNIX = struct.Struct("=IBB108sH")
+INODE = struct.Struct("=QII")
 COVERAGE = struct.Struct(f"={3 * 6 + REASON_ROOM}Q")
 SETTINGS = struct.Struct("=QQQQIIIIII")
 
@@ -103,6 +108,8 @@ class Reason(IntEnum):
     PASS_INSIDE = 24
     PASS_KEPT = 25
     LOST_EVENT = 26
+    REFUSE_FOREIGN = 27
+    REFUSE_FAMILY = 28
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):
@@ -186,8 +193,7 @@ class Image(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def unpack(cls, data: bytes) -> "Image":
         digest, script_digest, package, script = IMAGE.unpack(data)
-        hexes = [one.hex() if any(one) else "" for one in (digest, script_digest)]
-        return cls(*hexes, text(package), text(script))
+        return cls(_hex(digest), _hex(script_digest), text(package), text(script))
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
@@ -206,11 +212,16 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def unpack(cls, data: bytes) -> "Opened":
-        *head, to, process = FLOW.unpack(data)
+        cookie, netns, cgroup, opened, sequence, epoch, uid, pid, to, process = FLOW.unpack(data)
         ip, port, family, _protocol = ADDRESS.unpack(to)
         who = Executed.unpack(process)
         known = who if who.started else None
-        return cls(*head, address(ip, port, family), known)
+        server = address(ip, port, family)
+        return cls(cookie, netns, cgroup, opened, sequence, epoch, uid, pid, server, known)
+
+
+def _hex(digest: bytes) -> str:
+    return digest.hex() if any(digest) else ""
 
 
 def fitted(written: str, size: int) -> bytes:

@@ -44,7 +44,8 @@ class Packages:
     """The packages of the host. Safe to use from several threads."""
 
     def __init__(self, databases: tuple[Database, ...] | None = None) -> None:
-        self._databases = databases if databases is not None else (Dpkg(), *map(Rpm, RPM))
+        usual: tuple[Database, ...] = (Dpkg(), *map(Rpm, RPM))
+        self._databases = usual if databases is None else databases
         self._stamp: tuple[tuple[int, ...], ...] = ()
         self._kept: dict[str, str] = {}
 
@@ -176,7 +177,7 @@ def _string(blob: bytes, start: int, count: int, index: int) -> str:
 
 def _times(*paths: Path) -> tuple[int, ...]:
     """Return when files were changed last; nothing when the first is not there."""
-    found = []
+    found: list[int] = []
     for path in paths:
         try:
             at = path.stat()

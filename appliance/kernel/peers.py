@@ -74,19 +74,17 @@ class Peers:
         image = self._image(peer.image) if peer.image else None
         if image:
             process = with_image(process, image)
-        return msgspec.structs.replace(
-            peer, process=self._became(peer, process), image=b"" if image else peer.image
-        )
+        process = msgspec.structs.replace(process, became=self.became(peer.cookie, process.cgroup))
+        return msgspec.structs.replace(peer, process=process, image=b"" if image else peer.image)
 
-    def _became(self, peer: Peer, process: Process) -> Process:
-        """Add the image that holds the socket, if an exec put another in place of that which connected."""
-        data = self._carried.lookup(peer.cookie.to_bytes(8, sys.byteorder)) if self._carried else None
+    def became(self, cookie: int, cgroup: str) -> Process | None:
+        """Return the image that holds a socket, if an exec put it in place of that which connected."""
+        data = self._carried.lookup(cookie.to_bytes(8, sys.byteorder)) if self._carried else None
         if data is None:
-            return process
+            return None
         who = layout.Executed.unpack(data)
-        after = made(who, process.cgroup, who.uid)
-        image = self._image(who.image)
-        return msgspec.structs.replace(process, became=with_image(after, image) if image else after)
+        after, image = made(who, cgroup, who.uid), self._image(who.image)
+        return with_image(after, image) if image else after
 
     def _image(self, key: bytes) -> layout.Image | None:
         data = self._images.lookup(key) if self._images else None

@@ -56,6 +56,12 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     within_s: float
 
 
+class Ran(msgspec.Struct, frozen=True, tag="ran"):
+    """To a worker: a process that holds the socket became another program. It may be another worker's flow."""
+
+    cookie: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """To the hub: the worker judges by `revision` now; with an `error`, still by the one before."""
 
@@ -110,7 +116,7 @@ class Incident(msgspec.Struct, frozen=True, tag="incident"):
     text: str
 
 
-ToWorker = Setup | Rules | Answer | Drain
+ToWorker = Setup | Rules | Answer | Drain | Ran
 ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident
 In = TypeVar("In")
 Out = TypeVar("Out")

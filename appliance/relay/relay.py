@@ -7,7 +7,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -26,7 +26,8 @@ OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class Duties(msgspec.Struct, frozen=True):
     """What the relay has others do. None of these may wait, or call back into the relay from inside."""
 
-    identify: Callable[[socket.socket], Flow | None]  # None: refuse by a reset
+    # None: refuse by a reset. What takes time to tell is awaited; nothing is read meanwhile.
+    identify: Callable[[socket.socket], Flow | Awaitable[Flow | None] | None]
     session: Callable[[Flow], Session]
     record: Callable[[Flow, Sequence[Note]], None]  # OSError: not recorded
     ask: Callable[[Question], None]  # ValueError: it cannot be asked
@@ -127,15 +128,44 @@ class Relay:
         """Make a pipe of a connection, or reset it."""
         self.counts.accepted += 1
         try:
-            flow = self._duties.identify(sock)
+            found = self._duties.identify(sock)
+        except Exception as error:
+            self._reject(sock, error)
+            return
+        if isinstance(found, Awaitable):
+            task = self._loop.create_task(self._admit_later(sock, found))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        else:
+            self._begin(sock, found)
+
+    async def _admit_later(self, sock: socket.socket, found: Awaitable[Flow | None]) -> None:
+        try:
+            flow = await found
+        except Exception as error:
+            self._reject(sock, error)
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        else:
+            self._begin(sock, flow)
+
+    def _begin(self, sock: socket.socket, flow: Flow | None) -> None:
+        try:
             if flow is None:
                 self.counts.refused += 1
             elif self._has_room(flow):
                 self._start(Pipe(flow, self._duties.session(flow), sock, self))
                 return
         except Exception as error:
-            log.exception("a connection is refused: %s", error)
-            self.counts.failed += 1
+            self._reject(sock, error)
+            return
+        reset_on_close(sock)
+        sock.close()
+
+    def _reject(self, sock: socket.socket, error: Exception) -> None:
+        log.error("a connection is refused: %s", error, exc_info=error)
+        self.counts.failed += 1
         reset_on_close(sock)
         sock.close()
 

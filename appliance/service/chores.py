@@ -77,6 +77,7 @@ class Chores:
             await asyncio.sleep(TICK_S)
             hub.questions.tick()
             hub.crew.watch()
+            hub.attribution.watch()
             self._look_at_rules()
             try:
                 hub.judge.refresh()

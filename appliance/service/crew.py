@@ -96,9 +96,13 @@ class Crew:
     def judge_by(self, rules: Rules) -> None:
         """Send new rules to every worker, also to those that start later."""
         self._rules = rules
+        self.tell(rules)
+
+    def tell(self, message: ToWorker) -> None:
+        """Send a message to every worker there is."""
         for member in self.members:
             if member.channel:
-                member.channel.send(rules)
+                member.channel.send(message)
 
     def answer(self, member: Member, answered: Answered) -> None:
         """Send an answer to the worker that asked."""

@@ -1,7 +1,7 @@
 """What the control interface shows of the hub, and does with it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ class Desks:
                 "workers_ready": ready,
             },
             fence={"up": state.up, "relay_port": state.relay_port, **state.counters},
-            losses=self._losses(),
+            losses=self._losses(state.counters),
             workers=self._workers(),
             pending=len(hub.approvals.pending(time.time())),
             problems=problems,
@@ -78,8 +78,10 @@ class Desks:
             found.append(hub.berth.problem)
         return (*found, *hub.troubles.values(), *hub.lacks)
 
-    def _losses(self) -> dict[str, int]:
-        return {**self._hub.crew.losses(), "incidents": self._hub.incidents}
+    def _losses(self, fence: Mapping[str, int]) -> dict[str, int]:
+        lineage = {name: fence.get(name, 0) for name in ("lost_process", "unknown_process", "lost_event")}
+        lost = {"incidents": self._hub.incidents, "unattributed": self._hub.attribution.lost}
+        return {**self._hub.crew.losses(), **lineage, **lost}
 
     def _workers(self) -> dict[str, str | int]:
         found: dict[str, str | int] = {}

@@ -35,12 +35,14 @@ from appliance.kernel.layout import STEER_MARK
 from appliance.model import ConfigError, HostError
 from appliance.policy import Policy, entries
 from appliance.record.index import Index
-from appliance.relay.channel import Asked, Cancelled, Incident, Over, Rules, Setup, ToHub, Withdrawn
+from appliance.relay.channel import Asked, Cancelled, Incident, Over, Ran, Rules, Setup, ToHub, Withdrawn
 from appliance.service import launch, opened, rulebook
+from appliance.service.attribution import Attribution
 from appliance.service.berth import Berth, own_cgroup
 from appliance.service.chores import Chores
 from appliance.service.crew import Crew, Ears, Member
 from appliance.service.desk import Desks
+from appliance.service.lacks import lacks
 from appliance.service.questions import TRAIL, Questions, Trail
 from appliance.service.stores import Stores
 
@@ -64,7 +66,7 @@ class Hub:
         self.stopped = asyncio.Event()
         self.broken: HostError | None = None  # why it stopped by itself
         self.who = launch.user(settings.relay.user)
-        self.lacks = _lacks(settings, self.who)
+        self.lacks = lacks(settings, self.who)
         self.place = Place(settings.cgroup_root, settings.slice, settings.relay.port)
         self.names = rulebook.Names()
         self.policy: Policy
@@ -85,6 +87,7 @@ class Hub:
             self._steering,
             self._listeners,
             self._workers,
+            self._attribution,
             self._control,
             self._chores,
             self._signals,
@@ -188,6 +191,15 @@ class Hub:
         finally:
             await self.crew.stop()
             self.berth.close()
+
+    @contextlib.asynccontextmanager
+    async def _attribution(self) -> AsyncIterator[None]:
+        self.attribution = Attribution(self.fence, lambda cookie: self.crew.tell(Ran(cookie)))
+        self.attribution.start()
+        try:
+            yield
+        finally:
+            self.attribution.close()
 
     @contextlib.asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:
@@ -296,7 +308,8 @@ class Hub:
 
     def _inherited(self, member: Member) -> launch.Inherited:
         numbers = tuple(sock.fileno() for sock in member.listeners)
-        return launch.Inherited(numbers, self.fence.peers, self.stores.records_fd)
+        maps = tuple(getattr(self.fence, name) for name in fence.RELAYS)
+        return launch.Inherited(numbers, maps, self.stores.records_fd)
 
     def _said(self, member: Member, message: ToHub) -> None:
         match message:
@@ -382,15 +395,3 @@ def waiting(settings: config.Settings) -> Held:
     """Return how much may wait for reviewers."""
     most = settings.approvals.max_pending
     return Held(settings.approvals.max_pending_per_process, max(1, most // IDENTITY_SHARE), most)
-
-
-def _lacks(settings: config.Settings, who: launch.User) -> tuple[str, ...]:
-    """Return what the settings ask for and cannot have, and what they give up."""
-    found = []
-    if settings.existing_connections == "keep":
-        found.append("existing_connections: keep cannot be done yet; what was open before the fence is dropped")
-    if settings.on_failure == "open":
-        found.append("on_failure: open: a stop of the service takes the fence away")
-    if who.name == launch.FALLBACK != settings.relay.user:
-        found.append(f"relay.user {settings.relay.user} does not exist: workers run as {who.name}, as others may too")
-    return tuple(found)

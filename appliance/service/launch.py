@@ -28,7 +28,7 @@ class Inherited(msgspec.Struct, frozen=True, gc=False):
     """Descriptors a worker is given, besides its channel."""
 
     listeners: tuple[int, ...]
-    peers: int  # the fence's map of who connected, read-only
+    maps: tuple[int, ...]  # the fence's, read-only, in the order of fence.RELAYS
     records: int  # the directory to record in, owned by the worker's user
 
 
@@ -124,7 +124,7 @@ def start(who: User, given: Inherited) -> Running:
         HostError: it could not be started.
     """
     ours, theirs = socket.socketpair()
-    numbers = [theirs.fileno(), given.peers, given.records, *given.listeners]
+    numbers = [theirs.fileno(), *given.maps, given.records, *given.listeners]
     try:
         process = subprocess.Popen(
             command("appliance.service.worker", who, [*map(str, numbers)]),

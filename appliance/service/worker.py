@@ -1,6 +1,8 @@
 """The worker process: sockets, sessions and the record of one core. Holds no privilege (launch.py).
 
-    python -m appliance.service.worker UID GID CHANNEL PEERS RECORDS LISTENER...     descriptors, all inherited
+    python -m appliance.service.worker UID GID CHANNEL PEERS IMAGES CARRIED RECORDS LISTENER...
+
+All but the first two are descriptors, inherited.
 
 The first message of the hub is `Setup`, then `Rules`; only then are connections accepted. Without its hub a
 worker can neither ask nor learn of new rules: it fails closed, which is to deny what is held, end its flows
@@ -16,7 +18,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,9 +26,8 @@ import uvloop
 
 from appliance import config
 from appliance.facts.readers import Shared
-from appliance.kernel.original import original
 from appliance.kernel.peers import Peers
-from appliance.model import Address, Cancel, ConfigError, Flow, Note, Question, Withdraw
+from appliance.model import Cancel, ConfigError, Flow, Note, Question, Withdraw
 from appliance.policy import Policy
 from appliance.record.log import Log
 from appliance.relay import channel
@@ -38,6 +39,7 @@ from appliance.relay.channel import (
     Health,
     Incident,
     Over,
+    Ran,
     Ready,
     Rules,
     Setup,
@@ -46,8 +48,8 @@ from appliance.relay.channel import (
 )
 from appliance.relay.relay import Duties, Relay
 from appliance.service import bare
+from appliance.service.arrivals import Arrivals
 from appliance.service.ids import Ids
-from appliance.service.secrets import hide
 from appliance.session import Session
 
 log = logging.getLogger("vendorgate.worker")
@@ -64,10 +66,11 @@ class Worker:
     """One process's life: `run` returns its exit status."""
 
     def __init__(
-        self, hub: socket.socket, peers: int, records: int, listeners: Sequence[socket.socket]
+        self, hub: socket.socket, maps: Sequence[int], records: int, listeners: Sequence[socket.socket]
     ) -> None:
+        """`maps` are the fence's, in the order of fence.RELAYS."""
         self._hub, self._listeners = hub, listeners
-        self._peers_fd, self._records_fd = peers, records
+        self._maps, self._records_fd = maps, records
         self._policy: Policy | None = None
         self._shared = Shared()
         self._asking: set[str] = set()  # flows that have asked something
@@ -103,6 +106,8 @@ class Worker:
                 self._inbox.put_nowait(message)
             case Answer(answered):
                 self._relay.answer(answered)
+            case Ran(cookie):
+                self._arrivals.ran(cookie)
             case Drain(within_s):
                 self._within_s, self._why = within_s, "vendorgate is stopping"
                 self._end.set()
@@ -127,8 +132,8 @@ class Worker:
 
     def _take(self, setup: Setup) -> None:
         self._setup = setup
-        self._ids = Ids(setup.worker)
-        self._peers = Peers(self._peers_fd, Path(setup.slice))
+        peers = Peers(self._maps[0], Path(setup.slice), *self._maps[1:])
+        self._arrivals = Arrivals(peers, Ids(setup.worker), self._incident, self._record)
         # By its descriptor: the directories above need not be open to the user we run as.
         records = Path(f"/proc/self/fd/{self._records_fd}")
         self._log = Log(records, f"worker{setup.worker}", setup.level)
@@ -188,26 +193,8 @@ class Worker:
         assert self._policy is not None  # no flow before the first rules
         return self._policy
 
-    def _identify(self, sock: socket.socket) -> Flow | None:
-        """Return whose connection this is; None when no governed process opened it, or it is aimed at us."""
-        try:
-            host, port = sock.getpeername()[:2]
-        except OSError:
-            return None  # its client reset it before we took it
-        ours = Address.of(*sock.getsockname()[:2])
-        client, meant = Address.of(host, port), original(sock)
-        if meant is None or meant == ours:
-            self._incident(None, f"{client} connected to the relay itself: refused")
-            return None
-        peer = self._peers.find(client, meant)
-        if peer is None:
-            self._incident(None, f"{client} to {meant} was opened by no governed process: refused")
-            return None
-        process = peer.process
-        if process is not None:
-            process = msgspec.structs.replace(process, argv=hide(process.argv))
-        counted = (peer.cookie, peer.sequence, peer.scope, peer.epoch)
-        return Flow(self._ids.next(), time.time(), client, peer.server, process, *counted)
+    def _identify(self, sock: socket.socket) -> Flow | Awaitable[Flow | None] | None:
+        return self._arrivals.identify(sock)
 
     def _record(self, flow: Flow, notes: Sequence[Note]) -> None:
         try:
@@ -232,6 +219,7 @@ class Worker:
         self._channel.send(Cancelled(effect.server, effect.key))
 
     def _over(self, flow: Flow) -> None:
+        self._arrivals.over(flow)
         if flow.id in self._asking:
             self._asking.discard(flow.id)
             self._channel.send(Over(flow.id))
@@ -281,7 +269,7 @@ def fit(text: str) -> str:
 
 def main(words: Sequence[str]) -> int:
     """Become the user named, for good; then run a worker on inherited descriptors."""
-    uid, gid, hub, peers, records, *listeners = map(int, words)
+    uid, gid, hub, peers, images, carried, records, *listeners = map(int, words)
     bare.become(uid, gid)  # before what follows: the kernel resets both at a change of user
     logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
     # Others of our user must not read what is in memory: masked values, questions, rules.
@@ -292,7 +280,7 @@ def main(words: Sequence[str]) -> int:
     sockets = [socket.socket(fileno=number) for number in listeners]
 
     async def live() -> int:
-        return await Worker(socket.socket(fileno=hub), peers, records, sockets).run()
+        return await Worker(socket.socket(fileno=hub), (peers, images, carried), records, sockets).run()
 
     return uvloop.run(live())
 

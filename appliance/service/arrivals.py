@@ -1,0 +1,114 @@
+"""Whose each accepted connection is, told apart from the rest of a worker: the kernel's word, waited for if need be.
+
+What takes files to know of an executable is found out by the hub (attribution.py), mostly between its exec and its
+first connect. A connection that comes sooner waits here, for a bounded time; then it goes on, and what is not known is
+unknown to the rules. A connection whose process is not known at all is denied, and recorded.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from appliance.kernel.original import original
+from appliance.kernel.peers import Peer, Peers
+from appliance.model import Address, Decision, Flow, Note, Process
+from appliance.service.ids import Ids
+from appliance.service.secrets import hide
+
+FIND_S = 2.0  # to hash the largest executables there are (1 GB) on a quiet machine
+LOOK_S = 0.002  # between two looks; doubled each time, up to
+LOOK_MAX_S = 0.05
+MAX_WAITING = 1024  # connections; the rest does not wait. A cgroup may open 1,000 a second (VG_RATE)
+NOBODY = "which process opened it could not be told"
+
+
+class Arrivals:
+    """Identifies connections of one worker, and knows their flows by the kernel's socket."""
+
+    def __init__(
+        self,
+        peers: Peers,
+        ids: Ids,
+        incident: Callable[[Flow | None, str], None],
+        record: Callable[[Flow, Sequence[Note]], None],
+    ) -> None:
+        self._peers, self._ids, self._incident, self._record = peers, ids, incident, record
+        self._flows: dict[int, Flow] = {}  # by cookie
+        self._waiting = 0
+        self.unattributed = 0  # flows whose executable nobody found out in time
+
+    def identify(self, sock: socket.socket) -> Flow | Awaitable[Flow | None] | None:
+        """Return whose connection this is; None when no governed process opened it, or it is aimed at us."""
+        try:
+            host, port = sock.getpeername()[:2]
+        except OSError:
+            return None  # its client reset it before we took it
+        ours = Address.of(*sock.getsockname()[:2])
+        client, meant = Address.of(host, port), original(sock)
+        if meant is None or meant == ours:
+            self._incident(None, f"{client} connected to the relay itself: refused")
+            return None
+        peer = self._peers.find(client, meant)
+        if peer is None:
+            self._incident(None, f"{client} to {meant} was opened by no governed process: refused")
+            return None
+        if peer.image and self._waiting < MAX_WAITING:
+            return self._later(client, peer)
+        return self._flow(client, peer)
+
+    def ran(self, cookie: int) -> None:
+        """Note that the process of a flow became another program, and kept it."""
+        flow = self._flows.get(cookie)
+        became = self._peers.became(cookie, flow.process.cgroup) if flow and flow.process else None
+        if flow is None or became is None or flow.process is None or flow.process.became == _hidden(became):
+            return
+        process = msgspec.structs.replace(flow.process, became=_hidden(became))
+        self._flows[cookie] = msgspec.structs.replace(flow, process=process)
+        text = f"what connected as {flow.process.exe} is now {became.exe}"
+        self._record(flow, (Note("incident", text),))
+        self._incident(flow, text)
+
+    def over(self, flow: Flow) -> None:
+        """Forget a flow that is no more."""
+        self._flows.pop(flow.cookie, None)
+
+    async def _later(self, client: Address, peer: Peer) -> Flow | None:
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + FIND_S, LOOK_S
+        self._waiting += 1
+        try:
+            while peer.image and loop.time() < until:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LOOK_MAX_S)
+                peer = self._peers.again(peer)
+        finally:
+            self._waiting -= 1
+        return self._flow(client, peer)
+
+    def _flow(self, client: Address, peer: Peer) -> Flow | None:
+        self.unattributed += bool(peer.image)
+        process = _hidden(peer.process) if peer.process else None
+        counted = (peer.cookie, peer.sequence, peer.scope, peer.epoch)
+        flow = Flow(self._ids.next(), time.time(), client, peer.server, process, *counted)
+        if process is None:
+            self._deny(flow)
+            return None
+        self._flows[peer.cookie] = flow
+        return flow
+
+    def _deny(self, flow: Flow) -> None:
+        """Record a flow that no rule can be asked about: lineage was lost, or its cgroup is gone."""
+        text = f"{flow.client} -> {flow.server}"
+        decision = Decision("block", "default", reason=NOBODY, unknown=NOBODY)
+        denied = Note("decision", f"connect to {flow.server}", decision=decision, id=f"{flow.id}-1")
+        self._record(flow, (Note("opened", text), denied, Note("closed", NOBODY, message="abort")))
+        self._incident(flow, f"{text}: {NOBODY}: refused")
+
+
+def _hidden(process: Process) -> Process:
+    """Return a process without the passwords of its command line, and of what it became."""
+    became = _hidden(process.became) if process.became else None
+    return msgspec.structs.replace(process, argv=hide(process.argv), became=became)
