@@ -12,7 +12,7 @@ that is acknowledged must be on disk whole, not in a compressor.
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -143,8 +143,10 @@ def is_packed(file: BinaryIO) -> bool:
     return head in (MAGIC, SKIPPABLE)
 
 
-def write(path: Path, items: Iterable[Item], seal: Signed) -> None:
-    """Write a packed segment, and bring it to the disk. What is at `path` is replaced when it is whole.
+def write(path: Path, items: Iterable[Item], seal: Signed, before: Callable[[], object] = lambda: None) -> None:
+    """Write a packed segment, and bring it to the disk.
+
+    What is at `path` is replaced when it is whole, and `before` has returned.
 
     Raises:
         OSError: it is not there.
@@ -162,6 +164,7 @@ def write(path: Path, items: Iterable[Item], seal: Signed) -> None:
             file.write(SKIPPABLE + (len(body) + TAIL).to_bytes(4, "little") + body + tail)
             file.flush()
             os.fsync(fd)
+        before()
         new.rename(path)
     except BaseException:
         new.unlink(missing_ok=True)

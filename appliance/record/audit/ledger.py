@@ -1,0 +1,177 @@
+"""What the checkpoints say, and whether they are whole.
+
+Each entry has the hash of the one before, so the signature of the last vouches for all. Only where that fails is
+each looked at, to name the first that is not signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from appliance.record.audit.primitives import Tools, leaf
+from appliance.record.audit.stream import Bad, Item, items
+
+GRACE_S = 120.0  # a flow that was counted may wait this long until its session is recorded
+CHECKPOINT, SEAL = b"vendorgate checkpoint 1\0", b"vendorgate seal 2\0"
+HEAD = 72  # bytes kept of a head: items (8), hash, root
+ANCHOR = re.compile(r"vendorgate checkpoint (\d+) ([0-9a-f]{64})")
+
+
+class Wanted(NamedTuple):
+    """What to check, and against what."""
+
+    since: float = 0.0  # unix seconds
+    until: float = float("inf")
+    key: bytes = b""  # public; else the one beside the record
+    anchors: str = ""  # text with lines that were kept elsewhere
+
+
+class Sealed(NamedTuple):
+    """What a seal says of a segment."""
+
+    format: int
+    chain: str
+    segment: int
+    sequence: int
+    items: int
+    size: int
+    torn: int
+    head: bytes
+    root: bytes
+    first: float
+    last: float
+
+
+class Due(NamedTuple):
+    """What the fence counted of one cgroup."""
+
+    name: str
+    before: int  # flows before the time asked for
+    flows: int  # flows that must be in the record
+
+
+class Ledger:
+    """What the checkpoints say; `read` again takes in what was appended meanwhile."""
+
+    def __init__(self, directory: Path, wanted: Wanted, tools: Tools) -> None:
+        self._directory, self._wanted, self._tools = directory, wanted, tools
+        self._anchors = {int(number): hash for number, hash in ANCHOR.findall(wanted.anchors)}
+        self.excerpt = (directory / "excerpt").exists()  # of an export: frames of other sessions are left out
+        self.number, self.hash, self.time, self.final = 0, b"", 0.0, False
+        self.first = 0.0  # time of the first entry
+        self.seals: dict[str, Sealed] = {}
+        self.heads: dict[str, bytearray] = {}  # HEAD bytes for each checkpoint that speaks of the segment
+        self.gaps: dict[str, list[bytes]] = {}  # hashes over gaps that retention made
+        self.gone: set[str] = set()  # segments that were dropped
+        self.deleted = 0  # frames
+        self.lost: list[tuple[int, int, list[int]]] = []
+        self.due: dict[tuple[int, int], Due] = {}
+        self._recent: list[tuple[float, tuple[int, int], str, int]] = []
+        self._offsets: dict[Path, int] = {}
+        self._file, self._place = Path(), 0  # of the last entry
+        self._last: tuple[bytes, bytes] = b"", b""  # body and signature of it
+        self.key = wanted.key
+
+    def read(self) -> None:
+        """Take in all entries, or those appended since the last time.
+
+        Raises:
+            Bad: the chain is not whole. All before that place is taken in.
+        """
+        try:
+            self.key = self.key or bytes.fromhex((self._directory / "key.pub").read_text())
+            latest = 0 if self.excerpt else int((self._directory / "latest").read_text().split()[0])
+        except (OSError, ValueError, IndexError) as error:
+            raise Bad(0, f"there is no proof here: {error}", None, str(self._directory)) from None
+        for path in sorted(self._directory.glob("*.checkpoints")):
+            self._file = path
+            for item in items(path, self._tools, self._torn, self._offsets.get(path, 0)):
+                self._entry(item)
+        self._signed()
+        most = max(latest, 0 if self.excerpt else max(self._anchors, default=0))
+        if most > self.number:
+            raise self._bad(self._offsets.get(self._file, 0), f"checkpoint {self.number + 1} is missing, up to {most}")
+        self._settle(float("inf") if self.final else self.time - GRACE_S)
+
+    def _bad(self, offset: int, what: str, number: int | None = None) -> Bad:
+        return Bad(offset, what, self.number + 1 if number is None else number, str(self._file))
+
+    def _torn(self, offset: int, left: int) -> None:
+        """An entry may be in the making; that one was cut off shows by `latest`, which is written after it."""
+        if left and self.excerpt:
+            raise self._bad(offset, f"the file ends after {left} bytes of a checkpoint")
+
+    def _entry(self, item: Item) -> None:
+        try:
+            outer = self._tools.unpack(item.data[5:])
+            self._last = outer["body"], outer["signature"]
+            said = self._tools.unpack(outer["body"])
+            number, previous, when = said["number"], said["previous"], said["time"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._bad(item.offset, f"not a checkpoint: {error!r}") from None
+        if self.number == 0 and self.excerpt:
+            self.number, self.hash = number - 1, previous
+        if number != self.number + 1:
+            raise self._bad(item.offset, f"checkpoint {number} where {self.number + 1} was due")
+        if previous != self.hash:
+            before = "the one before it was changed" if number > 1 else "it does not begin the chain"
+            raise self._bad(item.offset, f"checkpoint {number}: {before}, or it was itself")
+        hash = leaf(item.data)
+        if self._anchors.get(number, hash.hex()) != hash.hex():
+            raise self._bad(item.offset, f"checkpoint {number} is not the one that was kept elsewhere")
+        try:
+            self._take(said)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._bad(item.offset, f"not a checkpoint: {error!r}") from None
+        self.number, self.hash, self.time, self.final = number, hash, when, bool(said.get("final"))
+        self.first = self.first or when
+        self._place = item.offset
+        self._offsets[self._file] = item.offset + len(item.data)
+
+    def _take(self, said: dict[str, Any]) -> None:
+        for head in said.get("heads", ()):
+            known = self.heads.setdefault(head["name"], bytearray())
+            known += head["items"].to_bytes(8, "big") + head["head"] + head["root"]
+        for one in said.get("seals", ()):
+            self._seal(self._tools.unpack(one["body"]))
+        for gone in said.get("deleted", ()):
+            self.deleted += gone["frames"]
+            if gone["gaps"]:
+                self.gaps.setdefault(gone["name"], []).append(gone["gaps"])
+            else:
+                self.gone.add(gone["name"])
+            self.lost += [(epoch, scope, runs) for epoch, scope, runs in gone.get("lost", ())]
+        for epoch, scope, name, flows in said.get("counters", ()):
+            self._recent.append((said["time"], (epoch, scope), name, flows))
+        self._settle(said["time"] - GRACE_S)
+
+    def _seal(self, said: dict[str, Any]) -> None:
+        found = Sealed(*(said[field] for field in Sealed._fields))
+        if self.seals.setdefault(said["name"], found) != found:
+            raise ValueError(f"{said['name']} is sealed again with another content")
+
+    def _settle(self, until: float) -> None:
+        """Take counts as due that are old enough for their sessions to be recorded."""
+        while self._recent and self._recent[0][0] <= until:
+            when, key, name, flows = self._recent.pop(0)
+            if when <= self._wanted.until:
+                before = self.due[key].before if key in self.due else 0
+                self.due[key] = Due(name, flows if when < self._wanted.since else before, flows)
+
+    def _signed(self) -> None:
+        body, signature = self._last
+        if not self.number:
+            raise Bad(0, "there are no checkpoints", None, str(self._directory))
+        if self._tools.signed(self.key, CHECKPOINT + body, signature):
+            return
+        for path in sorted(self._directory.glob("*.checkpoints")):
+            for item in items(path, self._tools, lambda offset, left: None):
+                outer = self._tools.unpack(item.data[5:])
+                if not self._tools.signed(self.key, CHECKPOINT + outer["body"], outer["signature"]):
+                    name = hashlib.sha256(self.key).hexdigest()[:16]
+                    number = self._tools.unpack(outer["body"])["number"]
+                    self._file = path
+                    raise self._bad(item.offset, f"checkpoint {number} is not signed by key {name}", number)
