@@ -87,8 +87,14 @@ def test_sessions_with_filters(hub: Hub) -> None:
         "messages",
         "verdicts",
         "bytes",
+        "rows",
+        "masked",
+        "answered_by",
+        "revisions",
+        "spent",
     ]
-    assert list(body["process"]) == ["pid", "exe", "argv", "cgroup", "package"]
+    actor = ["pid", "exe", "argv", "cgroup", "package", "sha256", "script", "script_sha256", "unit", "container"]
+    assert list(body["process"]) == actor
     assert hub.filters == [
         Filter(who="acme", to="orders-db", verdict="block", since=1.5, until=2.0, limit=1),
     ]

@@ -397,6 +397,11 @@ def test_sessions_json(up: list[str], capsys: Captured) -> None:
         "messages",
         "verdicts",
         "bytes",
+        "rows",
+        "masked",
+        "answered_by",
+        "revisions",
+        "spent",
     ]
 
 

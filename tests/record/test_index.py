@@ -8,17 +8,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.model import HostError, Note
-from appliance.record import index as module
+from appliance.model import HostError, Note, Spent
 from appliance.record.frame import BadFrame, segments
-from appliance.record.index import FORMAT, Caught, Index
+from appliance.record.index import FORMAT, Caught, Index, intake, place, schema
 from appliance.record.log import Log
 from appliance.record.read import read
 from appliance.record.retention import prune
-from appliance.record.session import Filter, Session
+from appliance.record.session import MAX_NAMES, Filter, Session
 from tests.record.samples import ASK_DBA, NO_DROP, READS, S, T, asked, closed, flow, opened, rows, write
 
-FIELDS = ["id", "started", "ended", "identity", "process", "target", "protocol", "messages", "verdicts", "bytes"]
+FIELDS = ["id", "started", "ended", "identity", "process", "target", "protocol", "messages", "verdicts", "bytes",
+          "rows", "masked", "answered_by", "revisions", "spent"]  # fmt: skip
 DAY = 86_400.0
 
 
@@ -59,13 +59,46 @@ def test_a_session_has_exactly_the_public_fields(logs: Path, index: Index) -> No
             "argv": ["psql", "-h", "db", "shop"],
             "cgroup": "acme.service",
             "package": "postgresql-client-15",
+            "sha256": "",
+            "script": "",
+            "script_sha256": "",
+            "unit": "",
+            "container": "",
         },
         "target": "orders-db",
         "protocol": "postgres",
         "messages": 3 + 3 + 1,
         "verdicts": {"reads": 2, "no-drop": 1},
         "bytes": sent + 97,
+        "rows": 3,
+        "masked": 0,
+        "answered_by": [],
+        "revisions": ["r1"],
+        "spent": {},
     }
+
+
+def test_times_rows_cells_and_reviewers_are_summed_up(logs: Path, index: Index) -> None:
+    held = Note("asked", "alter table t", decision=ASK_DBA, id="q")
+    answers = [
+        Note("answered", "approved", decision=ASK_DBA, id="q", by=by, spent=Spent(hold=2.5)) for by in ("eve", "bob", "eve")
+    ]
+    masked = msgspec.structs.replace(rows(b"D", 4, 3, ("hide-ssn",)), spent=Spent(parse=0.25, upstream=1.0))
+    write(logs, flow(), [opened(), held, *answers, masked, masked])
+    index.catch_up()
+    (session,) = index.sessions(Filter())
+    assert (session.rows, session.masked, session.answered_by) == (8, 6, ("eve", "bob"))
+    assert session.spent == Spent(parse=0.5, hold=7.5, upstream=2.0)
+    assert ids(index, by="bob") == ["f1"] and ids(index, by="dana") == []
+
+
+def test_max_names_bounds_what_a_session_is_listed_with(logs: Path, index: Index) -> None:
+    assert MAX_NAMES == 16
+    answers = [Note("answered", "denied", by=f"r{n}") for n in range(20)]
+    write(logs, flow(), [opened(), *answers])
+    index.catch_up()
+    assert len(index.sessions(Filter())[0].answered_by) == 16
+    assert ids(index, by="r19") == ["f1"], "found all the same"
 
 
 def test_a_mask_is_counted_once_a_request(logs: Path, index: Index) -> None:
@@ -117,8 +150,8 @@ def test_catching_up_reads_only_what_is_new(logs: Path, index: Index) -> None:
 
 
 def test_step_bounds_a_transaction(logs: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module.STEP == 20_000
-    monkeypatch.setattr(module, "STEP", 7)
+    assert intake.STEP == 20_000
+    monkeypatch.setattr(intake, "STEP", 7)
     write(logs, flow(), [opened(), *(rows(b"%d" % n) for n in range(50)), closed()])
     assert index.catch_up().frames == 52
     assert len(list(index.frames(["f1"]))) == 52
@@ -139,8 +172,8 @@ def test_frames_of_a_session_are_found_in_every_segment_in_order(logs: Path, ind
 def test_open_files_bounds_what_is_open_at_once(
     logs: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert module.OPEN_FILES == 32
-    monkeypatch.setattr(module, "OPEN_FILES", 3)
+    assert place.OPEN_FILES == 32
+    monkeypatch.setattr(place, "OPEN_FILES", 3)
     for number in range(9):
         write(logs, flow(f"f{number}"), [opened(), closed()])
     index.catch_up()
@@ -352,7 +385,7 @@ def test_two_processes_may_keep_one_index(tmp_path: Path, logs: Path, index: Ind
 def test_an_index_that_cannot_be_written_is_a_host_error(
     tmp_path: Path, logs: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WAIT_S", 0.05)
+    monkeypatch.setattr(schema, "WAIT_S", 0.05)
     second = Index(tmp_path / "index.sqlite", logs)
     write(logs, flow(), [opened()])
     index._db.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,172 @@
+"""The index as one object."""
+
+import sqlite3
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from appliance.model import HostError
+from appliance.record.frame import BadFrame, Frame, segments
+from appliance.record.index import intake, place, search
+from appliance.record.index.intake import Batch, forget, thin_out
+from appliance.record.index.schema import Stale, Transaction, connect, remove
+from appliance.record.read import Torn, extent, header, items, segment
+from appliance.record.session import Filter, Session, Tally
+
+_KNOWN = "SELECT begun, offset, sequence, inode FROM files WHERE name = ?"
+_PARTS = "SELECT parts.rowid, name FROM parts JOIN files ON number = file WHERE session = ? ORDER BY parts.rowid"
+_TALLY = msgspec.json.Decoder(Tally)
+
+
+class Caught(msgspec.Struct, frozen=True, gc=False):
+    """What one catching up found."""
+
+    frames: int  # new ones
+    torn: int  # segments that end in the middle of a frame
+    bad: tuple[str, ...] = ()  # what was said of segments that could not be read to their end
+    rebuilt: bool = False
+
+
+class Index:
+    """The index at `path` over the logs in `directory`. Any thread; calls wait for one another."""
+
+    def __init__(self, path: Path, directory: Path) -> None:
+        self._path, self._directory = path, directory
+        self._lock = threading.RLock()
+        self._db = self._open()
+        self._closed = False
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._db.close()
+
+    def catch_up(self) -> Caught:
+        """Take in what was appended to the logs, and forget logs that are gone.
+
+        Others may search meanwhile, and find what was taken in so far.
+
+        Raises:
+            HostError: the index cannot be written.
+        """
+        try:
+            return self._catch_up()
+        except sqlite3.OperationalError as error:
+            raise HostError(f"{self._path}: {error}", "the logs are whole without it") from error
+        except (Stale, sqlite3.DatabaseError):
+            with self._lock:
+                if self._closed:
+                    return Caught(0, 0)
+                self._db.close()
+                remove(self._path)
+                self._db = self._open()
+            return msgspec.structs.replace(self._catch_up(), rebuilt=True)
+
+    def sessions(self, wanted: Filter) -> list[Session]:
+        """Return the sessions that match, the newest first, as of the last catching up."""
+        with self._lock:
+            asked = search.query(self._db, wanted)
+            rows = self._db.execute(asked.sql, asked.values).fetchall() if asked else []
+        return [_TALLY.decode(row[0]).session() for row in rows]
+
+    def frames(self, ids: Sequence[str]) -> Iterator[Frame]:
+        """Yield the frames of the sessions named, by time; what retention dropped is left out.
+
+        Raises:
+            BadFrame: a log holds what no worker wrote.
+        """
+        return self._merged(sorted({number for id in ids for number in self._number(id)}))
+
+    def matching(self, wanted: Filter) -> Iterator[Frame]:
+        """Yield the frames of all sessions that match, by time; see `frames`."""
+        with self._lock:
+            asked = search.query(self._db, wanted, "s.number")
+            rows = self._db.execute(asked.sql, asked.values) if asked else ()
+            numbers = array("q", [])  # eight bytes a session
+            for (number,) in rows:
+                numbers.append(number)
+        numbers.reverse()
+        return self._merged(numbers)
+
+    def _merged(self, numbers: Iterable[int]) -> Iterator[Frame]:
+        files = place.Files(self._directory)
+        try:
+            yield from place.merged(numbers, lambda number: self._session(number, files))
+        finally:
+            files.close()
+
+    def _session(self, number: int, files: place.Files) -> Iterator[Frame]:
+        with self._lock:
+            parts = self._db.execute(_PARTS, (number,)).fetchall()
+        return place.session(parts, self._offsets, files)
+
+    def _offsets(self, row: int) -> bytes:
+        with self._lock:
+            found = self._db.execute("SELECT offsets FROM parts WHERE rowid = ?", (row,)).fetchone()
+        return bytes(found[0]) if found else b""
+
+    def _number(self, id: str) -> Iterator[int]:
+        with self._lock:
+            rows = self._db.execute("SELECT number FROM sessions WHERE id = ?", (id,)).fetchall()
+        return (row[0] for row in rows)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return connect(self._path)
+        except sqlite3.OperationalError as error:
+            raise HostError(f"{self._path}: {error}") from error
+        except (Stale, sqlite3.DatabaseError):
+            remove(self._path)
+            return connect(self._path)
+
+    def _catch_up(self) -> Caught:
+        frames = 0
+        torn: set[Path] = set()
+        bad: list[str] = []
+        present = [Path(one.path) for one in segments(self._directory)]
+        self._forget({path.name for path in present})
+        for path in present:
+            try:
+                while got := self._step(path, lambda end: torn.add(end.file)):
+                    frames += got
+            except FileNotFoundError:
+                continue  # dropped by retention; forgotten the next time
+            except BadFrame as error:
+                bad.append(str(error))
+        return Caught(frames, len(torn), tuple(bad))
+
+    def _forget(self, present: set[str]) -> None:
+        with self._lock:
+            known = [name for (name,) in self._db.execute("SELECT name FROM files")]
+            for name in known:
+                if name not in present:
+                    forget(self._db, name)
+
+    def _step(self, path: Path, on_torn: Callable[[Torn], object]) -> int:
+        """Take in the next frames of one log; return how many, 0 at its end."""
+        with self._lock, Transaction(self._db):
+            known = self._db.execute(_KNOWN, (path.name,)).fetchone()
+            begun, offset, before, inode = known or (0.0, 0, None, 0)
+            size, now = extent(path), path.stat().st_ino
+            if known and now != inode:  # packed, or thinned out by retention: the offsets stay
+                gaps = [(item.start, item.end) for item in items(path) if item.gap]
+                thin_out(self._db, path.name, now, gaps)
+            if size == offset:
+                return 0
+            top = header(path)
+            if known and (size < offset or top is None or top.begun != begun):
+                raise Stale(f"{path} is not what it was")
+            batch = Batch(self._db, path.name, now)
+            try:
+                for placed in islice(segment(path, on_torn, offset, before), intake.STEP):
+                    batch.add(placed)
+            except BadFrame:
+                if not batch.count:
+                    raise  # else the next step meets it again, with what came before it taken in
+            if top is not None and batch.count:
+                batch.save(top.begun)
+        return batch.count
