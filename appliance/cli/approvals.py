@@ -124,8 +124,9 @@ def _print(question: Held) -> None:
         _line("who", f"{who}: {screen.visible(process.exe)}, pid {process.pid}, uid {process.uid}, "
               f"in {screen.visible(process.cgroup)}")  # fmt: skip
         _line("command", " ".join(map(_word, process.argv)))
-        if process.package:
-            _line("package", screen.visible(process.package))
+        for name, text in (("script", process.script), ("package", process.package), ("sha256", process.sha256)):
+            if text:
+                _line(name, screen.visible(text))
         if process.parents:
             _line("started by", " < ".join(map(screen.visible, process.parents)))
     else:

@@ -114,7 +114,7 @@ def held(question: Question, most: int = MAX_SHOWN) -> Held:
         asked=question.asked,
         expires=question.expires,
         identity=question.identity,
-        process=_plain_process(question.flow.process),
+        process=plain_process(question.flow.process),
         target=question.target,
         server=str(question.flow.server),
         protocol=question.protocol,
@@ -138,13 +138,15 @@ def plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _plain_process(process: Process | None) -> Process | None:
+def plain_process(process: Process | None) -> Process | None:
+    """Return a process with all its texts fit for JSON."""
     if process is None:
         return None
+    texts = ("exe", "cgroup", "package", "script", "unit", "container")
     return msgspec.structs.replace(
         process,
-        exe=plain(process.exe),
         argv=tuple(map(plain, process.argv)),
-        cgroup=plain(process.cgroup),
         parents=tuple(map(plain, process.parents)),
+        became=plain_process(process.became),
+        **{name: plain(getattr(process, name)) for name in texts},
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from appliance.model import Flow, Note, Side
+from appliance.model import Flow, Note, Process, Side
 from appliance.record.frame import Frame
 from appliance.record.text import amount, because, clean, command, line, readable, stamp
 
@@ -25,6 +25,25 @@ def show(frames: Iterable[Frame], write: Callable[[str], object], colour: bool =
             write(text + "\n")
 
 
+def _who(process: Process) -> list[tuple[str, str]]:
+    """Return what is known of a process, by name."""
+    package = f", package {process.package}" if process.package else ""
+    digest = f" (sha256 {process.script_sha256})" if process.script_sha256 else ""
+    found = [
+        ("process", f"{process.pid} {process.exe}, uid {process.uid}{package}"),
+        ("command", command(process)),
+        ("script", f"{process.script}{digest}"),
+        ("sha256", process.sha256),
+        ("cgroup", process.cgroup),
+        ("unit", process.unit),
+        ("container", process.container),
+        ("parents", " < ".join(process.parents)),
+    ]
+    if process.became:
+        found.append(("became", f"{process.became.exe}: {command(process.became)}"))
+    return found
+
+
 class Lines:
     """Frames of one session, in order, to lines. Colours are ANSI codes; the text itself can hold none."""
 
@@ -39,13 +58,7 @@ class Lines:
         if process is None:
             found.append(("process", "not known"))
         else:
-            package = f", package {process.package}" if process.package else ""
-            found += [
-                ("process", f"{process.pid} {process.exe}, uid {process.uid}{package}"),
-                ("command", command(process)),
-                ("cgroup", process.cgroup),
-                ("parents", " < ".join(process.parents)),
-            ]
+            found += _who(process)
         server = f"{note.target} {flow.server}".strip()
         found += [
             ("identity", note.identity),

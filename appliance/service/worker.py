@@ -25,6 +25,7 @@ import msgspec
 import uvloop
 
 from appliance import config
+from appliance.control.desk import plain_process
 from appliance.facts.readers import Shared
 from appliance.kernel.peers import Peers
 from appliance.model import Cancel, ConfigError, Flow, Note, Question, Withdraw
@@ -249,16 +250,7 @@ class Worker:
 
 def plain(question: Question) -> Question:
     """Return a question whose text any encoder takes; `raw` still says exactly what it was."""
-    flow = question.flow
-    if flow.process:
-        process = msgspec.structs.replace(
-            flow.process,
-            exe=fit(flow.process.exe),
-            argv=tuple(map(fit, flow.process.argv)),
-            cgroup=fit(flow.process.cgroup),
-            parents=tuple(map(fit, flow.process.parents)),
-        )
-        flow = msgspec.structs.replace(flow, process=process)
+    flow = msgspec.structs.replace(question.flow, process=plain_process(question.flow.process))
     return msgspec.structs.replace(question, text=fit(question.text), flow=flow)
 
 
