@@ -1,0 +1,122 @@
+"""The table of ways round a host gateway, row by row: where each is tried, and what this kernel or this part cannot host.
+
+Every row has a test named after it (`test_row_NN_...`) in test_rows_*.py, or is in COVERED (tests with other names), or in
+ELSEWHERE (another part of the product judges it). PARTS lists what only some kernels host; test_rows.py holds the list
+against what the kernel itself says, and the summary of a run prints it.
+"""
+
+import gzip
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+ROWS = range(1, 55)
+
+# Rows whose tests have other names: file::function, relative to tests/.
+COVERED = {
+    36: (
+        "wire/test_dialogues.py::test_cuts_change_nothing",
+        "evasion/test_rows_packets.py::test_row_02_a_header_of_ones_own",
+    ),
+    43: ("chaos/test_processes.py::test_killed", "chaos/test_processes.py::test_stopped", "chaos/test_processes.py::test_out_of_memory"),
+    44: ("chaos/test_firewall.py::test_flush_ruleset", "chaos/test_firewall.py::test_base_chain_churn"),
+    46: ("chaos/test_fence.py::test_cgroup_recreated",),
+    47: (
+        "evasion/test_host.py::test_a_flood_of_connects_names_nobody_wrongly_and_starves_nobody",
+        "evasion/test_host_luck.py::test_what_a_vendor_left_in_conntrack_catches_nobody_else",
+        "kernel/test_fence.py::test_more_peers_than_the_map_holds_forget_the_oldest",
+    ),
+    48: (
+        "control/test_approvals.py::test_limit_of_one_process",
+        "control/test_approvals.py::test_limit_of_one_identity",
+        "relay/test_limits.py::test_share_leaves_something_for_whoever_comes_next",
+    ),
+    52: (
+        "kernel/test_lineage.py::test_a_deleted_file_is_a_class_of_its_own",
+        "kernel/test_lineage.py::test_a_memory_file_is_a_class_of_its_own",
+        "kernel/test_lineage.py::test_a_script_is_its_interpreter_with_the_script_in_argv",
+    ),
+}
+
+# Rows that are judged by another part, or by none: why.
+ELSEWHERE = {
+    7: "issue 5 (DNS): what a query carries. Its way out is shut here: row 9 (UDP), row 25 (the resolver's sockets)",
+    27: "files, not the network: systemd/vendor-agent.conf, ProtectSystem=strict",
+    39: "issue 4 (TLS)",
+    40: "issue 4 (TLS, pinned certificates)",
+    41: "issue 4 (HTTP)",
+    49: "inherent to what is allowed; rules of each protocol",
+}
+
+
+class Part(NamedTuple):
+    """A part of a row that needs something of the kernel."""
+
+    row: int
+    what: str
+    hosted: Callable[[], bool]  # by trying
+    says: Callable[[], bool | None]  # by the kernel's own word; None: it does not say
+    without: str  # why its absence is no way round
+
+
+def takes(family: int, kind: int, protocol: int) -> Callable[[], bool]:
+    """Return whether such a socket can be made, outside the slice."""
+
+    def look() -> bool:
+        try:
+            socket.socket(family, kind, protocol).close()
+        except OSError:
+            return False
+        return True
+
+    return look
+
+
+def configured(*names: str) -> Callable[[], bool | None]:
+    """Return whether the kernel was built with the options, by its own configuration."""
+
+    def look() -> bool | None:
+        built, there = Path("/proc/config.gz"), Path(f"/boot/config-{os.uname().release}")
+        if built.exists():
+            text = gzip.decompress(built.read_bytes()).decode()
+        elif there.exists():
+            text = there.read_text()
+        else:
+            return None
+        # A module counts: it is loaded when the first socket is made, unless the host forbids it.
+        return True if all(f"\n{name}=y\n" in text for name in names) else None if all(f"\n{name}=m\n" in text for name in names) else False
+
+    return look
+
+
+NONE = "the kernel has no such protocol, and socket() says so"
+PARTS = (
+    Part(10, "UDP-Lite", takes(socket.AF_INET, socket.SOCK_DGRAM, 136), lambda: listed("UDP-Lite"), NONE),
+    Part(11, "SCTP", takes(socket.AF_INET, socket.SOCK_STREAM, 132), configured("CONFIG_IP_SCTP"), NONE),
+    Part(11, "DCCP", takes(socket.AF_INET, 6, 33), configured("CONFIG_IP_DCCP"), NONE),
+    Part(11, "L2TP", takes(socket.AF_INET, socket.SOCK_DGRAM, 115), configured("CONFIG_L2TP", "CONFIG_L2TP_IP"), NONE),
+    Part(11, "SMC", takes(43, socket.SOCK_STREAM, 0), configured("CONFIG_SMC"), NONE),
+    Part(18, "MPTCP", takes(socket.AF_INET, socket.SOCK_STREAM, 262), configured("CONFIG_MPTCP"), NONE),
+    Part(5, "AF_XDP", takes(44, socket.SOCK_RAW, 0), configured("CONFIG_XDP_SOCKETS"), NONE),
+    Part(34, "AF_VSOCK", takes(socket.AF_VSOCK, socket.SOCK_STREAM, 0), configured("CONFIG_VSOCKETS"), NONE),
+)
+
+
+def listed(name: str) -> bool:
+    """Return whether the kernel lists a protocol."""
+    return any(line.split()[0] == name for line in Path("/proc/net/protocols").read_text().splitlines())
+
+
+def absent() -> list[Part]:
+    """Return the parts that this kernel does not host."""
+    return [part for part in PARTS if not part.hosted()]
+
+
+def summary() -> list[str]:
+    """Return what is not tried by tests named after the rows, for people."""
+    lines = [f"row {part.row:>2} {part.what}: not hosted by this kernel: {part.without}" for part in absent()]
+    lines += [f"row {row:>2}: {why}" for row, why in sorted(ELSEWHERE.items())]
+    tried = len(ROWS) - len(ELSEWHERE)
+    return [f"{tried} of {len(ROWS)} rows tried, {len(absent())} parts not hosted, {len(ELSEWHERE)} rows elsewhere", *lines]
