@@ -135,6 +135,9 @@ class Session:
             self._down(self._wire, data, now)
         else:
             for message in self._scribe.meter.reading(self._wire.feed(side, data)):
+                if message.side is Side.SERVER:  # what the wire answers by itself
+                    self._scribe.answers([message], ())
+                    continue
                 if message.kind == "tls":
                     self._refuse_tls(side)
                     return
