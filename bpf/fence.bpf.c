@@ -347,25 +347,6 @@ static __always_inline int egress_inspect(struct __sk_buff *skb, struct vg_setti
 	return pass(mine, VG_PASS_RELAY, VG_WAY_RELAY, fresh(kept, &packet));
 }
 
-/* The rules changed since connect: ask them again, about the destination that the process named. */
-static __always_inline bool still(struct vg_settings *set, struct vg_socket *kept)
-{
-	struct vg_address to = kept->flow.to;
-	__u32 said;
-
-	if (kept->revision == set->revision)
-		return true;
-	said = judgement(set, kept->flow.cgroup, &to);
-	if (kept->verdict == VG_KEPT ? said == VG_JUDGE_DENY : !is_direct(said))
-		return false;
-	if (said == VG_JUDGE_HERE)
-		kept->flags |= VG_SOCKET_HERE;
-	else
-		kept->flags &= ~VG_SOCKET_HERE;
-	kept->revision = set->revision;
-	return true;
-}
-
 static __always_inline int egress_direct(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
 					 struct vg_socket *kept)
 {

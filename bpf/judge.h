@@ -160,4 +160,23 @@ static __always_inline bool is_direct(__u32 judgement)
 	return judgement == VG_JUDGE_DIRECT || judgement == VG_JUDGE_HERE;
 }
 
+/* The rules changed since connect: ask them again, about the destination that the process named. */
+static __always_inline bool still(struct vg_settings *set, struct vg_socket *kept)
+{
+	struct vg_address to = kept->flow.to;
+	__u32 said;
+
+	if (kept->revision == set->revision)
+		return true;
+	said = judgement(set, kept->flow.cgroup, &to);
+	if (kept->verdict == VG_KEPT ? said == VG_JUDGE_DENY : !is_direct(said))
+		return false;
+	if (said == VG_JUDGE_HERE)
+		kept->flags |= VG_SOCKET_HERE;
+	else
+		kept->flags &= ~VG_SOCKET_HERE;
+	kept->revision = set->revision;
+	return true;
+}
+
 #endif

@@ -82,6 +82,8 @@ enum vg_reason {
 	VG_PASS_INSIDE,	     /* between two sockets of one vendor, over lo */
 	VG_PASS_KEPT,	     /* of a connection from before the fence, which it was told to keep */
 	VG_LOST_EVENT,	     /* no room in the ring: user space was not told of an image */
+	VG_REFUSE_FOREIGN,   /* connect or send over a socket that was opened outside the slice */
+	VG_REFUSE_FAMILY,    /* socket() of a family that leads out past the fence: packet, vsock and the like */
 	VG_REASONS
 };
 
@@ -194,6 +196,32 @@ struct vg_socket {
 	struct vg_flow flow;
 };
 _Static_assert(sizeof(struct vg_socket) == 2736, "vg_socket");
+
+/* A connection from before the fence that is kept; the iterator over them writes these. */
+struct vg_kept {
+	__u64 cgroup;
+	struct vg_address from;
+	struct vg_address to;
+};
+_Static_assert(sizeof(struct vg_kept) == 56, "vg_kept");
+
+/* One entry of the list of unix sockets: a path with its NUL, a directory with its slash, or an abstract name. */
+#define VG_UNIX 8192 /* entries */
+struct vg_unix {
+	__u32 length; /* bits of what follows */
+	__u8 abstract;
+	__u8 size; /* of an abstract name, which may hold any bytes; else 0 */
+	char path[108];
+	__u16 zero;
+};
+_Static_assert(sizeof(struct vg_unix) == 116, "vg_unix");
+
+struct vg_inode {
+	__u64 inode;
+	__u32 device;
+	__u32 zero;
+};
+_Static_assert(sizeof(struct vg_inode) == 16, "vg_inode");
 
 /* How the relay finds a flow: the source of its packets as they left, after NAT. */
 struct vg_peer {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.kernel import fence, libbpf, nft, pins
+from appliance.kernel import fence, libbpf, load, nft, pins
 from appliance.kernel.fence import Place
 from appliance.kernel.layout import STEER_MARK
 from appliance.kernel.libbpf import Map, Object
@@ -107,18 +107,18 @@ def _bpf_fs() -> str:
 
 
 def _lineage() -> str:
-    with Object(fence.object_directory() / "lineage.bpf.o"):
-        return f"{', '.join(fence.TRACING)} load"
+    with Object(load.object_directory() / "lineage.bpf.o"):
+        return f"{', '.join(load.LINEAGE.links)} load"
 
 
 def _fence() -> str:
-    with Object(fence.object_directory() / "fence.bpf.o"):
-        return f"{', '.join(fence.ON_CGROUP)} load"
+    with Object(load.object_directory() / "fence.bpf.o"):
+        return f"{', '.join(load.FENCE.links)} load"
 
 
 def _lookup() -> str:
     """Look up in a map as nobody, as a relay does."""
-    with Object(fence.object_directory() / "fence.bpf.o") as loaded:
+    with Object(load.object_directory() / "fence.bpf.o") as loaded:
         peers = Map(loaded.map_fd("peers"))
         child = os.fork()
         if not child:

@@ -19,9 +19,10 @@ import sys
 import msgspec
 
 from appliance.kernel import cgroups
-from appliance.kernel.fence import ZERO, Fence
+from appliance.kernel.fence import Fence
 from appliance.kernel.layout import LEDGER, Reason, Settings, Way
 from appliance.kernel.libbpf import Map
+from appliance.kernel.load import ZERO
 
 KEY = struct.Struct("=Q")
 ROOM = LEDGER // 2  # accounts of cgroups that are gone are kept until there are so many

@@ -18,9 +18,10 @@ from typing import Protocol
 import msgspec
 
 from appliance.kernel import cgroups, layout
-from appliance.kernel.fence import ZERO, Fence
+from appliance.kernel.fence import Fence, revoke
 from appliance.kernel.layout import INET, INET6, PREFIX, RANGES, Judgement, Settings
 from appliance.kernel.libbpf import Map
+from appliance.kernel.load import ZERO
 from appliance.model import HostError
 
 CGROUP, SCOPE = struct.Struct("=Q"), struct.Struct("=I")
@@ -66,7 +67,7 @@ class Judge:
 
     def __init__(self, fence: Fence, match: Callable[[str, str], bool] = matches) -> None:
         """`match(name, cgroup)` must be at least as strict as the rules' own."""
-        self._slice, self._match = fence.place.cgroup, match
+        self._place, self._slice, self._match = fence.place, fence.place.cgroup, match
         self._judge, self._scopes = Map(fence.judge), Map(fence.scopes)
         self._settings = Map(fence.settings)
         self._entries: tuple[Entry, ...] | None = None  # none written yet
@@ -95,6 +96,7 @@ class Judge:
             raise
         told = msgspec.structs.replace(told, unknown_scope=unknown, revision=(told.revision + 1) & 0xFFFFFFFF)
         self._settings.update(ZERO, told.pack())
+        revoke(self._place)
         self._sweep(stale)
         return told.revision
 

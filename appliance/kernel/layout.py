@@ -260,6 +260,13 @@ def address(ip: bytes, port: bytes, family: int) -> Address:
     return Address(str(ipaddress.ip_address(ip[:size])), int.from_bytes(port, "big"))
 
 
+def kept_of(fields: tuple[int, bytes, bytes]) -> tuple[int, Address, Address]:
+    """Return the cgroup and both ends of a struct vg_kept."""
+    cgroup, *ends = fields
+    client, server = (address(*ADDRESS.unpack(end)[:3]) for end in ends)
+    return cgroup, client, server
+
+
 def peer_key(netns: int, peer: Address) -> bytes:
     """Return the key of the map of peers for an accepted connection's peer."""
     ip = ipaddress.ip_address(peer.host)

@@ -74,6 +74,10 @@ _NUMBERS = {
     "bpf_link__fd": (c_void_p,),
     "bpf_link__pin": (c_void_p, c_char_p),
     "bpf_link__destroy": (c_void_p,),
+    "bpf_link_update": (c_int, c_int, c_void_p),
+    "bpf_program__fd": (c_void_p,),
+    "bpf_program__set_expected_attach_type": (c_void_p, c_int),
+    "bpf_prog_get_fd_by_id": (c_uint32,),
     "bpf_iter_create": (c_int,),
     "bpf_obj_pin": (c_int, c_char_p),
     "bpf_obj_get_opts": (c_char_p, c_void_p),
@@ -206,8 +210,12 @@ class Link:
 class Object:
     """A compiled object (.bpf.o), loaded. Its programs and maps live while it, a link or a pin holds them."""
 
-    def __init__(self, path: Path, reuse: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, path: Path, reuse: Mapping[str, int] | None = None, kinds: Mapping[str, int] | None = None
+    ) -> None:
         """Load `path`; the maps named in `reuse` are those of the file descriptors given.
+
+        `kinds` are the attach types of programs whose section libbpf knows no name for.
 
         Raises:
             HostError: with libbpf's and the verifier's last words.
@@ -220,6 +228,8 @@ class Object:
                 found = lib.bpf_object__find_map_by_name(self._pointer, name.encode())
                 if found:
                     _check(lib.bpf_map__reuse_fd(found, fd), f"reuse map {name} in {path}")
+            for name, kind in (kinds or {}).items():
+                _check(lib.bpf_program__set_expected_attach_type(self._program(name), kind), f"type of {name}")
             _check(lib.bpf_object__load(self._pointer), f"load {path}")
         except HostError:
             self.close()
@@ -230,6 +240,9 @@ class Object:
         pointer = _check(library().bpf_object__find_map_by_name(self._pointer, name.encode()), f"map {name}")
         return _check(library().bpf_map__fd(pointer), f"map {name}")
 
+    def has_map(self, name: str) -> bool:
+        return bool(library().bpf_object__find_map_by_name(self._pointer, name.encode()))
+
     def attach(self, program: str) -> Link:
         """Attach a tracing program where its section says."""
         return Link(_check(library().bpf_program__attach(self._program(program)), f"attach {program}"))
@@ -239,10 +252,18 @@ class Object:
         pointer = library().bpf_program__attach_cgroup(self._program(program), cgroup)
         return Link(_check(pointer, f"attach {program} to the cgroup"))
 
+    def program_fd(self, program: str) -> int:
+        """Return the program's file descriptor, which this object owns."""
+        return _check(library().bpf_program__fd(self._program(program)), f"program {program}")
+
+    def attach_iter(self, program: str) -> Link:
+        """Make an iterator. Pinned, it runs whenever the pin is read, in the namespace of who opens it."""
+        pointer = library().bpf_program__attach_iter(self._program(program), None)
+        return Link(_check(pointer, f"attach {program}"))
+
     def iterate(self, program: str) -> None:
         """Run an iterator program over all there is; it must print nothing."""
-        pointer = library().bpf_program__attach_iter(self._program(program), None)
-        link = Link(_check(pointer, f"attach {program}"))
+        link = self.attach_iter(program)
         try:
             with open(_check(library().bpf_iter_create(link.fd), f"run {program}"), "rb", buffering=0) as run:
                 while run.read(4096):
@@ -275,6 +296,16 @@ def opened(path: Path, flags: int = 0) -> int:
     """Return a file descriptor, close-on-exec, of what is pinned at `path`."""
     options = _GetOptions(ctypes.sizeof(_GetOptions), flags, 0)
     return _check(library().bpf_obj_get_opts(os.fsencode(path), byref(options)), f"open {path}")
+
+
+def update_link(link: int, program: int) -> None:
+    """Put another program in the place of the one that a link of a cgroup attaches: there is no moment without."""
+    _check(library().bpf_link_update(link, program, None), "put another program in a link")
+
+
+def program_by_id(identifier: int) -> int:
+    """Return a file descriptor of a program that is loaded."""
+    return _check(library().bpf_prog_get_fd_by_id(identifier), f"open program {identifier}")
 
 
 def link_program(link: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance.kernel import fence
+from appliance.kernel import fence, load
 from appliance.lab.hosts import Lab
 from appliance.model import HostError
 from tests.kernel.stage import Stage
@@ -16,7 +16,7 @@ def rights() -> None:
     if os.geteuid():
         pytest.skip("needs root")
     try:
-        fence.object_directory()
+        load.object_directory()
     except HostError as error:
         pytest.skip(str(error))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.kernel import check, fence, libbpf, nft, pins
+from appliance.kernel import check, libbpf, load, nft, pins
 from appliance.kernel.check import Finding, preflight
 from appliance.kernel.fence import Place
 from appliance.kernel.host import Host
@@ -59,9 +59,9 @@ def test_a_firewall_that_drops(lab: Lab, inside: Inside) -> None:
 
 
 def test_objects_that_were_not_built(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(fence, "OBJECTS", (tmp_path, tmp_path))
+    monkeypatch.setattr(load, "OBJECTS", (tmp_path, tmp_path))
     found = preflight(lab.place())
-    assert "no fence.bpf.o" in of(found, "fence").what and of(found, "fence").remedy == "make bpf"
+    assert "no lineage.bpf.o" in of(found, "fence").what and of(found, "fence").remedy == "make bpf"
 
 
 def test_no_libbpf(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

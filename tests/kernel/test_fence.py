@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.kernel import cgroups, fence, libbpf, nft, pins
+from appliance.kernel import cgroups, fence, judge, libbpf, load, nft, pins
 from appliance.kernel.layout import FLOW, PEERS, PREFIXES, SCOPES, peer_key
 from appliance.kernel.libbpf import Map
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
@@ -220,14 +220,29 @@ def test_more_peers_than_the_map_holds_forget_the_oldest(stage: Stage) -> None:
     assert stage.accepted[0].found
 
 
-def test_rules_that_no_longer_say_direct_stop_the_flow(stage: Stage) -> None:
+def test_rules_that_no_longer_say_direct_cut_the_flow(stage: Stage) -> None:
     stage.lab.cgroup("acme.service")
     stage.judge.write([Entry(f"{TARGET_IP}/32", "direct")])
     flow = stage.start("slow", TARGET_IP)
     assert flow.stdout and flow.stdout.readline() == "target\n"
+    stage.judge.write([Entry(f"{TARGET_IP}/32", "direct", low=PORT, high=PORT)])  # still direct
+    before = stage.status().counters["drop_revoked"]
     stage.judge.write([])
-    assert flow.communicate("\n")[0] == "silence\n"
-    assert stage.status().counters["drop_revoked"] > 0
+    assert flow.communicate("\n")[0] == "errno 103\n"  # ECONNABORTED, not a silence
+    assert stage.status().counters["drop_revoked"] == before + 1
+
+
+def test_a_flow_that_is_not_cut_is_dropped(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the kernel has no bpf_sock_destroy()."""
+    stage.lab.cgroup("acme.service")
+    stage.judge.write([Entry(f"{TARGET_IP}/32", "direct")])
+    flow = stage.start("slow", TARGET_IP)
+    assert flow.stdout and flow.stdout.readline() == "target\n"
+    monkeypatch.setattr(judge, "revoke", lambda place: None)
+    stage.judge.write([])
+    with stage.wire() as wire:
+        assert flow.communicate("\n")[0] == "silence\n"
+    assert wire == []
 
 
 def test_flushed_rules_mid_flow_drop(stage: Stage) -> None:
@@ -291,7 +306,7 @@ def test_another_build_replaces_it_without_a_gap_and_flows_live(
     flow = stage.start("slow", TARGET_IP)
     assert flow.stdout and flow.stdout.readline() == "relay\n"
     before = pins.current(instance)
-    monkeypatch.setattr(fence, "_build", lambda objects: 1)
+    monkeypatch.setattr(load, "build_of", lambda objects: 1)
     with stage.host(fence.up, stage.place):
         assert pins.current(instance) != before and len(pins.loads(instance)) == 1
     assert flow.communicate("\n")[0] == "relay\n"

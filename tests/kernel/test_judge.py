@@ -12,7 +12,7 @@ from appliance.kernel.judge import VERDICTS, lines, matches, network, reduced, t
 from appliance.kernel.layout import INET, INET6, Judgement
 from appliance.model import HostError
 
-INSPECT, DENY, DIRECT = Judgement.INSPECT, Judgement.DENY, Judgement.DIRECT
+INSPECT, DENY, DIRECT, HERE = Judgement
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -46,8 +46,9 @@ def by_entries(entries: list[Entry], cgroup: str, host: str, port: int, protocol
     for e in entries:
         if e.cgroup and not (cgroup == e.cgroup or cgroup.startswith(e.cgroup + "/")):
             continue
-        if address in ipaddress.ip_network(e.network) and e.low <= port <= e.high and e.protocol == protocol:
-            return VERDICTS[e.verdict]
+        net = ipaddress.ip_network(e.network)
+        if address in net and e.low <= port <= e.high and e.protocol == protocol:
+            return HERE if e.verdict == "direct" and net.num_addresses == 1 else VERDICTS[e.verdict]
     return INSPECT
 
 
@@ -71,7 +72,7 @@ def test_the_table_says_what_the_entries_say(
 
 @given(st.lists(some, max_size=8), st.sampled_from(["10.1.1.1", "8.8.8.8", "fd00::1"]), st.integers(0, 9))
 def test_nothing_is_direct_for_an_unknown_cgroup(entries: list[Entry], host: str, port: int) -> None:
-    assert by_table(entries, None, host, port) != DIRECT
+    assert by_table(entries, None, host, port) not in (DIRECT, HERE)
 
 
 def test_what_one_cgroup_is_denied_is_inspected_for_an_unknown_one() -> None:
@@ -85,6 +86,13 @@ def test_a_longer_prefix_does_not_hide_an_earlier_shorter_one() -> None:
     assert by_table(entries, "a", "10.1.0.1", 22) == DENY
     assert by_table(entries, "a", "10.1.0.1", 80) == DIRECT
     assert by_table(entries, "a", "10.2.0.1", 80) == INSPECT
+
+
+def test_only_a_direct_rule_that_names_it_means_a_listener_on_this_host() -> None:
+    for written in ("127.0.0.0/8", "127.0.0.1/32", "10.1.0.1/32", "::1/128", "fd00::1/128"):
+        assert by_table([Entry(written, "direct")], "a", written.split("/")[0].replace("127.0.0.0", "127.0.0.9"), 1) == HERE
+    for written, host in (("0.0.0.0/0", "127.0.0.1"), ("10.1.0.0/24", "10.1.0.1"), ("::/0", "::1")):
+        assert by_table([Entry(written, "direct")], "a", host, 1) == DIRECT
 
 
 def test_the_families_do_not_mix() -> None:

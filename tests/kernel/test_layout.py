@@ -31,6 +31,9 @@ PYTHON = {
     "vg_image_key": layout.IMAGE_KEY.size,
     "vg_image": layout.IMAGE.size,
     "vg_event": layout.EVENT.size,
+    "vg_kept": layout.KEPT.size,
+    "vg_inode": layout.INODE.size,
+    "vg_unix": layout.UNIX.size,
     "vg_coverage": layout.COVERAGE.size,
 }
 
@@ -40,7 +43,7 @@ def test_sizes_are_those_of_the_header() -> None:
 
 
 def test_constants_are_those_of_the_header() -> None:
-    for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "RATE", "SCOPES", "PREFIXES", "LEDGER", "REASON_ROOM"):
+    for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "RATE", "SCOPES", "PREFIXES", "LEDGER", "LEVELS", "REASON_ROOM"):
         assert getattr(layout, name) == DEFINED[name], name
 
 
