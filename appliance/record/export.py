@@ -1,11 +1,15 @@
-"""Sessions handed over: to Wireshark (pcapng) and to programs (JSON, one object a line)."""
+"""Sessions handed over: to Wireshark (pcapng), to programs (JSON, one object a line), to players (asciicast).
+
+Every format is made from frames as they come, and holds no more of them than it must. None knows a protocol.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 import msgspec
 
-from appliance.model import Decision, Flow, NoteKind
+from appliance.model import ConfigError, Decision, Flow, Named, NoteKind, Spent
+from appliance.record import cast
 from appliance.record import pcapng as capture
 from appliance.record.frame import Frame
 from appliance.record.text import readable
@@ -34,6 +38,12 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     target: str = ""
     protocol: str = ""
     flow: Flow | None = None
+    number: int = 0  # among the notes of its session; 0: the record does not tell
+    size: int = 0  # bytes it tells of that are not in `raw`
+    level: str = ""
+    facts: dict[str, tuple[str, ...]] = {}
+    columns: tuple[Named, ...] = ()
+    spent: Spent | None = None
 
 
 def pcapng(frames: Iterable[Frame], out: BinaryIO) -> int:
@@ -58,7 +68,24 @@ def lines(frames: Iterable[Frame]) -> Iterator[bytes]:
         yield encoder.encode(_line(frame)) + b"\n"
 
 
-FORMATS: dict[str, Callable[[Iterable[Frame]], Iterator[bytes]]] = {"pcapng": capture.blocks, "jsonl": lines}
+FORMATS: dict[str, Callable[[Iterable[Frame]], Iterator[bytes]]] = {
+    "pcapng": capture.blocks,
+    "jsonl": lines,
+    "asciicast": cast.v2,
+    "asciicast-v3": cast.v3,
+}
+MISSING = {"har": "it is made of HTTP requests, and this version records none"}  # formats to come, and what they lack
+
+
+def known(format: str) -> None:
+    """
+    Raises:
+        ConfigError: sessions cannot be written so.
+    """
+    if format in MISSING:
+        raise ConfigError("format", f"`{format}` cannot be written: {MISSING[format]}", f"one of {', '.join(FORMATS)}")
+    if format not in FORMATS:
+        raise ConfigError("format", f"`{format}` is not known", f"one of {', '.join(FORMATS)}")
 
 
 def _line(frame: Frame) -> Line:
@@ -84,6 +111,12 @@ def _line(frame: Frame) -> Line:
         target=note.target,
         protocol=note.protocol,
         flow=frame.flow,
+        number=frame.number,
+        size=note.size,
+        level=note.level,
+        facts=dict(note.facts),
+        columns=note.columns,
+        spent=note.spent,
     )
 
 

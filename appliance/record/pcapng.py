@@ -1,13 +1,15 @@
 """Sessions as a capture for Wireshark: what the client said and got, who it was, what was decided.
 
 Source: IETF draft-ietf-opsawg-pcapng, "PCAP Next Generation Capture File Format", version 1.0.
-One section, one interface of raw IP, one Enhanced Packet Block a packet. Comments: the process at the SYN,
-the decision at the message it judged (at its last packet, where Wireshark shows a message), masks at the
-answer, the end at the FIN or RST. A refused message is there as the client sent it, though it went no
-further, and the refusal as the client got it. A secret is a comment and no bytes.
+One section, an interface of raw IP for each identity, one Enhanced Packet Block a packet; Name Resolution Blocks
+call servers by their targets. Comments: the process at the SYN, the decision at the message it judged (at its last
+packet, where Wireshark shows a message), masks at the answer, the end at the FIN or RST. A refused message is there
+as the client sent it, though it went no further, and the refusal as the client got it. A secret is a comment and no
+bytes. No protocol is known here: what a port is spoken is for the reader to tell.
 """
 
 import struct
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from appliance.model import Decision, Flow, Note, Process, Side
@@ -17,7 +19,11 @@ from appliance.record.text import because, clean, command, line, stamp
 
 RAW_IP = 101  # LINKTYPE_RAW: the packet begins with the IP header
 MAX_COMMENT = 8192  # bytes; a process may have an argv of 2 MiB, an option of pcapng holds 65,535 bytes
-COMMENT, APPLICATION, INTERFACE = 1, 4, 2  # options
+COMMENT, APPLICATION, INTERFACE, DESCRIPTION = 1, 4, 2, 3  # options
+MAX_INTERFACES = 1_000  # then OTHERS is one for all further; rules name a few, but cgroups are made by vendors
+MAX_NAMES = 10_000  # addresses called by a name; each is remembered, so that it is said once
+MAX_OVER = 65_536  # ended sessions remembered, as something may still be said of them
+UNKNOWN, OTHERS = "not identified", "others"
 ABOUT = (
     "Made from the record of vendorgate. Bytes, addresses and times are those of the session as its client"
     " had it, masked where a rule said so and without secrets; packets, sequence numbers and acknowledgements"
@@ -33,15 +39,26 @@ def blocks(frames: Iterable[Frame]) -> Iterator[bytes]:
     """
     about = _option(COMMENT, ABOUT) + _option(APPLICATION, "vendorgate")
     yield _block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + about + _END)
-    yield _block(1, struct.pack("<HHI", RAW_IP, 0, 0) + _option(INTERFACE, "vendorgate") + _END)
+    interfaces: dict[str, int] = {}
+    named: set[tuple[bytes, str]] = set()
     for packet in packets(frames):
-        yield _packet(packet)
+        source = packet.source if packet.source in interfaces or len(interfaces) < MAX_INTERFACES else OTHERS
+        if source not in interfaces:
+            interfaces[source] = len(interfaces)
+            yield _interface(source)
+        news = [name for name in packet.names if name not in named and len(named) < MAX_NAMES]
+        if news:
+            named.update(news)
+            yield _block(4, b"".join(_record(*name) for name in news) + _END)
+        yield _packet(packet, interfaces[source])
+    if not interfaces:
+        yield _interface("vendorgate")
 
 
 def packets(frames: Iterable[Frame]) -> Iterator[Packet]:
     """Yield the packets of the sessions."""
     talks: dict[str, _Talk] = {}
-    over: set[str] = set()
+    over: OrderedDict[str, None] = OrderedDict()
     held: Packet | None = None  # written when the next is known: a decision follows what it judged
     holder = ""  # the session whose request it ends
     for frame in frames:
@@ -61,8 +78,10 @@ def packets(frames: Iterable[Frame]) -> Iterator[Packet]:
             held = packet
         holder = frame.id if frame.note.kind == "message" and frame.note.side is Side.CLIENT else ""
         if frame.note.kind == "closed":
-            over.add(frame.id)
+            over[frame.id] = None
             del talks[frame.id]
+            if len(over) > MAX_OVER:
+                over.popitem(last=False)
     if held:
         yield held
     for talk in talks.values():
@@ -76,10 +95,19 @@ class _Talk:
         self._flow = flow
         self._connection = Connection(flow.client, flow.server, flow.id)
         self._open = False
+        self._source = UNKNOWN
         self._waiting: list[str] = []  # comments for the next packet
         self._time = flow.opened
 
     def packets(self, frame: Frame) -> Iterator[Packet]:
+        if not self._open:
+            cgroup = self._flow.process.cgroup if self._flow.process else ""
+            self._source = line(frame.note.identity or cgroup) or UNKNOWN
+        for packet in self._packets(frame):
+            packet.source = self._source
+            yield packet
+
+    def _packets(self, frame: Frame) -> Iterator[Packet]:
         note = frame.note
         if not self._open:
             self._open = True
@@ -99,11 +127,15 @@ class _Talk:
     def rest(self) -> Iterator[Packet]:
         """Return what is left of a session without an end."""
         if self._waiting:
-            yield self._commented(self._connection.nod(self._time) or self._connection.idle(self._time))
+            packet = self._commented(self._connection.nod(self._time) or self._connection.idle(self._time))
+            packet.source = self._source
+            yield packet
 
     def _hello(self, note: Note) -> Iterator[Packet]:
         syn, *others = self._connection.open(self._flow.opened)
         syn.comments.append(_who(self._flow, note))
+        if note.target and note.target != str(self._flow.server):
+            syn.names = ((self._connection.server, note.target),)
         if note.kind != "opened":
             syn.comments.append("the beginning of this session is no longer in the record")
         yield syn
@@ -165,6 +197,10 @@ def _process(process: Process | None) -> list[tuple[str, str]]:
         ("cgroup", process.cgroup),
         ("uid", str(process.uid)),
         ("package", process.package),
+        ("sha256", process.sha256),
+        ("script", process.script),
+        ("unit", process.unit),
+        ("container", process.container),
         ("parents", " < ".join(process.parents)),
     ]
 
@@ -202,8 +238,21 @@ def _option(code: int, text: str) -> bytes:
     return struct.pack("<HH", code, len(data)) + data + bytes(-len(data) % 4)
 
 
-def _packet(packet: Packet) -> bytes:
+def _interface(name: str) -> bytes:
+    about = f"governed processes known as {name}"
+    return _block(
+        1, struct.pack("<HHI", RAW_IP, 0, 0) + _option(INTERFACE, name) + _option(DESCRIPTION, about) + _END
+    )
+
+
+def _record(address: bytes, name: str) -> bytes:
+    """Return one record of a Name Resolution Block: 1 for IPv4, 2 for IPv6."""
+    value = address + line(name).encode("utf-8", "backslashreplace")[:MAX_COMMENT] + b"\0"
+    return struct.pack("<HH", 1 if len(address) == 4 else 2, len(value)) + value + bytes(-len(value) % 4)
+
+
+def _packet(packet: Packet, interface: int) -> bytes:
     micros = round(packet.time * 1_000_000)
-    head = struct.pack("<IIIII", 0, micros >> 32, micros & 0xFFFFFFFF, len(packet.data), packet.size)
+    head = struct.pack("<IIIII", interface, micros >> 32, micros & 0xFFFFFFFF, len(packet.data), packet.size)
     options = b"".join(_option(COMMENT, text) for text in packet.comments)
     return _block(6, head + packet.data + bytes(-len(packet.data) % 4) + (options + _END if options else b""))

@@ -44,6 +44,20 @@ def _who(process: Process) -> list[tuple[str, str]]:
     return found
 
 
+def stand_out(note: Note) -> str:
+    """Return, in a few words, what in a session one would jump to; empty for the rest."""
+    if note.kind in ("decision", "asked") and note.decision:
+        word = "held" if note.kind == "asked" else note.decision.verdict
+        return f"{word} {note.decision.rule}" if word != "allow" else ""
+    if note.kind == "answered":
+        return f"answered by {note.by or 'nobody'}"
+    return "incident" if note.kind == "incident" else f"masked by {', '.join(note.masks)}" if note.masked else ""
+
+
+def _held(note: Note) -> str:
+    return f" (after {note.spent.hold:.1f} s)" if note.spent and note.spent.hold else ""
+
+
 class Lines:
     """Frames of one session, in order, to lines. Colours are ANSI codes; the text itself can hold none."""
 
@@ -76,7 +90,7 @@ class Lines:
             case "decision" | "asked" if note.decision:
                 texts = self._decision(note, note.decision.verdict)
             case "answered":
-                texts = self._marked("=", YELLOW, "answered", f"by {note.by or 'nobody'}: {note.text}")
+                texts = self._marked("=", YELLOW, "answered", f"by {note.by or 'nobody'}: {note.text}{_held(note)}")
             case "incident":
                 texts = self._marked("!", RED, "incident", note.text)
             case _:
@@ -96,6 +110,8 @@ class Lines:
             facts.append(amount(note.count, "row"))
         if note.masked:
             facts.append(f"{amount(note.masked, 'cell')} masked by {', '.join(note.masks) or 'a rule'}")
+        if note.spent and note.spent.upstream:
+            facts.append(f"{note.spent.upstream * 1000:.1f} ms")
         texts = self._marked("<", "", note.message, f"{note.text} ({', '.join(facts)})".lstrip())
         preview = readable(note.raw[:PREVIEW])
         more = " ..." if len(note.raw) > PREVIEW else ""

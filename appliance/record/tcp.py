@@ -28,6 +28,8 @@ class Packet(msgspec.Struct):
     data: bytes
     size: int
     comments: list[str]
+    source: str = ""  # who is behind it
+    names: tuple[tuple[bytes, str], ...] = ()  # addresses of the packet that are known by a name
 
 
 class Connection:
@@ -45,6 +47,11 @@ class Connection:
         self._next = {C: start, S: zlib.crc32(name.encode(), 1)}
         self._unseen = {C: 0, S: 0}  # bytes sent that the other side has not acknowledged
         self._idents = {C: 0, S: 0}
+
+    @property
+    def server(self) -> bytes:
+        """Its address, as it stands in packets."""
+        return self._host[S]
 
     def open(self, time: float) -> list[Packet]:
         """Shake hands."""

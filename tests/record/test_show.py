@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.model import Decision, Note
-from appliance.record.export import FORMATS, jsonl
+from appliance.model import Column, ConfigError, Decision, Named, Note, Spent
+from appliance.record.export import FORMATS, jsonl, known, lines
 from appliance.record.frame import Frame
 from appliance.record.replay import replay
 from appliance.record.show import PREVIEW, show
@@ -177,8 +177,8 @@ def test_replay_of_a_clock_set_back_never_pauses_below_zero() -> None:
 
 
 def test_replay_shows_what_show_does() -> None:
-    lines = [e for e in played(session()) if isinstance(e, str)]
-    assert [line[13:] for line in lines[8:]] == [line[13:] for line in SHOWN.splitlines(keepends=True)[8:]]
+    said = [e for e in played(session()) if isinstance(e, str)]
+    assert [line[13:] for line in said[8:]] == [line[13:] for line in SHOWN.splitlines(keepends=True)[8:]]
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------
@@ -212,10 +212,41 @@ def test_jsonl_is_one_object_a_note_with_bytes_and_text() -> None:
 
 
 def test_the_formats_there_are() -> None:
-    assert {name: b"".join(make(session()))[:4] for name, make in FORMATS.items()} == {
-        "pcapng": b"\n\r\r\n",
-        "jsonl": b'{"se',
+    assert {name: b"".join(make(session()))[:12] for name, make in FORMATS.items()} == {
+        "pcapng": b"\n\r\r\nP\x01\0\0M<+\x1a",
+        "jsonl": b'{"session":"',
+        "asciicast": b'{"version":2',
+        "asciicast-v3": b'{"version":3',
     }
+
+
+def test_a_format_that_is_to_come_says_what_it_lacks() -> None:
+    for name in FORMATS:
+        known(name)
+    with pytest.raises(ConfigError, match="`har` cannot be written: it is made of HTTP requests, and this version records"):
+        known("har")
+    with pytest.raises(ConfigError, match="`pdf` is not known\nhint: one of pcapng, jsonl"):
+        known("pdf")
+
+
+def test_jsonl_has_what_a_session_is_searched_by() -> None:
+    facts = (("effect", ("read",)), ("table", ("public.users",)))
+    asked = Note("message", "select 1", C, "query", b"Q", facts=facts, level="requests", spent=Spent(parse=0.25))
+    column = Named(Column("ssn", 16_400, 3), ("public.users.ssn",))
+    answer = Note("message", "SELECT 1", S, "row", b"D", columns=(column,), size=9)
+    first, second = (json.loads(line) for line in lines(frames([asked, answer])))
+    assert first["facts"] == {"effect": ["read"], "table": ["public.users"]}
+    assert first["level"] == "requests" and first["spent"] == {"parse": 0.25}
+    assert second["columns"][0]["names"] == ["public.users.ssn"] and second["columns"][0]["column"]["table"] == 16_400
+    assert second["size"] == 9
+
+
+def test_times_are_shown() -> None:
+    answer = msgspec.structs.replace(rows(b"x"), spent=Spent(upstream=0.0123))
+    released = Note("answered", "approved: fine", by="eve", spent=Spent(hold=61.25))
+    text = shown(frames([opened(), answer, released]))
+    assert "< row (1 byte, 1 row, 12.3 ms)" in text
+    assert "= answered by eve: approved: fine (after 61.2 s)" in text
 
 
 # -- text -------------------------------------------------------------------------------------------------------
