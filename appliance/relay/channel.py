@@ -18,6 +18,7 @@ from typing import Generic, Literal, TypeVar, cast
 import msgspec
 
 from appliance.model import Address, Answered, Question
+from appliance.relay.tally import Account
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,15 @@ class Health(msgspec.Struct, frozen=True, tag="health"):
     unrecorded: int
     messages: int
     bytes: int
+    accounts: tuple[Account, ...] = ()  # those that have changed since the last
+
+
+class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
+    """To the hub: a flow that the fence numbered is in the record."""
+
+    epoch: int
+    scope: int
+    sequence: int
 
 
 class Incident(msgspec.Struct, frozen=True, tag="incident"):
@@ -117,7 +127,7 @@ class Incident(msgspec.Struct, frozen=True, tag="incident"):
 
 
 ToWorker = Setup | Rules | Answer | Drain | Ran
-ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident
+ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident | Recorded
 In = TypeVar("In")
 Out = TypeVar("Out")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import socket
 import struct
@@ -12,6 +13,9 @@ from appliance.model import Side
 from appliance.relay.limits import MAX_READ, Limits
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST and forgets what was not sent
+ATTACH_FILTER = 26  # SO_ATTACH_FILTER, asm-generic/socket.h
+NOTHING = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # of classic BPF: return 0, drop the packet
+FILTER = struct.pack("@HP", 1, ctypes.addressof(NOTHING))  # struct sock_fprog: one instruction
 
 
 def reset_on_close(sock: socket.socket) -> None:
@@ -20,6 +24,20 @@ def reset_on_close(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     except OSError:
         pass  # closed already
+
+
+def unread(sock: socket.socket, last: bool = False) -> int:
+    """Return how many bytes the kernel took for us that we have not read. After the `last` look it takes no more.
+
+    Source: tcp(7), SIOCINQ; the end of the stream is not counted.
+    """
+    try:
+        if last:
+            sock.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, FILTER)
+        (waiting,) = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))
+    except OSError:
+        return 0  # closed already
+    return int(waiting)
 
 
 class Owner(Protocol):
@@ -50,6 +68,7 @@ class End(asyncio.Protocol):
         self._side, self._owner, self._limits = side, owner, limits
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
+        self._taken = 0  # bytes of its peer
         self._wanted = self._reading = True
         self._others_turn = False
 
@@ -80,6 +99,11 @@ class End(asyncio.Protocol):
             queued = 0
         return self.buffered + int(queued)
 
+    @property
+    def received(self) -> int:
+        """Bytes that its peer's host got rid of: those we read, and those that wait in the kernel."""
+        return self._taken + (unread(self.sock) if self.sock and not self.gone else 0)
+
     # -- what its owner does ---------------------------------------------------------------------------------
 
     def read(self, wanted: bool) -> None:
@@ -109,8 +133,7 @@ class End(asyncio.Protocol):
         if self._transport:
             self._transport.close()
         elif self.sock:
-            self.sock.close()
-            self.gone = True
+            self._end()
 
     def reset(self) -> None:
         """Close at once, by a reset; what is not written yet is dropped."""
@@ -121,8 +144,7 @@ class End(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
         elif self.sock:
-            self.sock.close()
-            self.gone = True
+            self._end()
 
     # -- what the loop calls ---------------------------------------------------------------------------------
 
@@ -140,6 +162,7 @@ class End(asyncio.Protocol):
             self._transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
+        self._taken += len(data)
         if len(data) > MAX_READ // 2 and not self._others_turn:
             # After a full buffer libuv reads on, up to 32 times, before other flows have their turn.
             self._others_turn = True
@@ -155,6 +178,8 @@ class End(asyncio.Protocol):
         return True  # the other direction lives on
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.sock:
+            self._taken += unread(self.sock, last=True)  # the loop closes it after this call
         self.gone = True
         self._owner.lost(self._side)
 
@@ -165,6 +190,13 @@ class End(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.full = False
         self._owner.regulate()
+
+    def _end(self) -> None:
+        """Close a connection that the loop does not know of."""
+        assert self.sock
+        self._taken += unread(self.sock, last=True)
+        self.sock.close()
+        self.gone = True
 
     def _my_turn(self) -> None:
         self._others_turn = False

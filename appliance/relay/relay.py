@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from appliance.model import Answered, Cancel, Flow, Note, Question, Withdraw
-from appliance.relay.end import reset_on_close
+from appliance.relay.end import reset_on_close, unread
 from appliance.relay.limits import Limits
 from appliance.relay.pipe import Pipe
 from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
-from appliance.relay.tally import Counts
+from appliance.relay.tally import Account, Accounts, Counts
 
 log = logging.getLogger(__name__)
 OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -43,6 +43,7 @@ class Relay:
     def __init__(self, duties: Duties, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.counts = Counts()
+        self._accounts = Accounts()
         self._duties = duties
         self._loop = asyncio.get_running_loop()
         self._listeners: list[socket.socket] = []
@@ -60,6 +61,10 @@ class Relay:
     def flows(self) -> int:
         """Connections at this moment, those that are winding up included."""
         return len(self._pipes)
+
+    def accounts(self) -> tuple[Account, ...]:
+        """Return what was taken of each cgroup's flows, where that is another figure than at the last call."""
+        return self._accounts.news((pipe.flow, pipe.client.received) for pipe in self._pipes)
 
     def listen(self, sock: socket.socket) -> None:
         """Accept on a listening socket, which is the relay's from now on."""
@@ -127,6 +132,7 @@ class Relay:
     def _admit(self, sock: socket.socket) -> None:
         """Make a pipe of a connection, or reset it."""
         self.counts.accepted += 1
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # else urgent bytes are taken, and judged by nobody
         try:
             found = self._duties.identify(sock)
         except Exception as error:
@@ -158,14 +164,20 @@ class Relay:
                 self._start(Pipe(flow, self._duties.session(flow), sock, self))
                 return
         except Exception as error:
-            self._reject(sock, error)
+            self._reject(sock, error, flow)
             return
-        reset_on_close(sock)
-        sock.close()
+        self._drop(sock, flow)
 
-    def _reject(self, sock: socket.socket, error: Exception) -> None:
+    def _reject(self, sock: socket.socket, error: Exception, flow: Flow | None = None) -> None:
         log.error("a connection is refused: %s", error, exc_info=error)
         self.counts.failed += 1
+        self._drop(sock, flow)
+
+    def _drop(self, sock: socket.socket, flow: Flow | None) -> None:
+        """Reset a connection of which no pipe was made."""
+        if flow:
+            self._accounts.begun(flow)
+            self._accounts.ended(flow, unread(sock, last=True))
         reset_on_close(sock)
         sock.close()
 
@@ -181,6 +193,7 @@ class Relay:
 
     def _start(self, pipe: Pipe) -> None:
         self._pipes.add(pipe)
+        self._accounts.begun(pipe.flow)
         self._places.take(_vendor(pipe.flow), 1)
         self._empty.clear()
         task = self._loop.create_task(pipe.open())
@@ -225,6 +238,7 @@ class Relay:
 
     def ended(self, pipe: Pipe) -> None:
         self._pipes.discard(pipe)
+        self._accounts.ended(pipe.flow, pipe.client.received)
         self._crowded.discard(pipe)
         self._places.take(_vendor(pipe.flow), -1)
         if not self._pipes:

@@ -1,8 +1,11 @@
-"""What is counted: of one worker, and of one flow whose session notes no messages."""
+"""What is counted: of one worker, of one flow whose session notes no messages, and of each cgroup, for the ledger."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from appliance.model import Note, Side
+import msgspec
+
+from appliance.model import Flow, Note, Side
 
 
 class Counts:
@@ -41,3 +44,39 @@ class Tally:
             if size
         ]
         return [*sums, *notes]
+
+
+class Account(msgspec.Struct, frozen=True, gc=False):
+    """What one worker took of one cgroup's flows, since it started."""
+
+    scope: int
+    epoch: int
+    flows: int
+    bytes: int  # of the clients, as their kernel counted them on their way to us
+
+
+class Accounts:
+    """What is taken, by cgroup, for the hub to hold against what the fence let go."""
+
+    def __init__(self) -> None:
+        self._flows: Counter[tuple[int, int]] = Counter()
+        self._ended: Counter[tuple[int, int]] = Counter()  # bytes of flows that are no more
+        self._told: dict[tuple[int, int], Account] = {}
+
+    def begun(self, flow: Flow) -> None:
+        """Count a flow of the fence's."""
+        self._flows[flow.scope, flow.epoch] += bool(flow.sequence)
+
+    def ended(self, flow: Flow, size: int) -> None:
+        """Count the bytes of a flow that is no more."""
+        self._ended[flow.scope, flow.epoch] += size
+
+    def news(self, live: Iterable[tuple[Flow, int]]) -> tuple[Account, ...]:
+        """Return the accounts that have changed, given the flows there are and their bytes."""
+        sizes = self._ended.copy()
+        for flow, size in live:
+            sizes[flow.scope, flow.epoch] += size
+        found = {key: Account(*key, self._flows[key], sizes[key]) for key in sizes.keys() | self._flows.keys()}
+        news = tuple(account for key, account in found.items() if self._told.get(key) != account)
+        self._told = found
+        return news

@@ -42,6 +42,7 @@ from appliance.relay.channel import (
     Over,
     Ran,
     Ready,
+    Recorded,
     Rules,
     Setup,
     ToWorker,
@@ -170,6 +171,7 @@ class Worker:
                     unrecorded=counts.unrecorded + self._unrecorded,
                     messages=counts.messages,
                     bytes=counts.bytes,
+                    accounts=self._relay.accounts(),
                 )
             )
             if self._untold:
@@ -205,6 +207,9 @@ class Worker:
                 raise
             self._unrecorded += len(notes)
             self._incident(flow, f"goes on unrecorded: {error}")
+            return
+        if flow.sequence and notes and notes[0].kind == "opened":
+            self._channel.send(Recorded(flow.epoch, flow.scope, flow.sequence))
 
     def _ask(self, question: Question) -> None:
         self._asking.add(question.flow.id)

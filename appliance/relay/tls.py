@@ -1,0 +1,242 @@
+"""TLS at the ends of a flow: opened to the server first, and to the client only when the server has proved who it is.
+
+A `Layer` is the TLS of one end, over buffers of its own (`ssl.MemoryBIO`), so that it can begin in the middle of a
+connection and in any protocol. `opened` does both handshakes; what the peers send behind them waits in the layers until
+they are released.
+
+Source: RFC 8446; Python's ssl module. The server's name is sent and checked by OpenSSL (RFC 6066, RFC 9525).
+"""
+
+import asyncio
+import hashlib
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from appliance.model import Address, Open, Opened, Side, Trust, Unopened
+
+MAX_EARLY = 256 * 1024  # bytes a peer may send before its handshake is done; a hello has a few thousand
+MAX_CONTEXTS = 256  # of each kind; each holds the certificates it trusts, about 0.5 MB
+MAX_SESSIONS = 1024  # to be resumed with servers
+
+Mint = Callable[[tuple[str, ...]], Awaitable[str]]
+"""Given names as in "DNS:db.example" or "IP:10.0.0.1", returns a key and a chain of certificates for them, in PEM."""
+
+
+class Layer:
+    """The TLS of one end. Until `begin`, and until `release`, it keeps what comes."""
+
+    def __init__(self) -> None:
+        self.ended = False  # the peer said that no more comes
+        self.done: asyncio.Future[ssl.SSLObject] = asyncio.get_running_loop().create_future()
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object: ssl.SSLObject | None = None
+        self._plain = bytearray()
+        self._released = self._closed = False
+
+    def begin(self, context: ssl.SSLContext, name: str = "", session: ssl.SSLSession | None = None) -> None:
+        """Start the handshake: as a client that asks for `name`, as a server if that is empty."""
+        server = context.protocol is ssl.PROTOCOL_TLS_SERVER
+        self._object = context.wrap_bio(self._in, self._out, server_side=server, server_hostname=name or None)
+        if session is not None:
+            self._object.session = session
+        self._run()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the peer; return what is inside, once released.
+
+        Raises:
+            ssl.SSLError: the peer broke off, or broke the protocol, after the handshake.
+        """
+        self._in.write(data)
+        if self._in.pending > MAX_EARLY and (self._object is None or not self.done.done()):
+            self._fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
+        self._run()
+        return self._take()
+
+    def release(self) -> bytes:
+        """Keep nothing back from now on; return what was kept."""
+        self._released = True
+        return self._take()
+
+    def seal(self, data: bytes) -> None:
+        """Write what is to go inside; `take` has the bytes for the peer."""
+        if self._object is not None and not self._closed:
+            self._object.write(data)
+
+    def close(self) -> None:
+        """Say that no more comes."""
+        if self._object is None or self._closed or not self.done.done() or self.done.exception():
+            return
+        self._closed = True
+        try:
+            self._object.unwrap()
+        except ssl.SSLError:
+            pass  # it waits for the peer to say so too, which may take as long as it likes
+
+    def take(self) -> bytes:
+        """Return the bytes for the peer."""
+        return self._out.read()
+
+    def _take(self) -> bytes:
+        if not self._released:
+            return b""
+        data = bytes(self._plain)
+        self._plain.clear()
+        return data
+
+    def _run(self) -> None:
+        if self._object is None or (self.done.done() and self.done.exception()):
+            return
+        if not self.done.done():
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                return
+            except (ssl.SSLError, ssl.CertificateError) as error:
+                self._fail(error)
+                return
+            self.done.set_result(self._object)
+        self._read(self._object)
+
+    def _read(self, secured: ssl.SSLObject) -> None:
+        try:
+            while not self.ended:
+                piece = secured.read(256 * 1024)
+                if not piece:
+                    self.ended = True
+                self._plain += piece
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self.ended = True
+
+    def _fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Contexts:
+    """The settings of TLS, made once and kept; and sessions to be resumed with servers."""
+
+    def __init__(self, mint: Mint) -> None:
+        self._mint = mint
+        self._clients: dict[tuple[Trust, tuple[str, ...]], ssl.SSLContext] = {}
+        self._servers: dict[tuple[tuple[str, ...], str], ssl.SSLContext] = {}
+        self._sessions: dict[tuple[Address, str, Trust, tuple[str, ...]], ssl.SSLSession] = {}
+
+    def upstream(self, trust: Trust, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """Return what a server is met with.
+
+        Raises:
+            OSError: the file of authorities cannot be read.
+        """
+        found = self._clients.get((trust, alpn))
+        if found is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if trust.pin:
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # `_proved` looks at the pin
+            elif trust.ca:
+                context.load_verify_locations(trust.ca)
+            else:
+                context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+            if alpn:
+                context.set_alpn_protocols(list(alpn))
+            found = _keep(self._clients, (trust, alpn), context, MAX_CONTEXTS)
+        return found
+
+    async def downstream(self, names: tuple[str, ...], alpn: str) -> ssl.SSLContext:
+        """Return what a client is met with: a certificate for the names the server proved to have."""
+        found = self._servers.get((names, alpn))
+        if found is None:
+            pem = await self._mint(names)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            _load(context, pem.encode())
+            if alpn:
+                context.set_alpn_protocols([alpn])
+            found = _keep(self._servers, (names, alpn), context, MAX_CONTEXTS)
+        return found
+
+    def forget(self) -> None:
+        """Forget certificates and sessions: there are new ones."""
+        self._servers.clear()
+        self._sessions.clear()
+
+    def session(self, server: Address, name: str, ask: Open) -> ssl.SSLSession | None:
+        return self._sessions.pop((server, name, ask.trust, ask.alpn), None)
+
+    def resume(self, server: Address, name: str, ask: Open, session: ssl.SSLSession | None) -> None:
+        """Keep a session for the next connection to the same server under the same settings."""
+        if session is not None:
+            _keep(self._sessions, (server, name, ask.trust, ask.alpn), session, MAX_SESSIONS)
+
+
+def _load(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load key and certificates, which Python takes from files only: one that is in memory and has no name."""
+    file = os.memfd_create("leaf", os.MFD_CLOEXEC)
+    try:
+        os.write(file, pem)
+        context.load_cert_chain(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
+
+
+def _keep(kept: dict, key: object, value, most: int):  # type: ignore[no-untyped-def, type-arg]
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[key] = value
+    return value
+
+
+async def opened(
+    ask: Open, server: Address, layers: Mapping[Side, Layer], flush: Callable[[], None], contexts: Contexts
+) -> Opened | Unopened:
+    """Do both handshakes. `flush` is called whenever a layer may have bytes for its peer."""
+    up, down = layers[Side.SERVER], layers[Side.CLIENT]
+    name = ask.trust.name or ask.name or server.host
+    try:
+        up.begin(contexts.upstream(ask.trust, ask.alpn), name, contexts.session(server, name, ask))
+        flush()
+        secured = await up.done
+        names = _proved(secured, ask.trust, name)
+    except (OSError, ValueError) as error:
+        return Unopened(Side.SERVER, why(error))
+    alpn = secured.selected_alpn_protocol() or ""
+    try:
+        down.begin(await contexts.downstream(names, alpn))
+        flush()
+        await down.done
+    except (OSError, ValueError) as error:
+        return Unopened(Side.CLIENT, why(error))
+    contexts.resume(server, name, ask, secured.session)
+    return Opened(name, secured.version() or "", alpn)
+
+
+def _proved(secured: ssl.SSLObject, trust: Trust, name: str) -> tuple[str, ...]:
+    """Return the names the server has proved to have.
+
+    Raises:
+        ValueError: its certificate is not the one that is pinned.
+    """
+    if trust.pin:
+        digest = hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
+        if digest not in trust.pin:
+            raise ValueError(f"its certificate is not the one pinned, but {digest}")
+        return (f"IP:{name}" if ":" in name or name.replace(".", "").isdigit() else f"DNS:{name}",)
+    certificate = secured.getpeercert() or {}
+    found: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())  # type: ignore[assignment]
+    return tuple(f"{'IP' if kind.startswith('IP') else kind}:{value}" for kind, value in found if kind in KINDS)
+
+
+KINDS = ("DNS", "IP Address")
+
+
+def why(error: Exception) -> str:
+    """Say what failed, in few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not to be trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return str(error) or type(error).__name__
