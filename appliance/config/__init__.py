@@ -10,9 +10,22 @@ Knows no file but the text it is given.
     schema      JSON Schemas for editors
 """
 
+from appliance.config.recording import Anchor, Place, Record
 from appliance.config.rule_tests import Result, run
 from appliance.config.rules import rules
 from appliance.config.schema import schema
-from appliance.config.settings import Approvals, Record, Relay, Settings, settings
+from appliance.config.settings import Approvals, Relay, Settings, settings
 
-__all__ = ["Approvals", "Record", "Relay", "Result", "Settings", "rules", "run", "schema", "settings"]
+__all__ = [
+    "Anchor",
+    "Approvals",
+    "Place",
+    "Record",
+    "Relay",
+    "Result",
+    "Settings",
+    "rules",
+    "run",
+    "schema",
+    "settings",
+]

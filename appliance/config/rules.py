@@ -16,7 +16,7 @@ from appliance.policy.rule import Do, Identity, Method, MethodName, Rule, Target
 
 TOP = ("identities", "targets", "patterns", "rules", "default")
 FIELDS = ("id", "who", "to", "when", "do", "with", "compare", "approvers", "reason", "shadow", "inspect",
-          "record")  # fmt: skip
+          "record", "keep", "on_incident")  # fmt: skip
 MEANT = {"action": "do", "verdict": "do", "name": "id", "identity": "who", "target": "to", "match": "when",
          "method": "with", "message": "reason"}  # fmt: skip
 ONLY = {"with": "mask", "compare": "mask", "approvers": "approve", "inspect": "allow"}
@@ -111,6 +111,8 @@ class _Reading:
             approval=_approval(node, fields, called) if do == "approve" else None,
             method=_method(fields, called) if do == "mask" else None,
             record=document.choice(fields["record"], f"{called}: record", LEVELS) if "record" in fields else "",
+            keep_s=document.duration(fields["keep"], f"{called}: keep") if "keep" in fields else 0.0,
+            on_incident=_on_incident(fields, called),
             compare="compare" in fields
             and document.choice(fields["compare"], f"{called}: compare", ("allow", "block")) == "allow",
         )
@@ -182,6 +184,13 @@ def _approval(node: Node, fields: dict[str, Node], called: str) -> Approval:
     )
 
 
+def _on_incident(fields: dict[str, Node], called: str) -> Literal["", "freeze"]:
+    if "on_incident" not in fields:
+        return ""
+    document.choice(fields["on_incident"], f"{called}: on_incident", ("freeze",))
+    return "freeze"
+
+
 def _count(node: Node, name: str) -> int:
     if node.text == "0":
         node.fail(f"{name}: can never take effect: nobody is asked", "write 1, or do: allow")
@@ -217,6 +226,9 @@ def _fits_together(node: Node, fields: dict[str, Node], rule: Rule, called: str)
     if not rule.inspect and rule.conditional:
         what = f"{called}: can never take effect: `when` needs inspection"
         fields["inspect"].fail(what, "take `when` or `inspect: false` out")
+    if not rule.inspect and rule.keep_s:
+        what = f"{called}: can never take effect: what is not inspected is not recorded"
+        fields["keep"].fail(what, "take `keep` or `inspect: false` out")
     if not rule.inspect and rule.record:
         what = f"{called}: can never take effect: what is not inspected is not recorded"
         fields["record"].fail(what, "take `record` or `inspect: false` out")

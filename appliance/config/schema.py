@@ -101,6 +101,7 @@ def _rule() -> Json:
             "shadow": {"type": "boolean"},
             "inspect": {"type": "boolean"},
             "record": {"enum": list(LEVELS), "description": "what is kept of a message it matches, and of the answer"},
+            "keep": {**DURATION, "description": "how long the record keeps sessions it decided or masked in"},
         },
         "id",
         "do",
@@ -156,6 +157,23 @@ def _tests() -> Json:
     return _closed({"tests": {"type": "array", "items": test}}, "tests")
 
 
+def _recording(path: Json) -> Json:
+    place = {"to": TEXT, "region": TEXT, "credentials": path}
+    command = _many({"type": "string"})
+    anchor = {**place, "command": command, "syslog": {"type": "boolean"}, "every": DURATION}
+    found: Json = {
+        "level": {"enum": ["full", "requests", "metadata"]},
+        "retention": DURATION,
+        "max_bytes": SIZE,
+        "required": {"type": "boolean"},
+        "sync": {"anyOf": [{"const": "always"}, DURATION]},
+        "checkpoint": DURATION,
+        "ship": _closed(place, "to"),
+        "anchor": {**_closed(anchor), "minProperties": 1},
+    }
+    return _closed(found)
+
+
 def _settings() -> Json:
     path = {"type": "string", "pattern": "^/"}
     port = {"type": "integer", "minimum": 1, "maximum": 65535}
@@ -165,17 +183,11 @@ def _settings() -> Json:
         "slice": TEXT,
         **dict.fromkeys(("cgroup_root", "rules", "state_dir", "runtime_dir"), path),
         "relay": _closed({"port": port, "workers": workers, "user": TEXT}),
-        "record": _closed(
-            {
-                "level": {"enum": ["full", "requests", "metadata"]},
-                "retention": DURATION,
-                "max_bytes": SIZE,
-                "required": {"type": "boolean"},
-            }
-        ),
+        "record": _recording(path),
         "approvals": _closed({"max_pending": pending, "max_pending_per_process": pending}),
         "on_failure": {"enum": ["closed", "open"]},
         "existing_connections": {"enum": ["drop", "keep"]},
+        "unix": {"anyOf": [{"const": "any"}, {"type": "array", "items": {"type": "string", "pattern": "^[/@]"}}]},
     }
     assert set(found) == set(Settings.__struct_fields__), "a setting without a schema"
     return _closed(found)

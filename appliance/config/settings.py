@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
 from appliance.config import document
 from appliance.config.document import Node
+from appliance.config.recording import Record, record
 
 
 class Relay(msgspec.Struct, frozen=True):
@@ -16,15 +17,6 @@ class Relay(msgspec.Struct, frozen=True):
     port: int = 15001
     workers: int = 0  # 0: one a core ("auto")
     user: str = "vendorgate"
-
-
-class Record(msgspec.Struct, frozen=True):
-    """What is kept, for how long, and whether traffic may go on without it."""
-
-    level: Literal["full", "requests", "metadata"] = "full"
-    retention_s: float = 30 * 86400.0
-    max_bytes: int = 20 << 30
-    required: bool = True
 
 
 class Approvals(msgspec.Struct, frozen=True):
@@ -47,10 +39,12 @@ class Settings(msgspec.Struct, frozen=True):
     approvals: Approvals = Approvals()
     on_failure: Literal["closed", "open"] = "closed"
     existing_connections: Literal["drop", "keep"] = "drop"
+    unix: tuple[str, ...] | None = None  # sockets governed processes may speak to; None: any
 
 
 MAX_WORKERS = 256  # far above any core count that helps; a typo must not fork thousands
 MAX_PENDING = 1_000_000  # each held message keeps its bytes in a relay
+MAX_UNIX = 107  # bytes; unix(7), sun_path without its NUL
 MAX_USER = 32  # characters; useradd(8)
 
 
@@ -68,10 +62,11 @@ def settings(where: str, text: str) -> Settings:
         "state_dir": _path,
         "runtime_dir": _path,
         "relay": _relay,
-        "record": _record,
+        "record": record,
         "approvals": _approvals,
         "on_failure": lambda n, name: document.choice(n, name, ("closed", "open")),
         "existing_connections": lambda n, name: document.choice(n, name, ("drop", "keep")),
+        "unix": _unix,
     }
     return msgspec.structs.replace(Settings(), **{key: read[key](node, key) for key, node in fields.items()})
 
@@ -116,22 +111,15 @@ def _user(node: Node, name: str) -> str:
     return text
 
 
-def _record(node: Node, name: str) -> Record:
-    fields = document.mapping(node, name, ("level", "retention", "max_bytes", "required"))
-    record = Record()
-    if "level" in fields:
-        level = document.choice(fields["level"], f"{name}.level", ("full", "requests", "metadata"))
-        record = msgspec.structs.replace(record, level=cast(Literal["full", "requests", "metadata"], level))
-    if "retention" in fields:
-        retention_s = document.duration(fields["retention"], f"{name}.retention")
-        record = msgspec.structs.replace(record, retention_s=retention_s)
-    if "max_bytes" in fields:
-        max_bytes = document.size(fields["max_bytes"], f"{name}.max_bytes")
-        record = msgspec.structs.replace(record, max_bytes=max_bytes)
-    if "required" in fields:
-        required = document.flag(fields["required"], f"{name}.required")
-        record = msgspec.structs.replace(record, required=required)
-    return record
+def _unix(node: Node, name: str) -> tuple[str, ...] | None:
+    """Return paths, directories (with a slash at the end) and abstract names (@); None for `any`."""
+    if node.text == "any":
+        return None
+    found = tuple(document.string(entry, name) for entry in document.sequence(node, name))
+    for text in found:
+        if len(text.encode()) > MAX_UNIX or text[:1] not in "/@" or "\0" in text or "/../" in f"{text}/":
+            node.fail(f"{name}: `{text}` names no unix socket", "a path, a directory with / at its end, or @name")
+    return found
 
 
 def _approvals(node: Node, name: str) -> Approvals:

@@ -194,6 +194,8 @@ class Rule(msgspec.Struct, frozen=True):
     approval: Approval | None = None
     method: Method | None = None
     compare: bool = False  # of a mask: its columns may be filtered and sorted by
+    on_incident: Literal["", "freeze"] = ""  # what a block by it, or an incident on a flow it is about, brings
+    keep_s: float = 0.0  # how long sessions it decided in are kept; 0: as `record.retention` says
     record: str = ""  # full | requests | metadata: what is kept of a message it matches, and of the answer
 
     @property

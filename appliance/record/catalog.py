@@ -20,7 +20,8 @@ MOST = 1 << 63  # what SQLite takes as a number
 WAIT_S = 10.0  # for the lock of another process
 
 SCHEMA = """
-CREATE TABLE segments (name TEXT PRIMARY KEY, bytes INTEGER, last REAL, shipped INTEGER) WITHOUT ROWID;
+CREATE TABLE segments (name TEXT PRIMARY KEY, bytes INTEGER, live INTEGER, last REAL, shipped INTEGER)
+    WITHOUT ROWID;
 CREATE TABLE sessions (id TEXT PRIMARY KEY, identity TEXT, rules TEXT, epoch INTEGER, scope INTEGER,
     sequence INTEGER) WITHOUT ROWID;
 CREATE TABLE parts (segment TEXT, session TEXT, frames INTEGER, bytes INTEGER, first REAL, last REAL,
@@ -153,13 +154,14 @@ class Catalog:
                 yield item
             _flush(db, name, parts)
             last = db.execute("SELECT max(last) FROM parts WHERE segment = ?", (name,)).fetchone()[0]
-            db.execute("INSERT INTO segments VALUES (?, 0, ?, 0) ON CONFLICT DO UPDATE SET last = excluded.last",
+            db.execute("INSERT INTO segments VALUES (?, 0, 0, ?, 0) ON CONFLICT DO UPDATE SET last = excluded.last",
                        (name, last or 0.0))  # fmt: skip
 
     def sized(self, name: str, size: int) -> None:
-        """Note how many bytes the file of a segment has."""
+        """Note how many bytes the file of a segment has, for what is left in it."""
         with self as db:
-            db.execute("UPDATE segments SET bytes = ? WHERE name = ?", (size, name))
+            live = db.execute("SELECT coalesce(sum(bytes), 0) FROM parts WHERE segment = ?", (name,)).fetchone()[0]
+            db.execute("UPDATE segments SET bytes = ?, live = ? WHERE name = ?", (size, live, name))
 
     def taken(self, name: str, sessions: Iterable[str]) -> None:
         """Forget what a segment had of these sessions, and sessions nothing is left of."""

@@ -98,8 +98,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     seals: tuple[Signed, ...] = ()  # segments that are done: `Seal`
     counters: tuple[Counter, ...] = ()  # those that have changed
     deleted: tuple[Deleted, ...] = ()
+    unserved: tuple[Lost, ...] = ()  # flows that were counted, and went before anything could be recorded of them
     deeds: tuple[Deed, ...] = ()
-    final: bool = False  # nothing was under way when it was made
 
 
 class Said(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -110,8 +110,8 @@ class Said(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     seals: tuple[Signed, ...] = ()
     counters: tuple[Counter, ...] = ()
     deleted: tuple[Deleted, ...] = ()
+    unserved: tuple[Lost, ...] = ()
     deeds: tuple[Deed, ...] = ()
-    final: bool = False
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):

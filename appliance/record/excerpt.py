@@ -6,8 +6,8 @@
     proof/*.checkpoints    from the time of the first session on
     records/*.record       the segments, not packed
 
-Nothing of another session is in it but the hashes and sizes of its frames, which cannot be guessed back: each
-has the hash of the one before in it.
+Nothing of another session is in it but the hashes and sizes of its frames; each frame is salted, so that what it
+said cannot be guessed from its hash.
 """
 
 from collections.abc import Iterable, Iterator

@@ -60,6 +60,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     flow: Flow | None = None  # on the first frame of a flow in each segment, so that each can be read alone
     number: int = 0  # of this frame among those of its flow, from 1; after `closed`, from 1 again. Not in format 1
     previous: bytes = b""  # hash of the item before; not in format 1
+    salt: bytes = b""  # random, so that from a hash that stays nobody guesses what was there; not in format 1
 
     @property
     def size(self) -> int:

@@ -21,7 +21,7 @@ import msgspec
 from appliance.record import packed, read
 from appliance.record.catalog import Catalog
 from appliance.record.chain import Item
-from appliance.record.checkpoint import Checkpoints, Counter, Deed, Said, Written
+from appliance.record.checkpoint import Checkpoints, Counter, Deed, Lost, Said, Written
 from appliance.record.frame import BadFrame, segments
 from appliance.record.log import sync
 from appliance.record.packed import Packed, Signed, is_packed
@@ -69,8 +69,14 @@ class Keeper:
     def close(self) -> None:
         self.catalog.close()
 
-    def round(self, revision: str = "", counters: Sequence[Counter] = (), final: bool = False) -> Round:
-        """Do all that is due; with `final`, write a checkpoint in any case: no worker lives any more.
+    def round(
+        self,
+        revision: str = "",
+        counters: Sequence[Counter] = (),
+        unserved: Sequence[Lost] = (),
+        deeds: Sequence[Deed] = (),
+    ) -> Round:
+        """Do all that is due. A checkpoint of deeds, or of flows that were not served, is written at once.
 
         Raises:
             OSError: the disk does not take it; nothing is lost by that, and the next round begins again.
@@ -82,10 +88,17 @@ class Keeper:
             heads, seals, bad = self._look()
             fresh = tuple(c for c in counters if self.checkpoints.counters.get((c.epoch, c.scope)) != c)
             due = began - self._said >= self._checkpoint_s and (heads or fresh)
-            if not (due or seals or final):
+            if not (due or seals or unserved or deeds):
                 return Round(None, 0, tuple(bad))
             signed = {seal.name: self._signer.sign(SEAL, seal) for seal in seals}
-            said = Said(revision, tuple(heads), tuple(signed.values()), fresh, final=final)
+            said = Said(
+                revision=revision,
+                heads=tuple(heads),
+                seals=tuple(signed.values()),
+                counters=fresh,
+                unserved=tuple(unserved),
+                deeds=tuple(deeds),
+            )
             written = self.checkpoints.append(said, began)
             self._said = began
             self._grown.update({head.name: head.items for head in heads})
@@ -101,6 +114,24 @@ class Keeper:
         """
         with self.lock:
             return self.checkpoints.append(Said(deeds=deeds))
+
+    def is_packed(self, name: str) -> bool:
+        """Tell whether a segment is sealed, packed, and in the catalog."""
+        return name in self._done
+
+    def unshipped(self, most: int) -> list[str]:
+        """Return the oldest packed segments that were not acknowledged elsewhere."""
+        query = "SELECT name FROM segments WHERE shipped = 0 AND bytes > 0 ORDER BY last LIMIT ?"
+        names = [str(name) for (name,) in self.catalog.rows(query, most)]
+        gone = [name for name in names if not (self.records / name).exists()]
+        for name in gone:  # removed by others: verify says so
+            self.catalog.dropped(name)
+        return [name for name in names if name not in gone]
+
+    def shipped(self, name: str) -> None:
+        """Note that a segment was acknowledged, so that it may be dropped."""
+        with self.catalog as db:
+            db.execute("UPDATE segments SET shipped = 1 WHERE name = ?", (name,))
 
     # -- a round -------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ SEGMENT_BYTES = 64 << 20  # retention works in these steps; small against the 20
 SEGMENT_AGE_S = 86_400.0  # and by day, so that a quiet worker's past can be dropped on time
 SYNC_EVERY_S = 5.0  # what Linux itself waits before it writes back, dirty_writeback_centisecs
 MAX_TRIES = 1_000  # names taken by segments begun in the same millisecond
+SALT_BYTES = 8  # of each frame; 2^64 tries for each guess
 CHAIN_BYTES = 16  # of a chain's name; random, so that no two are the same
 
 
@@ -142,9 +143,11 @@ class Log:
         count = self._counts.get(flow.id, 0)
         frames = [self._header] if self._size == 0 else []
         head = leaf(self._header) if self._size == 0 else self._head
+        salts = os.urandom(SALT_BYTES * len(notes))
         for number, (note, dropped) in enumerate(notes):
+            salt = salts[number * SALT_BYTES : (number + 1) * SALT_BYTES]
             frame = Frame(
-                self._sequence + number, now, flow.id, note, dropped, whose, count + number + 1, head
+                self._sequence + number, now, flow.id, note, dropped, whose, count + number + 1, head, salt
             )
             try:
                 frames.append(pack(frame))

@@ -2,7 +2,7 @@
 
 Nothing on disk is rewritten: what is sealed must stay as it is. A segment is read as the format its header names.
 
-    1   frames without the hash of the one before and without their number in the flow; never packed
+    1   frames without the hash of the one before, number in the flow, and salt
     2   this version
 """
 
@@ -14,8 +14,8 @@ from appliance.record.frame import FORMAT, Frame
 
 
 def _from_1(frame: Frame) -> Frame:
-    """In format 1 neither field was written, so whatever stands there is not ours."""
-    return msgspec.structs.replace(frame, number=0, previous=b"")
+    """In format 1 these fields were not written, so whatever stands there is not ours."""
+    return msgspec.structs.replace(frame, number=0, previous=b"", salt=b"")
 
 
 STEPS: dict[int, Callable[[Frame], Frame]] = {1: _from_1}  # format -> to the next

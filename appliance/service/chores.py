@@ -5,16 +5,15 @@ A chore that fails is a problem in status until it does not; it stops nothing el
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.kernel import fence, nft
+from appliance.kernel import coverage, fence, nft
 from appliance.model import ConfigError, HostError
-from appliance.record.log import SYNC_EVERY_S, sync
-from appliance.record.retention import prune
+from appliance.record.checkpoint import Counter
+from appliance.record.log import SYNC_EVERY_S
 from appliance.service import rulebook
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ class Chores:
         self._hub = hub
         self._loop = asyncio.get_running_loop()
         self._stamp = hub.files.stamp
-        self._synced = time.time()
 
     async def run(self) -> None:
         """Do everything at its time."""
@@ -52,12 +50,13 @@ class Chores:
             Chore("steering", TICK_S, self._steer),
             Chore("fence", FENCE_S, self._look_at_fence),
             Chore("index", INDEX_S, self._index),
-            Chore("sync", SYNC_EVERY_S, self._sync),
+            Chore("record", self._hub.settings.record.sync_s or SYNC_EVERY_S, self._seal),
             Chore("prune", PRUNE_S, self._prune),
             Chore("names", NAMES_S, self._names),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._every_second())
+            group.create_task(self._hub.notary.run())
             for chore in aside:
                 group.create_task(self._aside(chore))
 
@@ -127,14 +126,15 @@ class Chores:
         if bad:
             raise HostError(f"{len(bad)} segments cannot be read to their end: {bad[0]}")
 
-    def _sync(self) -> None:
-        began = time.time()
-        sync(self._hub.stores.records, self._synced)
-        self._synced = began
+    def _seal(self) -> None:
+        """Sync the record, seal what is done, and sign how far the rest is and what the fence counted."""
+        counted = tuple(
+            Counter(one.epoch, one.id, one.cgroup or "", one.sequence) for one in coverage.read(self._hub.fence)
+        )
+        self._hub.notary.round(self._hub.policy.revision, counted)
 
     def _prune(self) -> None:
-        record = self._hub.settings.record
-        prune(self._hub.stores.records, record.retention_s, record.max_bytes, time.time())
+        self._hub.notary.prune({rule.id: rule.keep_s for rule in self._hub.policy.rules if rule.keep_s})
 
     def _names(self) -> None:
         """Look names up again; those that cannot be resolved keep the addresses they had."""

@@ -43,6 +43,7 @@ from appliance.service.chores import Chores
 from appliance.service.crew import Crew, Ears, Member
 from appliance.service.desk import Desks
 from appliance.service.lacks import lacks
+from appliance.service.notary import Notary
 from appliance.service.questions import TRAIL, Questions, Trail
 from appliance.service.stores import Stores
 
@@ -116,9 +117,11 @@ class Hub:
         self.stores = Stores(self.settings.state_dir, self.who)
         self.index = Index(self.stores.index, self.stores.records)
         self.trail = Trail(self.settings.state_dir / TRAIL)
+        self.notary = Notary(self.settings.state_dir, self.settings.record)
         try:
             yield
         finally:
+            self.notary.close()
             self.index.close()
             self.stores.close()
 

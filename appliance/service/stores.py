@@ -1,8 +1,11 @@
-"""What the service keeps on disk: the records (written by workers), the index over them, and the key of
-masks.
+"""What the service keeps on disk: the records (written by workers), their proof, the index over them, and keys.
 
     state_dir/            root's, 0700
-        records/          the workers', 0700; handed to them by descriptor, so what is above may stay closed
+        records/          workers may make files here and remove their own (1770); handed to them by descriptor, so
+                          what is above may stay closed. What is sealed is root's
+        proof/            checkpoints and the public key (record/checkpoint.py)
+        keys/record.key   what signs them (keys.py)
+        catalog.sqlite    what is in each sealed segment, for retention; made again when it is lost
         index.sqlite      made from the records, and made again when it is lost
         mask.key          hashes of masked values are those of this install alone
         approvals.jsonl   who answered (questions.py)
@@ -16,6 +19,7 @@ from pathlib import Path
 from appliance.model import HostError
 from appliance.service.launch import User
 
+RECORDS_MODE = 0o1770  # sticky: a worker can neither replace nor remove what is not its own
 KEY_BYTES = 32  # of a keyed hash of 256 bits
 
 
@@ -34,8 +38,8 @@ class Stores:
             self.key = _key(state_dir / "mask.key")
             self.records.mkdir(mode=0o700, exist_ok=True)
             self.records_fd = os.open(self.records, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            os.fchmod(self.records_fd, 0o700)
-            os.fchown(self.records_fd, who.uid, who.gid)
+            os.fchown(self.records_fd, os.geteuid(), who.gid)
+            os.fchmod(self.records_fd, RECORDS_MODE)
         except OSError as error:
             hint = "can the service write state_dir?"
             raise HostError(f"state_dir {state_dir}: {error.strerror}", hint) from error

@@ -79,7 +79,7 @@ class _Check:
             done += sizes[name]
             self._segment(name)
         self._progress(size, size, "")
-        for gone in ledger.lost:
+        for gone in (*ledger.lost, *ledger.unserved):
             self._mark_lost(*gone)
         if not (self._broken or ledger.excerpt):
             for key, due in sorted(ledger.due.items()):
@@ -216,8 +216,13 @@ class _Check:
     def _complete(self, key: tuple[int, int], due: Due) -> None:
         """Name the sessions of one cgroup that the fence counted and nobody recorded."""
         seen = self._seen.get(key, bytearray())
-        missing = list(_holes(seen, due.before + 1, due.flows))
-        self._report.flows += due.flows - due.before - sum(last - first + 1 for first, last in missing)
+        holes = list(_holes(seen, due.before + 1, due.flows))
+        excused = self._ledger.excused.get(key, [])
+        missing = [hole for hole in holes if not any(first <= hole[0] and hole[1] <= last for first, last in excused)]
+        if len(missing) < len(holes):
+            count = sum(last - first + 1 for first, last in holes) - sum(last - first + 1 for first, last in missing)
+            self._report.notes.append(f"{count} flows of {due.name} came around a start and were not served")
+        self._report.flows += due.flows - due.before - sum(last - first + 1 for first, last in holes)
         if missing:
             named = ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in missing[:RUNS])
             more = " and more" if len(missing) > RUNS else ""

@@ -60,7 +60,7 @@ class Ledger:
         self._directory, self._wanted, self._tools = directory, wanted, tools
         self._anchors = {int(number): hash for number, hash in ANCHOR.findall(wanted.anchors)}
         self.excerpt = (directory / "excerpt").exists()  # of an export: frames of other sessions are left out
-        self.number, self.hash, self.time, self.final = 0, b"", 0.0, False
+        self.number, self.hash, self.time = 0, b"", 0.0
         self.first = 0.0  # time of the first entry
         self.seals: dict[str, Sealed] = {}
         self.heads: dict[str, bytearray] = {}  # HEAD bytes for each checkpoint that speaks of the segment
@@ -68,6 +68,8 @@ class Ledger:
         self.gone: set[str] = set()  # segments that were dropped
         self.deleted = 0  # frames
         self.lost: list[tuple[int, int, list[int]]] = []
+        self.unserved: list[tuple[int, int, list[int]]] = []
+        self.excused: dict[tuple[int, int], list[tuple[int, int]]] = {}  # first and last flow, around starts
         self.due: dict[tuple[int, int], Due] = {}
         self._recent: list[tuple[float, tuple[int, int], str, int]] = []
         self._offsets: dict[Path, int] = {}
@@ -94,7 +96,7 @@ class Ledger:
         most = max(latest, 0 if self.excerpt else max(self._anchors, default=0))
         if most > self.number:
             raise self._bad(self._offsets.get(self._file, 0), f"checkpoint {self.number + 1} is missing, up to {most}")
-        self._settle(float("inf") if self.final else self.time - GRACE_S)
+        self._settle(self.time - GRACE_S)
 
     def _bad(self, offset: int, what: str, number: int | None = None) -> Bad:
         return Bad(offset, what, self.number + 1 if number is None else number, str(self._file))
@@ -126,7 +128,7 @@ class Ledger:
             self._take(said)
         except (ValueError, KeyError, TypeError) as error:
             raise self._bad(item.offset, f"not a checkpoint: {error!r}") from None
-        self.number, self.hash, self.time, self.final = number, hash, when, bool(said.get("final"))
+        self.number, self.hash, self.time = number, hash, when
         self.first = self.first or when
         self._place = item.offset
         self._offsets[self._file] = item.offset + len(item.data)
@@ -144,9 +146,18 @@ class Ledger:
             else:
                 self.gone.add(gone["name"])
             self.lost += [(epoch, scope, runs) for epoch, scope, runs in gone.get("lost", ())]
+        self.unserved += [(epoch, scope, runs) for epoch, scope, runs in said.get("unserved", ())]
         for epoch, scope, name, flows in said.get("counters", ()):
             self._recent.append((said["time"], (epoch, scope), name, flows))
+        if any(deed["kind"] == "start" for deed in said.get("deeds", ())):
+            self._excuse()
         self._settle(said["time"] - GRACE_S)
+
+    def _excuse(self) -> None:
+        """A start: what was counted just before it may have had no worker to serve it, so nothing passed of it."""
+        for _, key, _, flows in self._recent:
+            first = (self.due[key].flows if key in self.due else 0) + 1
+            self.excused.setdefault(key, []).append((first, flows))
 
     def _seal(self, said: dict[str, Any]) -> None:
         found = Sealed(*(said[field] for field in Sealed._fields))
