@@ -84,6 +84,7 @@ enum vg_reason {
 	VG_LOST_EVENT,	     /* no room in the ring: user space was not told of an image */
 	VG_REFUSE_FOREIGN,   /* connect or send over a socket that was opened outside the slice */
 	VG_REFUSE_FAMILY,    /* socket() of a family that leads out past the fence: packet, vsock and the like */
+	VG_UNTAKEN,	     /* bytes, unlike the rest: passed to the relay, and no socket of it took them */
 	VG_REASONS
 };
 

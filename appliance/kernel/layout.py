@@ -110,6 +110,7 @@ class Reason(IntEnum):
     LOST_EVENT = 26
     REFUSE_FOREIGN = 27
     REFUSE_FAMILY = 28
+    UNTAKEN = 29  # bytes
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):

@@ -85,6 +85,11 @@ EXTRAS = (
         remedy="a kernel of 5.18 or later",
     ),
     Part(
+        "closed.bpf.o", slice={"vg_closed": 3},
+        promise="bytes that the relay never took, since it closed first, show as a difference in the ledger",
+        remedy="a kernel of 5.10 or later",
+    ),
+    Part(
         "unix.bpf.o", slice={"vg_unix_connect": 49, "vg_unix_sendmsg": 50}, maps=("unix_allowed",), unnamed=True,
         promise="`unix:` cannot be enforced: governed processes may speak to any unix socket they can open",
         remedy="a kernel of 6.7 or later; or InaccessiblePaths= in the unit, as in vendor-agent.conf",
