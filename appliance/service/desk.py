@@ -76,7 +76,7 @@ class Desks:
             found.append(f"nothing can be approved, the trail cannot be written: {hub.trail.error}")
         if hub.berth.problem:
             found.append(hub.berth.problem)
-        return (*found, *hub.troubles.values(), *hub.lacks)
+        return (*found, *hub.troubles.values(), *hub.notary.troubles.values(), *hub.lacks)
 
     def _losses(self, fence: Mapping[str, int]) -> dict[str, int]:
         lineage = {name: fence.get(name, 0) for name in ("lost_process", "unknown_process", "lost_event")}
