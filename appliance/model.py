@@ -277,8 +277,43 @@ class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     spent: Spent | None = None
 
 
-Event = Received | Ended | Answered | Woke
-Effect = Send | Shut | Close | Ask | Withdraw | Cancel | Note
+class Trust(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a server proves who it is. Without anything: by the authorities this host trusts."""
+
+    name: str = ""  # in its certificate, where the client names none
+    ca: str = ""  # path of a file of certificates; only those are trusted
+    pin: tuple[str, ...] = ()  # SHA-256 of its certificate, in hexadecimal digits: nothing else is asked
+
+
+class Open(msgspec.Struct, frozen=True):
+    """Open the TLS that begins here: first to the server, which must prove who it is, then to the client.
+
+    What is received and sent from then on is inside; `Opened` or `Unopened` tells how it went.
+    """
+
+    data: bytes  # of the client's side of TLS, received so far
+    name: str  # of the server, as the client asked for it; "" if it did not
+    alpn: tuple[str, ...]  # offered to the server
+    trust: Trust
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """Both ends are TLS, and what follows is inside."""
+
+    name: str  # the server proved to be
+    version: str  # between us and the server, as in "TLSv1.3"
+    alpn: str  # agreed with both; "" for none
+
+
+class Unopened(msgspec.Struct, frozen=True):
+    """TLS with `side` failed."""
+
+    side: Side
+    why: str
+
+
+Event = Received | Ended | Answered | Woke | Opened | Unopened
+Effect = Send | Shut | Close | Ask | Withdraw | Cancel | Note | Open
 
 
 class ConfigError(Exception):

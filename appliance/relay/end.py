@@ -5,12 +5,14 @@ import contextlib
 import ctypes
 import fcntl
 import socket
+import ssl
 import struct
 import termios
 from typing import Protocol, cast
 
-from appliance.model import Side
+from appliance.model import Address, Side
 from appliance.relay.limits import MAX_READ, Limits
+from appliance.relay.tls import Layer
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST and forgets what was not sent
 ATTACH_FILTER = 26  # SO_ATTACH_FILTER, asm-generic/socket.h
@@ -40,6 +42,20 @@ def unread(sock: socket.socket, last: bool = False) -> int:
     return int(waiting)
 
 
+async def dial(server: Address) -> socket.socket:
+    """Return a connection to a server; OSError if there is none."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        await asyncio.get_running_loop().sock_connect(sock, (server.host, server.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 class Owner(Protocol):
     """Who is told what happens at an end."""
 
@@ -54,6 +70,9 @@ class Owner(Protocol):
 
     def regulate(self) -> None:
         """How much waits to be written has changed."""
+
+    def broke(self, side: Side, error: Exception) -> None:
+        """`side` broke off its TLS."""
 
 
 class End(asyncio.Protocol):
@@ -71,6 +90,7 @@ class End(asyncio.Protocol):
         self._taken = 0  # bytes of its peer
         self._wanted = self._reading = True
         self._others_turn = False
+        self._layer: Layer | None = None
 
     @property
     def open(self) -> bool:
@@ -115,14 +135,40 @@ class End(asyncio.Protocol):
         """Write `data` after what was written before; dropped when nobody can take it any more."""
         if self.gone or self.shut or not data:
             return
-        if self._transport:
+        if self._layer:
+            self._layer.seal(data)
+            self.flush()
+        elif self._transport:
             self._transport.write(data)
         else:
             self._unsent.append(data)
 
+    def secure(self, layer: Layer | None) -> None:
+        """Have TLS from here on, or no more."""
+        self._layer = layer
+
+    def release(self) -> None:
+        """Tell what came inside TLS while it was opened, and go on telling."""
+        layer = self._layer
+        if layer is None:
+            return
+        plain = layer.release()
+        if plain:
+            self._owner.arrived(self._side, plain)
+        if layer.ended:
+            self._over()
+
+    def flush(self) -> None:
+        """Write what TLS has for the peer."""
+        if self._layer and self._transport and not self.gone and (data := self._layer.take()):
+            self._transport.write(data)
+
     def finish(self) -> None:
         """Send no more after what was written."""
         if self._transport and not (self.gone or self.shut):
+            if self._layer:
+                self._layer.close()
+                self.flush()
             # A peer that has reset is not connected any more; the loop tells of that loss a moment later.
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
@@ -168,14 +214,33 @@ class End(asyncio.Protocol):
             self._others_turn = True
             asyncio.get_running_loop().call_soon(self._my_turn)
             self._apply()
-        self._owner.arrived(self._side, data)
+        if self._layer is None:
+            self._owner.arrived(self._side, data)
+        else:
+            self._inside(self._layer, data)
+
+    def _inside(self, layer: Layer, data: bytes) -> None:
+        """Take what came of TLS."""
+        try:
+            plain = layer.feed(data)
+        except ssl.SSLError as error:
+            self._owner.broke(self._side, error)
+            return
+        self.flush()
+        if plain:
+            self._owner.arrived(self._side, plain)
+        if layer.ended:
+            self._over()
 
     def eof_received(self) -> bool:
         self._reading = False
+        self._over()
+        return True  # the other direction lives on
+
+    def _over(self) -> None:
         if not self.finished:
             self.finished = True
             self._owner.ended(self._side)
-        return True  # the other direction lives on
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.sock:

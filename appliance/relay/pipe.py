@@ -16,7 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from appliance.model import (
     Address,
@@ -29,53 +29,25 @@ from appliance.model import (
     Event,
     Flow,
     Note,
-    Question,
+    Open,
     Received,
     Send,
     Shut,
     Side,
+    Unopened,
     Withdraw,
     Woke,
 )
-from appliance.relay.end import End
-from appliance.relay.limits import MAX_READ, Limits
+from appliance.relay import tls
+from appliance.relay.end import End, dial
+from appliance.relay.limits import MAX_READ
+from appliance.relay.outside import Outside
 from appliance.relay.session_type import Session
-from appliance.relay.tally import Counts, Tally
+from appliance.relay.tally import Tally
 
 log = logging.getLogger(__name__)
 C, S = Side.CLIENT, Side.SERVER
 NO_ROOM = "too much of this vendor waits unfinished"
-
-
-class Outside(Protocol):
-    """Where effects go that are not bytes. None of these calls may answer from inside."""
-
-    limits: Limits
-    counts: Counts
-
-    def record(self, flow: Flow, notes: Sequence[Note]) -> None:
-        """Append to the record; OSError if it cannot be written."""
-
-    def ask(self, question: Question, answer: Callable[[Answered], None]) -> None:
-        """Put a question; `answer` is called later."""
-
-    def withdraw(self, effect: Withdraw) -> None:
-        """Take a question back."""
-
-    def cancel(self, effect: Cancel) -> None:
-        """Pass a cancel request to whoever holds the question it is about."""
-
-    def incident(self, flow: Flow | None, text: str) -> None:
-        """Tell the operators."""
-
-    def weigh(self, flow: Flow, more: int) -> bool:
-        """So many bytes more wait in the flow; False if its vendor may not have more."""
-
-    def crowded(self, pipe: "Pipe") -> None:
-        """The pipe stopped reading for want of memory: have it `regulate` soon."""
-
-    def ended(self, pipe: "Pipe") -> None:
-        """Both connections of the pipe are no more."""
 
 
 class Pipe:
@@ -90,6 +62,7 @@ class Pipe:
         self._questions: set[str] = set()
         self._deadline: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Timeout | None = None
+        self._securing: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._linger_until = 0.0
         self._greeting: asyncio.TimerHandle | None = None
@@ -137,10 +110,10 @@ class Pipe:
         try:
             async with asyncio.timeout(self._limits.connect_s) as self._connecting:
                 try:
-                    sock = await self._dial(server)
+                    sock = await dial(server)
                 except ConnectionRefusedError:
                     # Perhaps only because of our source port (kernel/nft.py): with another it is the server's word.
-                    sock = await self._dial(server)
+                    sock = await dial(server)
             self._connecting = None
             if self._closing:
                 sock.close()
@@ -152,18 +125,6 @@ class Pipe:
             if sock:
                 sock.close()
             self._unreached(server, error)
-
-    async def _dial(self, server: Address) -> socket.socket:
-        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await self._loop.sock_connect(sock, (server.host, server.port))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def _unreached(self, server: Address, error: OSError) -> None:
         """End the flow as the network would have: the client gets a reset, not words of ours."""
@@ -203,6 +164,9 @@ class Pipe:
         if self._ends[side.other].gone:
             self._close(abort=True)
         self._settle()
+
+    def broke(self, side: Side, error: Exception) -> None:
+        self._give(Unopened(side, tls.why(error)))
 
     def regulate(self) -> None:
         """Read from a side only while what comes of it can go somewhere."""
@@ -291,8 +255,33 @@ class Pipe:
                     self._outside.withdraw(effect)
                 case Cancel():
                     self._outside.cancel(effect)
+                case Open():
+                    self._securing = self._loop.create_task(self._secure(effect))
                 case _:
                     assert_never(effect)
+
+    async def _secure(self, ask: Open) -> None:
+        """Open the TLS of both ends; nothing is given to the session meanwhile."""
+        layers = {side: tls.Layer() for side in Side}
+        for side, end in self._ends.items():
+            end.secure(layers[side])
+        layers[C].feed(ask.data)
+
+        def flush() -> None:
+            for end in self._ends.values():
+                end.flush()
+
+        try:
+            way = tls.Way(self.flow.server, layers, flush, self._limits.connect_s)
+            result = await tls.opened(ask, way, self._outside.contexts)
+        except Exception as error:
+            self._broken(error)
+            return
+        if isinstance(result, Unopened) and result.side is S:
+            self._ends[C].secure(None)  # it has said nothing yet: what it is told is told plainly
+        self._give(result)
+        for end in self._ends.values():
+            end.release()
 
     def _unrecorded(self, error: OSError) -> None:
         """End the flow in the words of its protocol. Nothing goes upstream; notes are kept if they can be."""
@@ -345,6 +334,8 @@ class Pipe:
             self._closing = True
             for timer in filter(None, (self._deadline, self._greeting)):
                 timer.cancel()
+            if self._securing:
+                self._securing.cancel()
             if self._connecting:
                 self._connecting.reschedule(self._loop.time())
             for id in self._questions:

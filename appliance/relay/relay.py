@@ -18,6 +18,7 @@ from appliance.relay.pipe import Pipe
 from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
 from appliance.relay.tally import Account, Accounts, Counts
+from appliance.relay.tls import Contexts, Mint
 
 log = logging.getLogger(__name__)
 OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -35,6 +36,7 @@ class Duties(msgspec.Struct, frozen=True):
     cancel: Callable[[Cancel], None]
     incident: Callable[[Flow | None, str], None]
     over: Callable[[Flow], None] = lambda flow: None  # the flow is no more
+    mint: Mint | None = None  # certificates for clients; without it TLS is not opened
 
 
 class Relay:
@@ -43,6 +45,7 @@ class Relay:
     def __init__(self, duties: Duties, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.counts = Counts()
+        self.contexts = Contexts(duties.mint or _no_authority)
         self._accounts = Accounts()
         self._duties = duties
         self._loop = asyncio.get_running_loop()
@@ -244,6 +247,10 @@ class Relay:
         if not self._pipes:
             self._empty.set()
         self._duties.over(pipe.flow)
+
+
+async def _no_authority(names: tuple[str, ...]) -> str:
+    raise ValueError("there is no authority here that certifies names")
 
 
 def _vendor(flow: Flow) -> str:

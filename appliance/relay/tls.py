@@ -12,6 +12,9 @@ import hashlib
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
 
 from appliance.model import Address, Open, Opened, Side, Trust, Unopened
 
@@ -19,6 +22,8 @@ MAX_EARLY = 256 * 1024  # bytes a peer may send before its handshake is done; a 
 MAX_CONTEXTS = 256  # of each kind; each holds the certificates it trusts, about 0.5 MB
 MAX_SESSIONS = 1024  # to be resumed with servers
 
+K = TypeVar("K")
+V = TypeVar("V")
 Mint = Callable[[tuple[str, ...]], Awaitable[str]]
 """Given names as in "DNS:db.example" or "IP:10.0.0.1", returns a key and a chain of certificates for them, in PEM."""
 
@@ -28,6 +33,7 @@ class Layer:
 
     def __init__(self) -> None:
         self.ended = False  # the peer said that no more comes
+        self.closing: Callable[[ssl.SSLObject], None] = lambda secured: None  # called before it is
         self.done: asyncio.Future[ssl.SSLObject] = asyncio.get_running_loop().create_future()
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object: ssl.SSLObject | None = None
@@ -69,6 +75,7 @@ class Layer:
         if self._object is None or self._closed or not self.done.done() or self.done.exception():
             return
         self._closed = True
+        self.closing(self._object)
         try:
             self._object.unwrap()
         except ssl.SSLError:
@@ -114,6 +121,7 @@ class Layer:
     def _fail(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
+            self.done.exception()  # it may be that nobody waits for it
 
 
 class Contexts:
@@ -183,34 +191,43 @@ def _load(context: ssl.SSLContext, pem: bytes) -> None:
         os.close(file)
 
 
-def _keep(kept: dict, key: object, value, most: int):  # type: ignore[no-untyped-def, type-arg]
+def _keep(kept: dict[K, V], key: K, value: V, most: int) -> V:
     if len(kept) >= most:
         del kept[next(iter(kept))]
     kept[key] = value
     return value
 
 
-async def opened(
-    ask: Open, server: Address, layers: Mapping[Side, Layer], flush: Callable[[], None], contexts: Contexts
-) -> Opened | Unopened:
-    """Do both handshakes. `flush` is called whenever a layer may have bytes for its peer."""
-    up, down = layers[Side.SERVER], layers[Side.CLIENT]
+class Way(msgspec.Struct, frozen=True):
+    """What TLS is opened on."""
+
+    server: Address
+    layers: Mapping[Side, Layer]
+    flush: Callable[[], None]  # whenever a layer may have bytes for its peer
+    within_s: float  # for each handshake
+
+
+async def opened(ask: Open, way: Way, contexts: Contexts) -> Opened | Unopened:
+    """Do both handshakes."""
+    server, up, down = way.server, way.layers[Side.SERVER], way.layers[Side.CLIENT]
     name = ask.trust.name or ask.name or server.host
     try:
         up.begin(contexts.upstream(ask.trust, ask.alpn), name, contexts.session(server, name, ask))
-        flush()
-        secured = await up.done
+        way.flush()
+        async with asyncio.timeout(way.within_s):
+            secured = await up.done
         names = _proved(secured, ask.trust, name)
     except (OSError, ValueError) as error:
         return Unopened(Side.SERVER, why(error))
     alpn = secured.selected_alpn_protocol() or ""
     try:
-        down.begin(await contexts.downstream(names, alpn))
-        flush()
-        await down.done
+        async with asyncio.timeout(way.within_s):
+            down.begin(await contexts.downstream(names, alpn))
+            way.flush()
+            await down.done
     except (OSError, ValueError) as error:
         return Unopened(Side.CLIENT, why(error))
-    contexts.resume(server, name, ask, secured.session)
+    up.closing = lambda secured: contexts.resume(server, name, ask, secured.session)
     return Opened(name, secured.version() or "", alpn)
 
 

@@ -1,0 +1,129 @@
+"""The first message of TLS: what a client says before anything is hidden.
+
+Source: RFC 8446 section 4.1.2 (ClientHello), RFC 6066 section 3 (server name), RFC 7301 (ALPN), RFC 9849 (ECH).
+Not handled: anything after it; that is for the ends of the flow, which open it.
+"""
+
+import msgspec
+
+from appliance.model import ProtocolError
+
+MAX_HELLO = 64 * 1024  # bytes; hellos with post-quantum keys have about 2,000
+HANDSHAKE, CLIENT_HELLO = 22, 1
+SERVER_NAME, ALPN, VERSIONS, ECH = 0, 16, 43, 0xFE0D
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """What a ClientHello asks for."""
+
+    name: str  # of the server, in small letters; "" if it names none
+    alpn: tuple[str, ...]
+    versions: tuple[int, ...]  # 0x0304 is TLS 1.3; as offered, first choice first
+    ech: bool  # another hello may be hidden in this one
+
+
+def begins(data: bytes) -> bool:
+    """Return True if the first bytes of a client are TLS: a handshake record of a version that is spoken."""
+    return len(data) >= 3 and data[0] == HANDSHAKE and data[1] == 3 and 1 <= data[2] <= 4
+
+
+def hello(data: bytes) -> Hello | None:
+    """Read the hello at the start of the client's bytes; None while it is not whole.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    body = _handshake(data)
+    return _hello(body) if body is not None else None
+
+
+def _handshake(data: bytes) -> bytes | None:
+    """Join the records the hello is in; return its body."""
+    joined, at = b"", 0
+    while len(joined) < 4 or len(joined) - 4 < int.from_bytes(joined[1:4], "big"):
+        if len(joined) > MAX_HELLO:
+            raise ProtocolError(f"a TLS hello over {MAX_HELLO} bytes")
+        head = data[at : at + 5]
+        if len(head) < 5:
+            return None
+        size = int.from_bytes(head[3:5], "big")
+        if not begins(head) or not 0 < size <= 1 << 14:
+            raise ProtocolError("a TLS record that is no handshake")
+        record = data[at + 5 : at + 5 + size]
+        joined, at = joined + record, at + 5 + size
+        if joined and joined[0] != CLIENT_HELLO:
+            raise ProtocolError("TLS that does not begin with a client's hello")
+        if len(record) < size:
+            return None
+    return joined[4 : 4 + int.from_bytes(joined[1:4], "big")]
+
+
+class _Bytes:
+    """Fields of a message, one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._data)
+
+    def take(self, size: int) -> bytes:
+        self._at += size
+        if self._at > len(self._data):
+            raise ProtocolError("a TLS hello that is cut short")
+        return self._data[self._at - size : self._at]
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def vector(self, size: int) -> "_Bytes":
+        """Take a vector whose length has `size` bytes."""
+        return _Bytes(self.take(self.number(size)))
+
+    def rest(self) -> bytes:
+        return self.take(len(self._data) - self._at)
+
+
+def _hello(body: bytes) -> Hello:
+    fields = _Bytes(body)
+    legacy = fields.number(2)
+    fields.take(32)  # random
+    for size in (1, 2, 1):  # session id, cipher suites, compression methods
+        fields.vector(size)
+    name, ech = "", False
+    alpn: tuple[str, ...] = ()
+    versions: tuple[int, ...] = (legacy,)
+    seen: set[int] = set()
+    extensions = fields.vector(2) if fields else _Bytes(b"")
+    while extensions:
+        kind, value = extensions.number(2), extensions.vector(2)
+        if kind in seen:
+            raise ProtocolError("a TLS hello with one extension twice")
+        seen.add(kind)
+        if kind == SERVER_NAME:
+            name = _name(value.vector(2))
+        elif kind == ALPN:
+            alpn = tuple(one.decode("latin-1") for one in _vectors(value.vector(2)))
+        elif kind == VERSIONS:
+            offered = value.vector(1).rest()
+            versions = tuple(int.from_bytes(offered[i : i + 2], "big") for i in range(0, len(offered), 2))
+        ech = ech or kind == ECH
+    return Hello(name, alpn, versions, ech)
+
+
+def _vectors(fields: _Bytes) -> list[bytes]:
+    out = []
+    while fields:
+        out.append(fields.vector(1).rest())
+    return out
+
+
+def _name(fields: _Bytes) -> str:
+    names = []
+    while fields:
+        kind, value = fields.number(1), fields.vector(2).rest()
+        if kind == 0:
+            names.append(value)
+    if len(names) != 1 or not names[0].isascii() or b"\0" in names[0] or not 0 < len(names[0]) <= 255:
+        raise ProtocolError("a TLS hello that does not name one server")
+    return names[0].decode().lower().rstrip(".")
