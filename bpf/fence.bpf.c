@@ -360,8 +360,14 @@ static __always_inline int egress_direct(struct __sk_buff *skb, struct bpf_sock 
 	if (skb->ifindex == LOOPBACK && !(kept->flags & (VG_SOCKET_HERE | VG_SOCKET_INSIDE))) {
 		if (!parse(skb, IPPROTO_TCP, &from, &to))
 			return drop(mine, VG_DROP_MALFORMED, skb->len);
-		if (!to_own_tcp(skb, sk, set, &from, &to, false))
+		switch (to_tcp(skb, sk, set, &from, &to, false)) {
+		case OTHERS:
 			return drop(mine, VG_REFUSE_LOOPBACK, skb->len);
+		case NOBODYS:
+			break;
+		case OWN:
+			kept->flags |= VG_SOCKET_INSIDE;
+		}
 	} else if (!plain(skb, IPPROTO_TCP)) {
 		return drop(mine, VG_DROP_MALFORMED, skb->len);
 	}
@@ -381,7 +387,7 @@ static __always_inline int egress_accepted(struct __sk_buff *skb, struct bpf_soc
 	if (skb->ifindex != LOOPBACK || !parse(skb, IPPROTO_TCP, &from, &to))
 		return drop(mine, VG_DROP_NO_VERDICT, skb->len);
 	if (!kept || kept->verdict != VG_INSIDE || sk->state == LISTEN) {
-		if (!to_own_tcp(skb, sk, set, &from, &to, true))
+		if (to_tcp(skb, sk, set, &from, &to, true) != OWN)
 			return drop(mine, VG_DROP_NO_VERDICT, skb->len);
 		if (!kept && sk->state != LISTEN) {
 			kept = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);

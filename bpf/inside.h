@@ -47,11 +47,13 @@ static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, struct vg_ad
 	return sizeof(tuple->ipv6);
 }
 
-/* True when a TCP socket that would take a packet over lo is one of the same vendor as `sk`. With `asked`, it must be
- * one that was let go there: the client of a connection, when `sk` is the one that accepts.
+enum whose { OTHERS, NOBODYS, OWN };
+
+/* Whose TCP socket would take a packet over lo. With `asked`, to be OWN it must also be one that was let go there: the
+ * client of a connection, when `sk` is the one that accepts.
  */
-static __always_inline bool to_own_tcp(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
-				       struct vg_address *from, struct vg_address *to, bool asked)
+static __always_inline enum whose to_tcp(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
+					 struct vg_address *from, struct vg_address *to, bool asked)
 {
 	struct bpf_sock_tuple tuple = {};
 	__u32 size = tuple_of(&tuple, from, to);
@@ -65,14 +67,14 @@ static __always_inline bool to_own_tcp(struct __sk_buff *skb, struct bpf_sock *s
 	else
 		peer = bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
 	if (!peer)
-		return !asked; /* nobody listens: the kernel will say so */
+		return NOBODYS; /* the kernel will say so */
 	own = vendor && vendor_of(peer, set->slice) == vendor;
 	if (own && asked) {
 		kept = bpf_sk_storage_get(&sockets, peer, 0, 0);
 		own = kept && kept->verdict == VG_DIRECT;
 	}
 	bpf_sk_release(peer);
-	return own;
+	return own ? OWN : OTHERS;
 }
 
 static __always_inline bool to_own_udp(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,

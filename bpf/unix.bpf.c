@@ -54,12 +54,13 @@ static __always_inline int speak(struct bpf_sock_addr *ctx)
 	struct vg_settings *set = current_settings();
 	struct vg_unix key = {.length = 8 * (sizeof(key) - sizeof(key.length))};
 	const char *path = (void *)kern->uaddr + sizeof(__u16);
-	__u32 size = kern->uaddrlen - sizeof(__u16);
+	__u64 length = kern->uaddrlen, size = length - sizeof(__u16);
 
 	if (!set)
 		return refuse(VG_REFUSE_UNIX, REFUSED);
-	if (!(set->flags & VG_SET_UNIX) || !kern->uaddrlen || !size)
+	if (!(set->flags & VG_SET_UNIX) || length <= sizeof(__u16))
 		return 1;
+	asm volatile("" : "+r"(size)); /* what is checked must be what is used */
 	if (size > sizeof(key.path) || bpf_probe_read_kernel(key.path, 1, path))
 		return refuse(VG_REFUSE_UNIX, REFUSED);
 	if (!key.path[0]) {

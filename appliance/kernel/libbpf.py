@@ -19,7 +19,7 @@ ANY, NOEXIST = 0, 1  # BPF_ANY, BPF_NOEXIST
 READ_ONLY = 1 << 3  # BPF_F_RDONLY
 QUERY_EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 MAX_PROGRAMS = 256  # of one type; 64 a cgroup (BPF_CGROUP_MAX_PROGS) and those of the cgroups above
-LOG_LINE = 512  # bytes of one line of libbpf's log
+LOG_LINE = 1 << 20  # bytes of one message of libbpf's log; that of the verifier comes as one
 LOG_LINES = 40  # kept for an error: the verifier's last words come last
 WARN = 0  # LIBBPF_WARN
 

@@ -6,7 +6,7 @@ import pytest
 
 from appliance.config import Approvals, Record, Relay, Settings, settings
 from appliance.config.document import MAX_DEPTH, MAX_FILE, MAX_NODES
-from appliance.config.settings import MAX_PENDING, MAX_WORKERS
+from appliance.config.settings import MAX_PENDING, MAX_UNIX, MAX_WORKERS
 from appliance.model import ConfigError
 
 DESIGN = """
@@ -34,6 +34,7 @@ def test_defaults_by_name() -> None:
         approvals=Approvals(max_pending=1000, max_pending_per_process=20),
         on_failure="closed",
         existing_connections="drop",
+        unix=None,
     )
 
 
@@ -53,7 +54,7 @@ def test_every_key() -> None:
         "relay: {port: 1, workers: 3, user: gate}\n"
         "record: {level: metadata, retention: 12h, max_bytes: 1048576, required: false}\n"
         "approvals: {max_pending: 5, max_pending_per_process: 2}\n"
-        "on_failure: open\nexisting_connections: keep\n",
+        "on_failure: open\nexisting_connections: keep\nunix: [/run/a.sock, /srv/acme/, '@b']\n",
     )
     assert got == Settings(
         slice="a.slice/b.slice",
@@ -66,7 +67,16 @@ def test_every_key() -> None:
         approvals=Approvals(5, 2),
         on_failure="open",
         existing_connections="keep",
+        unix=("/run/a.sock", "/srv/acme/", "@b"),
     )
+
+
+def test_unix_any_and_none() -> None:
+    assert settings("v.yaml", "unix: any").unix is None
+    assert settings("v.yaml", "unix: []").unix == ()
+    assert settings("v.yaml", f"unix: [/{'a' * (MAX_UNIX - 1)}]").unix
+    with pytest.raises(ConfigError, match="names no unix socket"):
+        settings("v.yaml", f"unix: [/{'a' * MAX_UNIX}]")
 
 
 SIZES = [("1", 1), ("500MB", 500_000_000), ("20GiB", 20 << 30), ("1 TiB", 1 << 40), ("10kB", 10_000), ("7B", 7)]
@@ -107,6 +117,9 @@ REFUSED = [
     ("approvals: {max_pending: 0}", f"v.yaml:1: approvals.max_pending: `0` is not a whole number in range\nhint: write one from 1 to {MAX_PENDING}"),
     ("on_failure: opne", "v.yaml:1: on_failure: unknown value `opne`\nhint: did you mean `open`?"),
     ("existing_connections: x", "v.yaml:1: existing_connections: unknown value `x`\nhint: known: drop, keep"),
+    ("unix: [x]", "v.yaml:1: unix: `x` names no unix socket\nhint: a path, a directory with / at its end, or @name"),
+    ("unix: [/a/../b]", "v.yaml:1: unix: `/a/../b` names no unix socket\nhint: a path, a directory with / at its end, or @name"),
+    ("unix: none", "v.yaml:1: unix: expected a list\nhint: write `- ` before each entry"),
     ("- a", "v.yaml:1: settings: expected a mapping\nhint: write `key: value`"),
     ("slice: a\nslice: b", "v.yaml:2: `slice` is written twice\nhint: the first is at line 1"),
     ("{a: b", "v.yaml:1: not YAML: did not find expected ',' or '}'\nhint: check indent, brackets and quotes"),

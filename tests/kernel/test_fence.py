@@ -15,21 +15,12 @@ from appliance.kernel.layout import FLOW, PEERS, PREFIXES, SCOPES, peer_key
 from appliance.kernel.libbpf import Map
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
 from appliance.model import Address, HostError
+from tests.kernel.entry import Entry
 from tests.kernel.stage import PORT, RELAY, Stage
 
 pytestmark = pytest.mark.kernel
 
 TO4, TO6 = Address(TARGET_IP, PORT), Address(TARGET_IP6, PORT)
-
-
-class Entry(msgspec.Struct, frozen=True):
-    network: str
-    verdict: str
-    cgroup: str = ""
-    low: int = 0
-    high: int = 65535
-    protocol: int = 6
-
 
 # What is tried, where to, and where the relay is told that it was going.
 STEERED = {

@@ -2,7 +2,6 @@
 
 import ipaddress
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,17 +10,9 @@ from appliance.kernel import layout
 from appliance.kernel.judge import VERDICTS, lines, matches, network, reduced, table
 from appliance.kernel.layout import INET, INET6, Judgement
 from appliance.model import HostError
+from tests.kernel.entry import Entry
 
 INSPECT, DENY, DIRECT, HERE = Judgement
-
-
-class Entry(msgspec.Struct, frozen=True):
-    network: str
-    verdict: str
-    cgroup: str = ""
-    low: int = 0
-    high: int = 65535
-    protocol: int = 6
 
 
 def by_table(entries: list[Entry], cgroup: str | None, host: str, port: int, protocol: int = 6) -> Judgement:

@@ -5,6 +5,7 @@ The line is what came back, or `errno N`. Needs only the standard library: it ru
 
 import ctypes
 import os
+import select
 import socket
 import struct
 import sys
@@ -13,7 +14,7 @@ import time
 TIMEOUT = 2.0  # seconds; what the fence drops would retry for minutes
 MPTCP, UDPLITE = 262, 136
 FASTOPEN, FASTOPEN_CONNECT = 23, 30
-CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
+CLONE_NEWNET, CLONE_NEWUSER, CLONE_NEWNS = 0x40000000, 0x10000000, 0x20000
 
 
 def family(host):
@@ -205,11 +206,112 @@ def serve(host, port):
         return "done"
 
 
+def serve_answer(host, port):
+    """Answer whoever calls, until stdin ends."""
+    with tcp(host) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen()
+        print("listening", flush=True)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        poll.register(0, select.POLLIN)
+        while 0 not in dict(poll.poll()):
+            with sock.accept()[0] as flow:
+                flow.settimeout(TIMEOUT)
+                try:
+                    if flow.recv(100):
+                        flow.sendall(b"inside")
+                except OSError:
+                    pass
+        return "done"
+
+
+def serve_datagrams(host, port):
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.bind((host, port))
+        print("listening", flush=True)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        poll.register(0, select.POLLIN)
+        while 0 not in dict(poll.poll()):
+            _, peer = sock.recvfrom(100)
+            try:
+                sock.sendto(b"inside", peer)
+            except OSError:
+                pass
+        return "done"
+
+
+def stream(host, port):
+    """Send 100,000 bytes in pieces, read until the other side is done."""
+    with tcp(host) as sock:
+        sock.connect((host, port))
+        for _ in range(100):
+            sock.sendall(b"x" * 1000)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
+        return "sent"
+
+
+def unix(host, port):
+    """Connect to the unix socket named; a leading @ is an abstract name, and a % in that a NUL."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect("\0" + host[1:].replace("%", "\0") if host[0] == "@" else host)
+        return "connected"
+
+
+def unix_datagram(host, port):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"hello", host)
+        return "sent"
+
+
+def unix_chroot(host, port):
+    """In a user namespace of its own chroot is for everybody: a path then means what the process likes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWUSER):
+        return f"unshare {ctypes.get_errno()}"
+    os.chroot(os.path.dirname(host))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect("/" + os.path.basename(host))
+        return "connected"
+
+
+def unix_mount(host, port):
+    """The same by a mount namespace of its own: bind the directory of the socket over /mnt."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS):
+        return f"unshare {ctypes.get_errno()}"
+    if libc.mount(os.path.dirname(host).encode(), b"/mnt", None, 4096, None):
+        return f"mount {ctypes.get_errno()}"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect("/mnt/" + os.path.basename(host))
+        return "connected"
+
+
+def handed(host, port):
+    """Take a socket from whoever calls on the unix socket named `host`, then send over it, twice."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(host)
+        data, fds, *_ = socket.recv_fds(sock, 100, 1)
+    with socket.socket(fileno=fds[0]) as given:
+        to = data.decode().split()
+        if to[0] == "connect":
+            given.connect((to[1], port))
+        for word in (b"first", b"second"):
+            given.sendto(word, (to[1], port)) if to[0] == "sendto" else given.send(word)
+            time.sleep(0.05)
+        return "sent"
+
+
 CASES = {
     **{f.__name__: f for f in (
         connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
         source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram, bind_relay, other_namespace, reconnect, slow, wait,
-        fork_connect, serve,
+        fork_connect, serve, serve_answer, serve_datagrams, stream, unix, unix_datagram, unix_chroot, unix_mount,
+        handed,
     )},
     "mptcp": kind(socket.SOCK_STREAM, MPTCP),
     "udp_lite": kind(socket.SOCK_DGRAM, UDPLITE),
