@@ -29,9 +29,15 @@ COMMANDS = {
     "show": ("show:show", "Print one session: who, every statement, its verdict, what came back."),
     "replay": ("show:replay", "Play one session as it went, in its own time."),
     "export": ("export:export", "Write sessions to a file for other tools."),
+    "verify": ("verify:verify", "Check that the record is whole."),
+    "hold": ("hold:hold", "Put sessions under legal hold."),
+    "release-hold": ("hold:release", "Release what `hold` held."),
     "approvals": ("approvals:approvals", "Show what waits for a reviewer."),
     "approve": ("approvals:approve", "Release a held message."),
     "deny": ("approvals:deny", "Refuse a held message."),
+    "freeze": ("freeze:freeze", "Stop all processes of a vendor where they are."),
+    "thaw": ("freeze:thaw", "Let frozen processes go on."),
+    "kill": ("freeze:kill", "End all processes of a vendor."),
     "demo": ("service:demo", "Show the main job in a lab of its own (root)."),
 }
 
