@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from appliance.cli.site import No
-from appliance.control.desk import Answer, Change, Held, Reloaded, Reply, Status
+from appliance.control.desk import Answer, Change, Contained, Held, Order, Reloaded, Reply, Status
 from appliance.model import ConfigError, HostError
 from appliance.record.frame import HEAD, MARK, MAX_FRAME, Frame
 from appliance.record.session import Filter, Session
@@ -83,6 +83,9 @@ class Hub:
     def answer(self, id: str, approve: bool, reason: str) -> Reply:
         body = msgspec.json.encode(Answer(approve, reason))
         return _decode(self._ask("POST", f"/approvals/{quote(id, safe='')}", body), Reply)
+
+    def contain(self, order: Order) -> Contained:
+        return _decode(self._ask("POST", "/contain", msgspec.json.encode(order)), Contained)
 
     def reload(self) -> str:
         return _decode(self._ask("POST", "/reload"), Reloaded).revision

@@ -83,6 +83,8 @@ def _print(found: Status) -> None:
     _figures("coverage", found.coverage)
     _figures("workers", found.workers)
     _figures("losses", found.losses)
+    if found.frozen:
+        _line("frozen", screen.visible(", ".join(found.frozen)))
     if found.ready:
         _line("waiting", f"{found.pending} for a reviewer")
     if found.rules_error and not any(found.rules_error in text for text in found.problems):

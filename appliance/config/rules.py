@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Literal, cast
 
 from appliance.config import conditions, document, places
 from appliance.config.document import Node, did_you_mean
@@ -229,6 +229,9 @@ def _fits_together(node: Node, fields: dict[str, Node], rule: Rule, called: str)
     if not rule.inspect and rule.keep_s:
         what = f"{called}: can never take effect: what is not inspected is not recorded"
         fields["keep"].fail(what, "take `keep` or `inspect: false` out")
+    if not rule.inspect and rule.on_incident:
+        what = f"{called}: can never take effect: what is not inspected has no incident"
+        fields["on_incident"].fail(what, "take `on_incident` or `inspect: false` out")
     if not rule.inspect and rule.record:
         what = f"{called}: can never take effect: what is not inspected is not recorded"
         fields["record"].fail(what, "take `record` or `inspect: false` out")

@@ -41,7 +41,9 @@ def _many(one: Json) -> Json:
 
 def _rules() -> Json:
     identity = _identity()
-    target = {"protocol": {"enum": list(PROTOCOLS)}, "address": _many(TEXT)}
+    pin = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+    trust = {**_closed({"ca": {"type": "string", "pattern": "^/"}, "name": TEXT, "pin": _many(pin)}), "minProperties": 1}
+    target = {"protocol": {"enum": list(PROTOCOLS)}, "address": _many(TEXT), "tls": trust}
     return _closed(
         {
             "identities": {
@@ -100,6 +102,7 @@ def _rule() -> Json:
             "reason": TEXT,
             "shadow": {"type": "boolean"},
             "inspect": {"type": "boolean"},
+            "on_incident": {"enum": ["freeze"], "description": "the unit, when this blocks or a protocol is broken"},
             "record": {"enum": list(LEVELS), "description": "what is kept of a message it matches, and of the answer"},
             "keep": {**DURATION, "description": "how long the record keeps sessions it decided or masked in"},
         },

@@ -8,6 +8,7 @@
     GET  /approvals/ID               one Held, its message whole
     POST /approvals/ID               {"approve": true, "reason": "..."} -> Reply
     POST /reload                     {"revision": "..."}; only root, or the user the hub runs as
+    POST /contain                    Order -> Contained: freeze, thaw, kill; the last two by root, or the hub's user
     GET  /export?id=..&format=..     the file, streamed
 
 Errors are problem documents (RFC 9457). Who asks is what the kernel says of the socket's peer (peer.py),
@@ -27,7 +28,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from appliance.control.desk import Answer, Change, Desk, Held, Reloaded, Reply, held
+from appliance.control.desk import Answer, Change, Desk, Held, Order, Reloaded, Reply, held
 from appliance.control.door import Door
 from appliance.control.peer import Peer, Refused, identify
 from appliance.model import ConfigError, HostError
@@ -69,6 +70,7 @@ class Control:
         self._stopping = False
         # Not the loop's own threads: whoever asks without end must not keep the hub's chores from one.
         self._lookers = ThreadPoolExecutor(LOOKERS, "peers")
+        self._actors = ThreadPoolExecutor(1, "contain")  # one order at a time; the kernel may take seconds
         self._runner: web.AppRunner | None = None
         self._door: Door | None = None
 
@@ -93,7 +95,7 @@ class Control:
             self._door.close()
         if self._runner:
             await self._runner.cleanup()
-        for threads in (self._reader, self._lookers):
+        for threads in (self._reader, self._lookers, self._actors):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _app(self) -> web.Application:
@@ -108,6 +110,7 @@ class Control:
                 web.get("/approvals/{id}", self._question),
                 web.post("/approvals/{id}", self._answer),
                 web.post("/reload", self._reload),
+                web.post("/contain", self._contain),
                 web.get("/export", self._export),
             ]
         )
@@ -210,6 +213,22 @@ class Control:
         except ConfigError as error:
             raise Problem(422, "bad configuration", str(error)) from None
         return _json(Reloaded(revision))
+
+    async def _contain(self, request: web.Request) -> web.Response:
+        try:
+            order = msgspec.json.decode(await request.read(), type=Order)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise Problem(400, "bad order", str(error)) from None
+        peer = request[PEER]
+        if order.do != "freeze" and peer.uid not in (0, os.geteuid()):
+            raise Problem(403, "forbidden", f"only root may {order.do}; this is {peer.user}")
+        act = asyncio.get_running_loop().run_in_executor
+        try:
+            return _json(await act(self._actors, self._desk.contain, order, peer.user))
+        except ConfigError as error:
+            raise Problem(404, "nobody", str(error)) from None
+        except HostError as error:
+            raise Problem(500, "the host cannot do it", str(error)) from None
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         ids = request.query.getall("id", [])

@@ -65,6 +65,24 @@ class Change(msgspec.Struct, frozen=True):
     question: Held | None = None
 
 
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an incident responder says: the body of POST /contain."""
+
+    do: Literal["freeze", "thaw", "kill"]
+    who: str = ""  # an identity, or a cgroup below the slice
+    all: bool = False  # the slice itself
+    reason: str = ""
+
+
+class Contained(msgspec.Struct, frozen=True):
+    """What came of it."""
+
+    done: str
+    cgroups: tuple[str, ...]
+    processes: int
+    text: str
+
+
 class Reloaded(msgspec.Struct, frozen=True):
     """What came of POST /reload."""
 
@@ -84,14 +102,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     losses: Mapping[str, int] = {}
     workers: Mapping[str, Any] = {}
     pending: int = 0
+    frozen: tuple[str, ...] = ()  # cgroups that stand still
     problems: tuple[str, ...] = ()
 
 
 class Desk(msgspec.Struct, frozen=True):
     """What the control interface can ask for.
 
-    `sessions`, `session` and `export` read files and are called in a thread, one at a time; the others on
-    the loop.
+    `sessions`, `session` and `export` read files and are called in a thread, one at a time; `contain` in another;
+    the others on the loop.
     """
 
     status: Callable[[], Status]
@@ -102,6 +121,7 @@ class Desk(msgspec.Struct, frozen=True):
     question: Callable[[str], Question | None]
     answer: Callable[[str, str, frozenset[str], bool, str], Reply]  # id, by, groups, approved, reason
     reload: Callable[[str], str]  # by -> revision in force; raises ConfigError
+    contain: Callable[[Order, str], Contained]  # order, by; may wait; ConfigError: it is nobody; HostError
     export: Callable[[Sequence[str], str], Iterator[bytes]]  # ids, format; raises ConfigError, KeyError
 
 

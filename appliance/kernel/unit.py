@@ -29,6 +29,15 @@ def unit(cgroup: str) -> str:
     return ""
 
 
+def whole(cgroup: str) -> str:
+    """Return the cgroup of all that belongs together: the first below the slices, the unit's own."""
+    parts = cgroup.split("/")
+    for i, part in enumerate(parts):
+        if not part.endswith(".slice"):
+            return "/".join(parts[: i + 1])
+    return cgroup
+
+
 def container(cgroup: str) -> str:
     """Return the id of a container, or a machine's name; "" if the path names none."""
     for part in cgroup.split("/"):

@@ -39,7 +39,7 @@ def entries(policy: Policy) -> tuple[Entry, ...]:
 
 
 def _made(policy: Policy, rule: Rule, before: list[Rule]) -> list[Entry]:
-    if rule.conditional or rule.shadow or rule.do not in ("block", "allow"):
+    if rule.conditional or rule.shadow or rule.on_incident or rule.do not in ("block", "allow"):
         return []
     direct = rule.do == "allow"
     if direct and (rule.inspect or any(_meet(r, rule) for r in policy.rules if r.do == "mask")):

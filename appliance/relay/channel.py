@@ -126,8 +126,17 @@ class Incident(msgspec.Struct, frozen=True, tag="incident"):
     text: str
 
 
+class Contain(msgspec.Struct, frozen=True, tag="contain"):
+    """To the hub: a rule with `on_incident: freeze` was called upon."""
+
+    flow: str
+    cgroup: str  # of its process
+    rule: str
+    why: str
+
+
 ToWorker = Setup | Rules | Answer | Drain | Ran
-ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident | Recorded
+ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident | Contain | Recorded
 In = TypeVar("In")
 Out = TypeVar("Out")
 

@@ -34,6 +34,7 @@ class Desks:
             question=hub.approvals.question,
             answer=hub.questions.review,
             reload=hub.reload,
+            contain=hub.containment.order,
             export=self._export,
         )
 
@@ -59,6 +60,7 @@ class Desks:
             losses=self._losses(state.counters),
             workers=self._workers(),
             pending=len(hub.approvals.pending(time.time())),
+            frozen=hub.containment.frozen(),
             problems=problems,
         )
 

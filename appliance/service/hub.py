@@ -8,7 +8,6 @@ Only `on_failure: open` takes the fence away, and only at an orderly stop.
 
 import asyncio
 import contextlib
-import grp
 import logging
 import os
 import resource
@@ -35,11 +34,12 @@ from appliance.kernel.layout import STEER_MARK
 from appliance.model import ConfigError, HostError
 from appliance.policy import Policy, entries
 from appliance.record.index import Index
-from appliance.relay.channel import Asked, Cancelled, Incident, Over, Ran, Rules, Setup, ToHub, Withdrawn
+from appliance.relay.channel import Asked, Cancelled, Contain, Incident, Over, Ran, Rules, Setup, ToHub, Withdrawn
 from appliance.service import launch, opened, rulebook
 from appliance.service.attribution import Attribution
 from appliance.service.berth import Berth, own_cgroup
 from appliance.service.chores import Chores
+from appliance.service.containment import Containment
 from appliance.service.crew import Crew, Ears, Member
 from appliance.service.desk import Desks
 from appliance.service.lacks import lacks
@@ -199,6 +199,7 @@ class Hub:
     async def _attribution(self) -> AsyncIterator[None]:
         self.attribution = Attribution(self.fence, lambda cookie: self.crew.tell(Ran(cookie)))
         self.attribution.start()
+        self.containment = Containment(self)
         try:
             yield
         finally:
@@ -207,7 +208,7 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:
         control = Control(Desks(self).desk(), slice_path(self.place.cgroup))
-        await control.start(self.settings.runtime_dir / "control.sock", _group(REVIEWERS))
+        await control.start(self.settings.runtime_dir / "control.sock", launch.group(REVIEWERS))
         try:
             yield
         finally:
@@ -326,6 +327,8 @@ class Hub:
                 self.questions.over(member.number, flow)
             case Incident(flow, text):
                 self.incident(text, flow)
+            case Contain():
+                self.containment.react(message)
 
     def incident(self, text: str, flow: str = "") -> None:
         """Tell the operators."""
@@ -385,13 +388,6 @@ def _allow_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _group(name: str) -> int:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return -1
 
 
 def waiting(settings: config.Settings) -> Held:

@@ -6,6 +6,7 @@ descriptors, no names: its listeners, the channel to the hub, and the map that t
 accepted.
 """
 
+import grp
 import os
 import pwd
 import signal
@@ -72,6 +73,14 @@ def user(name: str) -> User:
             raise HostError(f"relay.user: `{one}` is root", "workers parse hostile bytes: name another user")
         return User(one, found.pw_uid, found.pw_gid)
     raise HostError(f"relay.user: neither `{name}` nor `{FALLBACK}` exists", "adduser --system vendorgate")
+
+
+def group(name: str) -> int:
+    """Return the number of a group, -1 if the host does not know it."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return -1
 
 
 def listeners(port: int, workers: int = 1) -> list[socket.socket]:

@@ -49,7 +49,7 @@ from appliance.relay.channel import (
     Withdrawn,
 )
 from appliance.relay.relay import Duties, Relay
-from appliance.service import bare
+from appliance.service import bare, reaction
 from appliance.service.arrivals import Arrivals
 from appliance.service.ids import Ids
 from appliance.session import Session
@@ -200,6 +200,10 @@ class Worker:
         return self._arrivals.identify(sock)
 
     def _record(self, flow: Flow, notes: Sequence[Note]) -> None:
+        asked, notes = reaction.contain(self._policy, flow, notes)
+        if asked and self._told < INCIDENTS_S:
+            self._told += 1
+            self._channel.send(asked)
         try:
             self._log.append(flow, notes, time.time())
         except OSError as error:

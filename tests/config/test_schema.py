@@ -20,7 +20,7 @@ BEYOND = {
     "bad-port", "bad-port-range", "bad-inline", "host-bits", "bad-count", "detect-in-allow", "hidden-by-all",
     "hidden-by-the-same",
     "hidden-by-wider-to", "hidden-by-wider-who", "id-default", "identity-cgroup-absolute",
-    "identity-name", "inspect-where-masked", "inspect-with-when", "inspect-without-to", "mask-without-columns",
+    "identity-name", "inspect-where-masked", "inspect-with-when", "inspect-without-to", "mask-without-columns", "on-incident-direct",
     "not-yaml", "pattern-bad", "pattern-built-in", "same-id", "same-key", "shadow-yes", "target-address",
     "target-unresolved", "too-many-parts", "unknown-detector", "unknown-identity", "unknown-target", "with-of-block",
 }  # fmt: skip

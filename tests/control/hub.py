@@ -17,9 +17,9 @@ from typing import Any
 
 from appliance.control.api import Control
 from appliance.control.approvals import Approvals
-from appliance.control.desk import Desk, Reply, Status
+from appliance.control.desk import Contained, Desk, Order, Reply, Status
 from appliance.control.peer import slice_path
-from appliance.model import ConfigError
+from appliance.model import ConfigError, HostError
 from appliance.record.frame import Frame
 from appliance.record.session import Actor, Filter, Session
 
@@ -76,6 +76,7 @@ class Hub:
             question=self.approvals.question,
             answer=self._answer,
             reload=self._reload,
+            contain=self._contain,
             export=self._export,
         )
 
@@ -93,6 +94,13 @@ class Hub:
 
     def _answer(self, id: str, by: str, groups: frozenset[str], approved: bool, reason: str) -> Reply:
         return self.approvals.answer(id, by, groups, approved=approved, reason=reason, now=time.time())
+
+    def _contain(self, order: Order, by: str) -> Contained:
+        if order.who == "nobody":
+            raise ConfigError(order.do, "no process runs as `nobody`")
+        if order.who == "stuck":
+            raise HostError("freeze /sys/fs/cgroup/x: Invalid argument")
+        return Contained(order.do, (order.who,), 3, f"{order.do} {order.who} by {by}: {order.reason}")
 
     def _reload(self, by: str) -> str:
         if self.bad_rules:

@@ -189,6 +189,23 @@ def test_reload(hub: Hub) -> None:
     )
 
 
+def test_contain(hub: Hub) -> None:
+    order = {"do": "freeze", "who": "acme", "reason": "ticket 4711"}
+    status, body = ask(hub, "POST", "/contain", json.dumps(order))
+    assert status == 200 and body["done"] == "freeze" and body["cgroups"] == ["acme"] and body["processes"] == 3
+    assert body["text"].endswith(": ticket 4711")
+
+
+@pytest.mark.parametrize(("order", "status"), [
+    ({"do": "freeze", "who": "nobody"}, 404),
+    ({"do": "freeze", "who": "stuck"}, 500),
+    ({"do": "stop", "who": "acme"}, 400),
+    ({"do": "freeze", "whom": "acme"}, 400),
+])  # fmt: skip
+def test_an_order_that_cannot_be_followed_is_a_problem(hub: Hub, order: dict[str, str], status: int) -> None:
+    assert ask(hub, "POST", "/contain", json.dumps(order))[0] == status
+
+
 def test_export_streams(hub: Hub) -> None:
     connection = open_connection(hub.socket)
     connection.request("GET", "/export?id=f1&id=f2&format=pcapng")
@@ -316,6 +333,13 @@ def test_only_root_reloads() -> None:
     with running(gid=gid) as hub:
         assert ask_as(user, hub, "POST", "/reload")[0] == 403
         assert hub.reloaded == []
+
+
+def test_a_reviewer_freezes_and_only_root_thaws_and_kills() -> None:
+    user, _, gid = any_group()
+    with running(gid=gid) as hub:
+        for deed, status in (("freeze", 200), ("thaw", 403), ("kill", 403)):
+            assert ask_as(user, hub, "POST", "/contain", json.dumps({"do": deed, "who": "acme"}))[0] == status
 
 
 @needs_cgroup
