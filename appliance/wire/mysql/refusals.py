@@ -1,0 +1,186 @@
+"""Errors and OK: reading, writing, and taking data out of them.
+
+Sources: MySQL 8.4 source documentation, "ERR_Packet", "OK_Packet"; MySQL 8.4 and MariaDB manuals, error references.
+"""
+
+import re
+
+import msgspec
+
+from appliance.model import ProtocolError
+from appliance.wire.mysql.capabilities import SESSION_TRACK, STATE_CHANGED
+from appliance.wire.mysql.packets import Fields, lenenc, string
+
+WITHHELD = "message withheld by vendorgate"
+
+# What a number means, in words of our own: the server's might quote a row.
+MEANINGS = {
+    1040: "too many connections",
+    1044: "access denied",
+    1045: "access denied",
+    1046: "no database selected",
+    1048: "a column may not be null",
+    1049: "unknown database",
+    1050: "table exists",
+    1051: "unknown table",
+    1052: "column is ambiguous",
+    1054: "unknown column",
+    1062: "duplicate entry for a key",
+    1064: "syntax error",
+    1105: "unknown error",
+    1136: "column count does not match",
+    1142: "command denied",
+    1146: "table does not exist",
+    1153: "packet too large",
+    1205: "lock wait timeout",
+    1213: "deadlock",
+    1222: "column counts differ",
+    1227: "access denied",
+    1242: "subquery returns more than one row",
+    1243: "unknown prepared statement",
+    1264: "value out of range",
+    1265: "data truncated",
+    1292: "incorrect value",
+    1305: "routine does not exist",
+    1317: "query interrupted",
+    1364: "a column has no default",
+    1365: "division by zero",
+    1366: "incorrect value",
+    1406: "data too long",
+    1451: "a foreign key is violated",
+    1452: "a foreign key is violated",
+    1690: "value out of range",
+    1969: "query interrupted (statement timeout)",
+    3024: "query interrupted (statement timeout)",
+    3140: "invalid JSON",
+    3819: "a check constraint is violated",
+    4025: "a check constraint is violated",
+}
+
+CODES = {  # cause -> number and SQLSTATE
+    "denied": (1142, b"42000"),  # ER_TABLEACCESS_DENIED_ERROR
+    "cancelled": (1317, b"70100"),  # ER_QUERY_INTERRUPTED
+    "malformed": (1835, b"HY000"),  # ER_MALFORMED_PACKET
+    "failed": (1105, b"HY000"),  # ER_UNKNOWN_ERROR
+    "unknown": (1047, b"08S01"),  # ER_UNKNOWN_COM_ERROR
+    "no-statement": (1243, b"HY000"),  # ER_UNKNOWN_STMT_HANDLER
+}
+
+# Info that is no more than numbers: "Rows matched: 1  Changed: 1  Warnings: 0".
+COUNTS = re.compile(rb"(?:[A-Za-z][A-Za-z ]*: \d+ *)+|\(\d+ [a-z ]+\)")
+# Variables of session tracking whose values are of a closed list.
+SAFE = frozenset({b"autocommit", b"character_set_client", b"character_set_connection", b"character_set_results"})
+VARIABLES, SCHEMA = 0, 1
+OPEN_TYPES = frozenset({VARIABLES, 6})  # types of tracking whose values a statement may choose; 6: MariaDB, user's
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """An error."""
+
+    number: int
+    state: bytes  # SQLSTATE; empty before the login has said which protocol it is
+    text: bytes
+
+    @classmethod
+    def of(cls, code: str, text: bytes) -> "Failure":
+        return cls(*CODES[code], text)
+
+    def write(self) -> bytes:
+        state = b"#" + self.state if self.state else b""
+        return b"\xff" + self.number.to_bytes(2, "little") + state + self.text
+
+
+class Ok(msgspec.Struct, frozen=True, gc=False):
+    """OK, or the end of rows in its form or in that of EOF."""
+
+    header: int
+    affected: int = 0
+    insert: int = 0
+    status: int = 0
+    warnings: int = 0
+    info: bytes = b""
+    changes: tuple[tuple[int, bytes], ...] = ()  # of the session's state
+
+    def write(self, capabilities: int) -> bytes:
+        head = bytes((self.header,)) + lenenc(self.affected) + lenenc(self.insert)
+        status = self.status & ~STATE_CHANGED | (STATE_CHANGED if self.changes else 0)
+        head += status.to_bytes(2, "little") + self.warnings.to_bytes(2, "little")
+        if not capabilities & SESSION_TRACK:
+            return head + self.info
+        changes = b"".join(bytes((kind,)) + string(data) for kind, data in self.changes)
+        if not self.info and not changes:
+            return head
+        return head + string(self.info) + (string(changes) if changes else b"")
+
+    def variables(self) -> list[tuple[str, str]]:
+        """Return names and values of what changed; the database under the name "schema"."""
+        found = []
+        for kind, data in self.changes:
+            fields = Fields(data)
+            if kind == VARIABLES:
+                while fields.left:  # MariaDB puts several into one
+                    name, value = fields.string(), fields.string()
+                    found.append((name.decode("utf-8", "replace"), value.decode("utf-8", "replace")))
+            elif kind == SCHEMA:
+                found.append(("schema", fields.string().decode("utf-8", "replace")))
+        return found
+
+
+def read_failure(payload: bytes) -> Failure:
+    """Read an ERR packet."""
+    if len(payload) < 3:
+        raise ProtocolError("an error without its number")
+    number = int.from_bytes(payload[1:3], "little")
+    if payload[3:4] == b"#" and len(payload) >= 9:
+        return Failure(number, payload[4:9], payload[9:])
+    return Failure(number, b"", payload[3:])
+
+
+def read_ok(payload: bytes, capabilities: int) -> Ok:
+    """Read an OK packet, or the end of rows that has its form."""
+    fields = Fields(payload, 1)
+    affected, insert = fields.lenenc(), fields.lenenc()
+    status, warnings = fields.number(2), fields.number(2)
+    if not capabilities & SESSION_TRACK:
+        return Ok(payload[0], affected, insert, status, warnings, fields.rest())
+    info = fields.string() if fields.left else b""
+    changes = []
+    if status & STATE_CHANGED:
+        tracked = Fields(fields.string())
+        while tracked.left:
+            changes.append((tracked.number(1), tracked.string()))
+    return Ok(payload[0], affected, insert, status, warnings, info, tuple(changes))
+
+
+def read_eof(payload: bytes) -> Ok:
+    """Read an EOF packet."""
+    fields = Fields(payload, 1)
+    warnings, status = fields.number(2), fields.number(2)
+    fields.end()
+    return Ok(payload[0], status=status, warnings=warnings)
+
+
+def withheld(failure: Failure) -> Failure:
+    """Return the failure with nothing in it that could come from a row."""
+    meaning = MEANINGS.get(failure.number)
+    text = f"{meaning} ({WITHHELD})" if meaning else WITHHELD
+    return Failure(failure.number, failure.state, text.encode())
+
+
+def bare(ok: Ok) -> Ok:
+    """Return the answer with nothing in it that could come from a row."""
+    info = ok.info if COUNTS.fullmatch(ok.info.strip()) else b""
+    changes = tuple(change for change in ok.changes if _safe(*change))
+    if (info, changes) == (ok.info, ok.changes):
+        return ok
+    return Ok(ok.header, ok.affected, ok.insert, ok.status, ok.warnings, info, changes)
+
+
+def _safe(kind: int, data: bytes) -> bool:
+    if kind not in OPEN_TYPES:
+        return True
+    fields, names = Fields(data), set()
+    while fields.left:
+        names.add(fields.string())
+        fields.string()
+    return kind == VARIABLES and names <= SAFE
