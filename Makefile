@@ -11,10 +11,10 @@ BPF := $(patsubst %.bpf.c,%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 BUILD_PACKAGES := clang llvm libbpf-dev libbpf1 bpftool gcc libc6-dev python3-venv python3-dev
 RUN_PACKAGES := nftables iproute2 util-linux
-LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark
+LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark mariadb-server mariadb-client libmariadb-dev pkg-config
 PYTEST := $(PY) -m pytest -q
 
-.PHONY: all venv bpf packages lab-packages demo test check bench clean
+.PHONY: all venv bpf packages lab-packages lab-install demo test check bench clean
 
 all: packages venv bpf
 
@@ -31,13 +31,25 @@ endef
 packages:
 	$(call install,$(BUILD_PACKAGES) $(RUN_PACKAGES))
 
-# The lab starts servers of its own: the package must not start one on the host.
+# The lab starts servers of its own: packages must not start one on the host, now (policy-rc.d) or when it boots.
+LAB_UNITS := mariadb
 lab-packages: packages
 	@if ! dpkg -s postgresql >/dev/null 2>&1; then \
 	  mkdir -p /etc/postgresql-common/createcluster.d && \
 	  echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/vendorgate.conf; fi
-	$(call install,$(LAB_PACKAGES))
+	@if ! dpkg -s $(LAB_PACKAGES) >/dev/null 2>&1 && [ ! -e /usr/sbin/policy-rc.d ]; then \
+	  trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+	  printf '#!/bin/sh\n# of vendorgate, while make runs\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; \
+	  $(MAKE) --no-print-directory lab-install; \
+	else $(MAKE) --no-print-directory lab-install; fi
 	@rm -f /etc/postgresql-common/createcluster.d/vendorgate.conf
+
+lab-install:
+	@for u in $(LAB_UNITS); do \
+	  [ -e /lib/systemd/system/$$u.service ] || touch /run/vendorgate-lab-$$u; done
+	$(call install,$(LAB_PACKAGES))
+	@for u in $(LAB_UNITS); do [ ! -e /run/vendorgate-lab-$$u ] || \
+	  { rm -f /run/vendorgate-lab-$$u; systemctl disable -q $$u 2>/dev/null || true; }; done
 
 venv: $(VENV)/.built
 
