@@ -56,7 +56,7 @@ class Keeper:
         self.checkpoints = Checkpoints(state_dir / PROOF, signer)
         self.catalog = Catalog(state_dir / CATALOG)
         self.lock = threading.RLock()
-        self._signer, self._checkpoint_s = signer, checkpoint_s
+        self.signer, self._checkpoint_s = signer, checkpoint_s
         self._walks: dict[str, Walk] = {}
         self._grown: dict[str, int] = {}  # open segment -> items at the last checkpoint
         self._done: set[str] = set()  # packed, and in the catalog
@@ -90,7 +90,7 @@ class Keeper:
             due = began - self._said >= self._checkpoint_s and (heads or fresh)
             if not (due or seals or unserved or deeds):
                 return Round(None, 0, tuple(bad))
-            signed = {seal.name: self._signer.sign(SEAL, seal) for seal in seals}
+            signed = {seal.name: self.signer.sign(SEAL, seal) for seal in seals}
             said = Said(
                 revision=revision,
                 heads=tuple(heads),

@@ -8,9 +8,12 @@ import socket
 import ssl
 import struct
 import termios
+from collections import deque
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from appliance.model import Address, Side
+from appliance.relay.gate import Gate
 from appliance.relay.limits import MAX_READ, Limits
 from appliance.relay.tls import Layer
 
@@ -78,7 +81,14 @@ class Owner(Protocol):
 class End(asyncio.Protocol):
     """One connection. What is written before it is attached to the loop waits; it never closes by itself."""
 
-    def __init__(self, side: Side, owner: Owner, limits: Limits, sock: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        side: Side,
+        owner: Owner,
+        limits: Limits,
+        sock: socket.socket | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         self.sock = sock
         self.full = False  # over the high water mark, until under the low one
         self.finished = False  # its peer will send no more
@@ -91,6 +101,10 @@ class End(asyncio.Protocol):
         self._wanted = self._reading = True
         self._others_turn = False
         self._layer: Layer | None = None
+        self._said_end = False
+        self._gate = gate
+        self._held: deque[tuple[Layer | None, bytes]] = deque()  # waits for the disk
+        self._after: list[Callable[[], None]] = []  # what is to be done when nothing is held any more
 
     @property
     def open(self) -> bool:
@@ -103,7 +117,7 @@ class End(asyncio.Protocol):
         if self.gone:
             return 0
         waiting = self._transport.get_write_buffer_size() if self._transport else 0
-        return waiting + sum(map(len, self._unsent))
+        return waiting + sum(map(len, self._unsent)) + sum(len(data) for _, data in self._held)
 
     @property
     def unread(self) -> int:
@@ -135,13 +149,31 @@ class End(asyncio.Protocol):
         """Write `data` after what was written before; dropped when nobody can take it any more."""
         if self.gone or self.shut or not data:
             return
-        if self._layer:
-            self._layer.seal(data)
+        if self._gate and (self._held or self._gate.shut):
+            self._held.append((self._layer, data))
+            self._gate.wait(self._let_out, self.reset)
+        else:
+            self._put(self._layer, data)
+
+    def _put(self, layer: Layer | None, data: bytes) -> None:
+        if layer:
+            layer.seal(data)
             self.flush()
         elif self._transport:
             self._transport.write(data)
         else:
             self._unsent.append(data)
+
+    def _let_out(self) -> None:
+        """Write what was held longest; the disk has its record."""
+        if self.gone or not self._held:
+            return
+        self._put(*self._held.popleft())
+        if not self._held:
+            after, self._after = self._after, []
+            for then in after:
+                then()
+        self._owner.regulate()
 
     def secure(self, layer: Layer | None) -> None:
         """Have TLS from here on, or no more."""
@@ -165,18 +197,27 @@ class End(asyncio.Protocol):
 
     def finish(self) -> None:
         """Send no more after what was written."""
-        if self._transport and not (self.gone or self.shut):
+        if self._held:
+            self._after.append(self._finish)
+        else:
+            self._finish()
+        self.shut = True
+
+    def _finish(self) -> None:
+        if self._transport and not (self.gone or self._said_end):
+            self._said_end = True
             if self._layer:
                 self._layer.close()
                 self.flush()
             # A peer that has reset is not connected any more; the loop tells of that loss a moment later.
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
-        self.shut = True
 
     def close(self) -> None:
         """Close after what was written."""
-        if self._transport:
+        if self._held:
+            self._after.append(self.close)
+        elif self._transport:
             self._transport.close()
         elif self.sock:
             self._end()
@@ -185,6 +226,8 @@ class End(asyncio.Protocol):
         """Close at once, by a reset; what is not written yet is dropped."""
         if self.gone:
             return
+        self._held.clear()
+        self._after.clear()
         if self.sock:
             reset_on_close(self.sock)
         if self._transport:
@@ -204,8 +247,8 @@ class End(asyncio.Protocol):
         if self._unsent:
             self._transport.write(b"".join(self._unsent))
             self._unsent.clear()
-        if self.shut:
-            self._transport.write_eof()
+        if self.shut and not self._held:
+            self._finish()
 
     def data_received(self, data: bytes) -> None:
         self._taken += len(data)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from appliance.model import Answered, Cancel, Flow, Note, Question, Withdraw
+from appliance.relay.gate import Gate
 from appliance.relay.limits import Limits
 from appliance.relay.tally import Counts
 from appliance.relay.tls import Contexts
@@ -18,6 +19,10 @@ class Outside(Protocol):
     limits: Limits
     counts: Counts
     contexts: Contexts
+
+    @property
+    def gate(self) -> Gate | None:
+        """Where bytes wait until their record is on the disk."""
 
     def record(self, flow: Flow, notes: Sequence[Note]) -> None:
         """Append to the record; OSError if it cannot be written."""

@@ -57,8 +57,8 @@ class Pipe:
         self.flow = flow
         self._session, self._outside, self._limits = session, outside, outside.limits
         self._loop = asyncio.get_running_loop()
-        self.client = End(C, self, self._limits, client)
-        self._ends = {C: self.client, S: End(S, self, self._limits)}
+        self.client = End(C, self, self._limits, client, outside.gate)
+        self._ends = {C: self.client, S: End(S, self, self._limits, None, outside.gate)}
         self._questions: set[str] = set()
         self._deadline: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Timeout | None = None

@@ -13,6 +13,7 @@ import msgspec
 
 from appliance.model import Answered, Cancel, Flow, Note, Question, Withdraw
 from appliance.relay.end import reset_on_close, unread
+from appliance.relay.gate import Gate
 from appliance.relay.limits import Limits
 from appliance.relay.pipe import Pipe
 from appliance.relay.room import Room, vendor
@@ -36,6 +37,7 @@ class Duties(msgspec.Struct, frozen=True):
     cancel: Callable[[Cancel], None]
     incident: Callable[[Flow | None, str], None]
     over: Callable[[Flow], None] = lambda flow: None  # the flow is no more
+    gate: Callable[[], Gate | None] = lambda: None  # where bytes wait until their record is on the disk
     mint: Mint | None = None  # certificates for clients; without it TLS is not opened
 
 
@@ -59,6 +61,10 @@ class Relay:
         self._asked: dict[str, Callable[[Answered], None]] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+
+    @property
+    def gate(self) -> Gate | None:
+        return self._duties.gate()
 
     @property
     def flows(self) -> int:
