@@ -17,6 +17,7 @@ from appliance.facts.readers import Shared
 from appliance.model import Address, Answered, Cancel, Flow, Note, Process, Question
 from appliance.policy import Policy
 from appliance.relay.relay import Duties, Relay
+from appliance.service.authority import Authority
 from appliance.session import Session
 
 AGENT = Process(4242, 1, "/usr/bin/psql", ("psql",), "acme.service", 1000)
@@ -26,7 +27,7 @@ HEAD = """
 identities:
   acme: {{cgroup: acme.service}}
 targets:
-  db: {{protocol: {protocol}, address: ["{address}"]}}
+  db: {{protocol: {protocol}, address: ["{address}"]{tls}}}
 """
 ALLOW = "rules:\n  - {id: all, do: allow}\n"
 
@@ -35,21 +36,24 @@ class Gate:
     """A port on loopback whose connections are judged by `rules` and go to `server`. Use as a context manager."""
 
     def __init__(
-        self, server: Address, rules: str = ALLOW, answer: Answer | None = None, process: Process = AGENT, protocol: str = "postgres"
+        self, server: Address, rules: str = ALLOW, answer: Answer | None = None, process: Process = AGENT, *,
+        protocol: str = "postgres", tls: str = "",
     ) -> None:
+        self._tls = f", tls: {tls}" if tls else ""
         self._protocol = protocol
         self.server, self.process, self.answer = server, process, answer
         self.notes: list[tuple[str, Note]] = []
         self.questions: list[Question] = []
         self.incidents: list[str] = []
         self.policy = self.compile(rules)
+        self.authority: Authority | None = None  # certifies names to clients, where a test opens TLS
         self._ids = itertools.count(1)
         self._shared = Shared()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
     def compile(self, rules: str) -> Policy:
-        return config.rules([("rules.d/test.yaml", HEAD.format(address=self.server, protocol=self._protocol) + rules)], lambda name: [name])
+        return config.rules([("rules.d/test.yaml", HEAD.format(address=self.server, protocol=self._protocol, tls=self._tls) + rules)], lambda name: [name])
 
     def reload(self, rules: str) -> None:
         """Put other rules in force, for live sessions too."""
@@ -99,6 +103,7 @@ class Gate:
             withdraw=lambda effect: None,
             cancel=self._cancel,
             incident=lambda flow, text: self.incidents.append(text),
+            mint=self.mint,
         )
         self._relay = Relay(duties)
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -109,6 +114,10 @@ class Gate:
         self._relay.stop()
         self._relay.abort()
         await self._relay.empty()
+
+    async def mint(self, names: tuple[str, ...]) -> str:
+        assert self.authority is not None
+        return self.authority.certify(names)
 
     def _identify(self, sock: socket.socket) -> Flow:
         host, port = sock.getpeername()[:2]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from appliance.config import document
 from appliance.config.document import Node
 from appliance.facts.words import PROTOCOLS
+from appliance.model import Trust
 from appliance.policy.rule import DIGEST, IMAGES, KEYS, Identity, Net, Network, Target
 
 Resolve = Callable[[str], Sequence[str]]
@@ -17,6 +18,7 @@ HEX = re.compile(rf"(?:{DIGEST})?[0-9a-fA-F]{{64}}")
 PACKAGE = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*+._-]*")  # of dpkg and rpm alike; `*` is any text
 UNIT = re.compile(r"[A-Za-z0-9*:_.\\@-]+\.(?:service|scope|socket|mount|swap)|[A-Za-z0-9:_.\\@-]*\*")
 CONTAINER = re.compile(r"[A-Za-z0-9*_.:-]+")
+PIN = re.compile(r"[0-9a-f]{64}")
 MAX_UID = 2**32 - 2  # 2**32 - 1 is "no user" to the kernel
 MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # Address writes such an address as the IPv4 it is
 
@@ -117,7 +119,7 @@ def _each(fields: dict[str, Node], key: str) -> list[tuple[Node, str]]:
 def target(key: Node, node: Node, resolve: Resolve) -> Target:
     """Return one entry of `targets`."""
     what = f"target {name(key, 'targets')}"
-    fields = document.mapping(node, what, ("protocol", "address"))
+    fields = document.mapping(node, what, ("protocol", "address", "tls"))
     protocol = ""
     if "protocol" in fields:
         protocol = document.string(fields["protocol"], f"{what}: protocol")
@@ -129,7 +131,28 @@ def target(key: Node, node: Node, resolve: Resolve) -> Target:
     nets: list[Net] = []
     for n, text in _each(fields, "address"):
         nets += _nets(n, what, text, resolve)
-    return Target(str(key.text), protocol, tuple(nets), key.where)
+    trust = _trust(fields["tls"], f"{what}: tls") if "tls" in fields else Trust()
+    return Target(str(key.text), protocol, tuple(nets), key.where, trust)
+
+
+def _trust(node: Node, what: str) -> Trust:
+    """Return how a server proves who it is."""
+    fields = document.mapping(node, what, ("ca", "name", "pin"))
+    if not fields:
+        node.fail(f"{what}: is empty", "write ca:, name: or pin:, or leave `tls` out to trust what this host trusts")
+    if "pin" in fields and len(fields) > 1:
+        fields["pin"].fail(f"{what}: pin leaves nothing for ca and name to say", "write pin alone, or the others")
+    ca = document.string(fields["ca"], f"{what}: ca") if "ca" in fields else ""
+    if ca and not ca.startswith("/"):
+        fields["ca"].fail(f"{what}: ca: `{ca}` is not a whole path", f"write /etc/vendorgate/{ca}")
+    name_ = document.string(fields["name"], f"{what}: name") if "name" in fields else ""
+    if name_ and not HOST.fullmatch(name_):
+        fields["name"].fail(f"{what}: name: `{name_}` is no name of a server", "write it as in db.internal")
+    for n, text in _each(fields, "pin"):
+        if not PIN.fullmatch(text):
+            n.fail(f"{what}: pin: `{text[:70]}` is no SHA-256", "write 64 hexadecimal digits in small letters")
+    pin = document.strings(fields["pin"], f"{what}: pin") if "pin" in fields else ()
+    return Trust(name_, ca, pin)
 
 
 def inline(node: Node, rule: str, text: str) -> Target:

@@ -42,7 +42,8 @@ def _many(one: Json) -> Json:
 def _rules() -> Json:
     identity = _identity()
     pin = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-    trust = {**_closed({"ca": {"type": "string", "pattern": "^/"}, "name": TEXT, "pin": _many(pin)}), "minProperties": 1}
+    path = {"type": "string", "pattern": "^/"}
+    trust = {**_closed({"ca": path, "name": TEXT, "pin": _many(pin)}), "minProperties": 1}
     target = {"protocol": {"enum": list(PROTOCOLS)}, "address": _many(TEXT), "tls": trust}
     return _closed(
         {

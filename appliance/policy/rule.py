@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from appliance.model import Address, Approval, Process
+from appliance.model import Address, Approval, Process, Trust
 from appliance.policy.patterns import Names, Numbers, Paths, like
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -155,6 +155,7 @@ class Target(msgspec.Struct, frozen=True):
     protocol: str  # "": told by the first bytes
     nets: tuple[Net, ...]
     where: str = ""
+    trust: Trust = Trust()  # how a server there proves who it is, in TLS
 
     def holds(self, server: Address) -> bool:
         return any(net.holds(server) for net in self.nets)

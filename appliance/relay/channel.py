@@ -35,6 +35,7 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     required: bool  # a flow that cannot be recorded ends
     slice: str  # directory of the governed cgroup
     key: bytes = b""  # of hashed masks
+    sync: bool = False  # nothing is forwarded before its record is on the disk
 
 
 class Rules(msgspec.Struct, frozen=True, tag="rules"):
@@ -61,6 +62,14 @@ class Ran(msgspec.Struct, frozen=True, tag="ran"):
     """To a worker: a process that holds the socket became another program. It may be another worker's flow."""
 
     cookie: int
+
+
+class Minted(msgspec.Struct, frozen=True, tag="minted"):
+    """To a worker: key and certificates it asked for, in PEM; with an `error`, why there are none."""
+
+    id: int
+    pem: str = ""
+    error: str = ""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -96,6 +105,13 @@ class Over(msgspec.Struct, frozen=True, tag="over"):
     flow: str
 
 
+class Mint(msgspec.Struct, frozen=True, tag="mint"):
+    """To the hub: a server has proved to have these names ("DNS:db.example"); a client is to be shown as much."""
+
+    id: int  # of the answer
+    names: tuple[str, ...]
+
+
 class Health(msgspec.Struct, frozen=True, tag="health"):
     """To the hub, every second: counts since the worker started, but `flows`, which is now."""
 
@@ -108,6 +124,7 @@ class Health(msgspec.Struct, frozen=True, tag="health"):
     unrecorded: int
     messages: int
     bytes: int
+    at: float = 0.0  # time.monotonic() before the accounts were taken
     accounts: tuple[Account, ...] = ()  # those that have changed since the last
 
 
@@ -135,8 +152,8 @@ class Contain(msgspec.Struct, frozen=True, tag="contain"):
     why: str
 
 
-ToWorker = Setup | Rules | Answer | Drain | Ran
-ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident | Contain | Recorded
+ToWorker = Setup | Rules | Answer | Drain | Ran | Minted
+ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident | Contain | Recorded | Mint
 In = TypeVar("In")
 Out = TypeVar("Out")
 

@@ -67,7 +67,7 @@ class Layer:
 
     def seal(self, data: bytes) -> None:
         """Write what is to go inside; `take` has the bytes for the peer."""
-        if self._object is not None and not self._closed:
+        if self._object is not None and self.done.done() and not (self._closed or self.done.exception()):
             self._object.write(data)
 
     def close(self) -> None:

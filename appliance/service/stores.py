@@ -7,17 +7,24 @@
         keys/record.key   what signs them (keys.py)
         catalog.sqlite    what is in each sealed segment, for retention; made again when it is lost
         index.sqlite      made from the records, and made again when it is lost
+        rules/REVISION/   the files of each revision that was in force, for readers of the record
+        authority.pem     certifies servers' names to clients; its key is keys/authority.key (authority.py)
         mask.key          hashes of masked values are those of this install alone
         approvals.jsonl   who answered (questions.py)
         asked.jsonl       what was asked, and ended without an answer
 """
 
+import logging
 import os
 import secrets
 from pathlib import Path
 
 from appliance.model import HostError
+from appliance.service.authority import Authority
 from appliance.service.launch import User
+from appliance.service.rulebook import KEPT, Files, keep
+
+log = logging.getLogger("vendorgate.hub")
 
 RECORDS_MODE = 0o1770  # sticky: a worker can neither replace nor remove what is not its own
 KEY_BYTES = 32  # of a keyed hash of 256 bits
@@ -32,6 +39,7 @@ class Stores:
         Raises:
             HostError: it cannot be used.
         """
+        self._state_dir = state_dir
         self.records, self.index = state_dir / "records", state_dir / "index.sqlite"
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,6 +51,14 @@ class Stores:
         except OSError as error:
             hint = "can the service write state_dir?"
             raise HostError(f"state_dir {state_dir}: {error.strerror}", hint) from error
+        self.authority = Authority(state_dir)
+
+    def keep_rules(self, revision: str, files: Files) -> None:
+        """Keep the rules that are about to be in force. They do not fail for that: the record tells their revision."""
+        try:
+            keep(self._state_dir / KEPT, revision, files)
+        except OSError as error:
+            log.error("rules of revision %s are not kept for readers of the record: %s", revision, error)
 
     def close(self) -> None:
         os.close(self.records_fd)

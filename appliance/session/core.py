@@ -13,7 +13,6 @@ Time is an argument: `now` is any clock that does not jump, in seconds; `start` 
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from appliance.facts import Facts, Reader
 from appliance.facts.readers import Shared
@@ -30,18 +29,22 @@ from appliance.model import (
     Flow,
     Message,
     Note,
+    Opened,
     ProtocolError,
     Question,
     Received,
     Send,
     Shut,
     Side,
+    Unopened,
     Withdraw,
     Woke,
 )
-from appliance.policy import MaskPlan, Policy
+from appliance.policy import Policy
+from appliance.session.encryption import Encryption
 from appliance.session.ground import Ground
 from appliance.session.meter import Clock
+from appliance.session.plans import Plans
 from appliance.session.scribe import Scribe
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
@@ -60,6 +63,7 @@ class Session:
         self._flow, self._rules, self._shared = flow, rules, shared
         self._ground = Ground(flow, rules())
         self._scribe = Scribe(flow.id, clock)
+        self._encryption = Encryption(self._scribe)
         self._wire: Wire | None = None
         self._reader: Reader | None = None
         self._queue: deque[Message] = deque()
@@ -68,7 +72,7 @@ class Session:
         self._answer_by: float | None = None  # the question
         self._login_by: float | None = None
         self._released: dict[str, str] = {}  # cursor -> what an approval has released on it
-        self._plans: list[MaskPlan] = []
+        self._plans = Plans(self._ground)
         self._settling = self._injected = self._closed = False
         self._ended: set[Side] = set()
         self._shut: set[Side] = set()
@@ -114,6 +118,10 @@ class Session:
                     self._answered(event, now)
                 case Woke():
                     self._woke(now)
+                case Opened():
+                    self._encryption.opened(event)
+                case Unopened():
+                    self._close(self._encryption.unopened(event))
         except ProtocolError as error:
             side = event.side if isinstance(event, Received) else Side.CLIENT
             self._scribe.incident(f"{side.value}: {error}", side)
@@ -131,6 +139,8 @@ class Session:
     def _received(self, side: Side, data: bytes, now: float) -> None:
         if self._wire is None:
             self._pass(side, data)
+        elif data and self._encryption.takes(side, data):
+            self._hello()
         elif side is Side.SERVER:
             self._down(self._wire, data, now)
         else:
@@ -139,13 +149,23 @@ class Session:
                     self._scribe.answers([message], ())
                     continue
                 if message.kind == "tls":
-                    self._refuse_tls(side)
+                    self._scribe.do(*self._wire.allow(message))
+                    self._begin_tls(self._wire)
                     return
                 self._queue.append(message)
                 self._queued += len(message.raw)
                 self._pump(now)
                 if self._closed:
                     return
+
+    def _begin_tls(self, wire: Wire) -> None:
+        self._encryption.begin(wire.encrypted())
+        self._hello()
+
+    def _hello(self) -> None:
+        why = self._encryption.open(self._ground.trust)
+        if why:
+            self._close(why)
 
     def _pass(self, side: Side, data: bytes) -> None:
         """A raw flow lives as long as a rule passes it: rules that no longer do end it."""
@@ -158,20 +178,21 @@ class Session:
     def _down(self, wire: Wire, data: bytes, now: float) -> None:
         """Send on what the server said; then the queue may move."""
         answers: list[Message] = []
+        encrypts = False
         try:
             for message in self._scribe.meter.reading(wire.feed(Side.SERVER, data)):
                 self._reading(wire).heard(message)
                 if message.kind == "injected-done":
                     self._injected = False
-                elif message.kind == "tls":
-                    self._refuse_tls(Side.SERVER)
-                    return
                 elif message.kind != "injected":
                     answers.append(message)
+                encrypts = encrypts or message.kind == "tls"
         finally:
             # What came before a malformed message has been answered truly, and goes down.
             if not self._closed:
-                self._scribe.answers(answers, self._plans)
+                self._scribe.answers(answers, self._plans.open)
+        if encrypts:
+            self._begin_tls(wire)
         if wire.idle:
             self._login_by = None
         self._pump(now)
@@ -212,7 +233,7 @@ class Session:
         if wire.idle and message.kind != "startup":
             self._login_by = None  # logged in long ago, or a protocol that has no login
         decision = self._scribe.judged(self._ground.decide(facts), wire)
-        decision = self._unmaskable(wire, message, facts) or decision
+        decision = self._plans.impossible(self._reading(wire), message, facts) or decision
         subject = facts.subject or message.text
         if facts.stage == "begins":
             self._released.pop(message.cursor, None)
@@ -232,28 +253,12 @@ class Session:
         else:
             self._deny(wire, message, f"{DENIED} (decision {id})")
 
-    def _unmaskable(self, wire: Wire, message: Message, facts: Facts) -> Decision | None:
-        """Return a block for a bulk copy whose form is not known: its rows could not be masked."""
-        copy = self._reading(wire).copy(message)
-        if copy is None or copy.format:
-            return None
-        origins = partial(self._reading(wire).origins, facts)
-        plan = self._ground.masks().plan(facts, origins)
-        if not plan.rules:
-            return None
-        reason = "the form of this copy is not known, so it could not be masked"
-        return Decision("block", plan.rules[0], revision=self._ground.revision, reason=reason)
-
     def _forward(self, wire: Wire, message: Message, facts: Facts | None) -> None:
         """Let a message go up, with the masks for what it brings back."""
         plan, redact = None, False
         reader = self._reading(wire)
         if facts is not None:
-            masks = self._ground.masks()
-            if masks:
-                plan = masks.plan(facts, partial(reader.origins, facts))
-                redact = masks.redacts(facts)
-                self._keep(wire, plan, message)
+            plan, redact = self._plans.of(reader, message, facts, wire.idle)
             self._settling = facts.changes
             self._scribe.meter.sent()
             if facts.cancels:
@@ -262,15 +267,6 @@ class Session:
         self._scribe.do(*wire.allow(message, plan, redact))
         if facts is not None and facts.changes:
             self._scribe.do(*wire.settle())
-
-    def _keep(self, wire: Wire, plan: MaskPlan, message: Message) -> None:
-        """Remember a plan while its rows may come: its hits name the rules that masked them."""
-        if wire.idle:
-            self._plans.clear()
-        self._plans.append(plan)
-        copy = self._reading(wire).copy(message)
-        if copy is not None:
-            plan.copy = copy
 
     def _deny(self, wire: Wire, message: Message, text: str, code: str = "denied") -> None:
         """Make a request fail in its place; a login or a cancel ends its connection, as it would on a server."""
@@ -358,10 +354,6 @@ class Session:
         if side.other not in self._shut:
             self._shut.add(side.other)
             self._scribe.do(Shut(side.other))
-
-    def _refuse_tls(self, side: Side) -> None:
-        self._scribe.incident(f"the {side.value} turns to TLS, which is not opened: flow refused", side)
-        self._refuse("this connection would turn to TLS, which vendorgate does not open")
 
     def _refuse(self, text: str, code: str = "denied") -> None:
         """Tell the client a last error, and close."""

@@ -1,7 +1,7 @@
 """Who speaks and to where, as the rules in force name them, and what they say between the two."""
 
 from appliance.facts import Facts
-from appliance.model import Decision, Flow, Message, Note, Question
+from appliance.model import Decision, Flow, Message, Note, Question, Trust
 from appliance.policy import Masks, Policy
 
 
@@ -27,6 +27,7 @@ class Ground:
         self.identity = next((name for name in self._who if not name.startswith("?")), "")
         self.target = target.name if target else ""
         self.protocol = target.protocol if target else ""
+        self.trust = target.trust if target else Trust()
 
     def opened(self) -> Note:
         text = f"{self._flow.client} -> {self._flow.server}"

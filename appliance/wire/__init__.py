@@ -46,10 +46,17 @@ class Wire(Protocol):
         """Yield each message that `data` completes, in wire order. No data of the server: it will send no more.
 
         Messages of the client have not been sent on: the caller gives each, in order, to `allow` or `deny`,
-        or drops it. What the wire answers by itself comes among them, as a message of the server. Messages of the server are to be sent on as their `raw` says (which may be empty).
+        or drops it. What the wire answers by itself comes among them, as a message of the server. Messages of the
+        server are to be sent on as their `raw` says (which may be empty).
 
         Raises:
             ProtocolError: the bytes cannot be this protocol, or exceed a limit.
+        """
+
+    def encrypted(self) -> bytes:
+        """TLS begins behind the last message, of kind "tls": what is fed from now on is inside it.
+
+        Returns the client's bytes that were fed already and belong to TLS.
         """
 
     def again(self, message: Message) -> Message:

@@ -67,6 +67,9 @@ class Detect:
             raise ValueError("no message has come yet")
         return self._wire
 
+    def encrypted(self) -> bytes:
+        return self._found.encrypted()
+
     def again(self, message: Message) -> Message:
         return self._found.again(message)
 

@@ -22,7 +22,7 @@ BEYOND = {
     "hidden-by-wider-to", "hidden-by-wider-who", "id-default", "identity-cgroup-absolute",
     "identity-name", "inspect-where-masked", "inspect-with-when", "inspect-without-to", "mask-without-columns", "on-incident-direct",
     "not-yaml", "pattern-bad", "pattern-built-in", "same-id", "same-key", "shadow-yes", "target-address",
-    "target-unresolved", "too-many-parts", "unknown-detector", "unknown-identity", "unknown-target", "with-of-block",
+    "target-unresolved", "tls-name", "too-many-parts", "unknown-detector", "unknown-identity", "unknown-target", "with-of-block",
 }  # fmt: skip
 
 

@@ -19,11 +19,14 @@ from appliance.model import (
     Ended,
     Flow,
     Note,
+    Open,
+    Opened,
     Process,
     Received,
     Send,
     Shut,
     Side,
+    Unopened,
     Withdraw,
     Woke,
 )
@@ -32,6 +35,7 @@ from appliance.session import Session
 from appliance.session.core import LOGIN_S
 from tests.session import pg
 from tests.session.playbook import Playbook, a, noted, sent
+from tests.wire.tls.test_hello import real as client_hello
 
 C, S = Side.CLIENT, Side.SERVER
 AGENT = Process(7, 1, "/usr/bin/psql", ("psql",), "acme.service", 1000)
@@ -259,13 +263,50 @@ class TestBeforeLogin:
             p >> Received(C, pg.startup())
             p << noted("message") << noted("decision", verdict="allow") << sent(S, pg.startup())
 
-    def test_tls_accepted_by_the_server_ends_the_flow_with_an_incident(self) -> None:
+    def test_tls_accepted_by_the_server_is_opened(self) -> None:
         with opened(session()) as p:
             p >> Received(C, pg.SSL_REQUEST)
             p.take()
             p >> Received(S, b"S")
-            p << noted("incident", has="TLS") << noted("message", message="error") << a(Send, to=C)
+            p << noted("message", message="tls") << sent(C, b"S")
+            hello = client_hello("db.example")
+            p >> Received(C, hello[:9]) >> Received(C, hello[9:])
+            p << noted("message", has="TLS hello for db.example") << a(Open, name="db.example", data=hello)
+            p >> Opened("db.example", "TLSv1.3", "")
+            p << noted("message", has="TLS opened: db.example, TLSv1.3")
+            p >> Received(C, pg.startup())
+            p << noted("message") << noted("decision", verdict="allow") << sent(S, pg.startup())
+
+    def test_tls_from_the_first_byte_is_opened(self) -> None:
+        with opened(session()) as p:
+            hello = client_hello(None, ("postgresql", "h2"))
+            p >> Received(C, hello[:1]) >> Received(C, hello[1:])
+            p << noted("message", has="no name") << a(Open, name="", alpn=("postgresql",), data=hello)
+
+    def test_a_client_that_speaks_only_what_is_not_read_is_refused(self) -> None:
+        with opened(session()) as p:
+            p >> Received(C, client_hello("x", ("h2",)))
+            p << noted("message") << noted("incident", has="speaks only h2") << sent(C, b"\x15\x03\x03\x00\x02\x02\x78")
             p << noted("closed") << a(Close)
+
+    def test_tls_that_fails_with_the_server_is_told_to_the_client(self) -> None:
+        with opened(session()) as p:
+            p >> Received(C, client_hello("x"))
+            p.take()
+            p >> Unopened(S, "self-signed certificate")
+            p << sent(C, b"\x15\x03\x03\x00\x02\x02\x28") << noted("incident", has="self-signed") << noted("closed") << a(Close)
+
+    def test_a_client_that_refuses_our_certificate_is_an_incident(self) -> None:
+        with opened(session()) as p:
+            p >> Received(C, client_hello("x"))
+            p.take()
+            p >> Unopened(C, "unknown ca")
+            p << noted("incident", has="refuses our certificate") << noted("closed") << a(Close)
+
+    def test_no_hello_is_an_error(self) -> None:
+        with opened(session()) as p:
+            p >> Received(C, b"\x16\x03\x01\x00\x04\x02\x00\x00\x00")
+            p << noted("incident", has="hello") << noted("message", message="error") << a(Send, to=C) << noted("closed") << a(Close)
 
     def test_a_login_no_rule_allows_is_refused(self) -> None:
         policy = config.rules([("r.yaml", HEAD.replace("effect: [session]", "user: [other], effect: [session]"))], lambda n: [n])

@@ -27,7 +27,7 @@ class Key(msgspec.Struct, frozen=True):
 
 def _found() -> dict[str, Mapping[str, Key]]:
     modules = {m.name: importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)}
-    return {name: module.KEYS for name, module in sorted(modules.items())}
+    return {name: module.KEYS for name, module in sorted(modules.items()) if hasattr(module, "KEYS")}
 
 
 PROTOCOLS: dict[str, Mapping[str, Key]] = _found()

@@ -125,6 +125,9 @@ class Http:
             status=status,
         )
 
+    def encrypted(self) -> bytes:
+        return b""
+
     def again(self, message: Message) -> Message:
         return message
 
@@ -248,7 +251,7 @@ class Http:
 
     @property
     def idle(self) -> bool:
-        return not self._asked and not self._heads and self._request is None
+        return not self._asked
 
     @property
     def busy(self) -> bool:

@@ -73,6 +73,9 @@ class Postgres:
                 self.transaction = message.status
             yield message
 
+    def encrypted(self) -> bytes:
+        return b""  # a client that does not wait for the server's answer is refused
+
     def again(self, message: Message) -> Message:
         """Return a client's message read anew, in the encoding now in force: for one that had to wait."""
         return self._requests.again(message)

@@ -1,0 +1,80 @@
+"""How far the TLS of a flow is opened. What is inside is then judged like any other flow.
+
+TLS begins with a client's first bytes, or where its wire says so. The hello is read, and says whom the client wants to
+speak to and in what protocol; both ends are opened by the caller (`Open`). A client that offers only protocols that are
+not read here is refused, never passed on.
+"""
+
+from appliance.model import Note, Open, Opened, ProtocolError, Send, Side, Trust, Unopened
+from appliance.session.scribe import Scribe
+from appliance.wire.tls import HANDSHAKE, Hello, hello
+
+READ = ("http/1.1", "http/1.0", "postgresql")  # protocols inside TLS that are read here, by their ALPN names
+ALERT = b"\x15\x03\x03\x00\x02\x02"  # RFC 8446 section 6: fatal; what it is follows
+HANDSHAKE_FAILURE, NO_PROTOCOL = b"\x28", b"\x78"
+
+
+class Encryption:
+    """Of one flow."""
+
+    def __init__(self, scribe: Scribe) -> None:
+        self._scribe = scribe
+        self._hello: bytearray | None = None
+        self._begun = False  # bytes have come that were not TLS, or TLS is opened
+
+    def takes(self, side: Side, data: bytes) -> bool:
+        """Return True if what came is the beginning of TLS, by itself or because `begin` said so."""
+        if self._hello is not None:
+            if side is Side.SERVER:
+                raise ProtocolError("the server goes on before TLS has begun")
+            self._hello += data
+            return True
+        direct = not self._begun and side is Side.CLIENT and data[:1] == bytes([HANDSHAKE])
+        self._begun = True
+        if direct:
+            self.begin(data)
+        return direct
+
+    def begin(self, data: bytes) -> None:
+        """TLS begins here, with what has come of it."""
+        self._begun, self._hello = True, bytearray(data)
+
+    def open(self, trust: Trust) -> str:
+        """Ask for both ends to be opened, once the hello is whole; return why they will not be.
+
+        Raises:
+            ProtocolError: it is no hello.
+        """
+        said = hello(bytes(self._hello or b""))
+        if said is None:
+            return ""
+        data, self._hello = bytes(self._hello or b""), None
+        offered = tuple(name for name in said.alpn if name in READ)
+        self._scribe.do(Note("message", _text(said), Side.CLIENT, "tls"))
+        if said.alpn and not offered:
+            why = f"the client speaks only {', '.join(said.alpn)[:200]}, which is not read here"
+            self._scribe.incident(why, Side.CLIENT)
+            self._scribe.do(Send(Side.CLIENT, ALERT + NO_PROTOCOL))
+            return why
+        self._scribe.do(Open(data, said.name, offered, trust))
+        return ""
+
+    def opened(self, event: Opened) -> None:
+        """Note that what follows is inside TLS."""
+        spoken = f", {event.alpn}" if event.alpn else ""
+        self._scribe.do(Note("message", f"TLS opened: {event.name}, {event.version}{spoken}", Side.SERVER, "tls"))
+
+    def unopened(self, event: Unopened) -> str:
+        """Tell that TLS failed with one side; return why."""
+        if event.side is Side.CLIENT:
+            why = f"the client refuses our certificate, or TLS with it failed: {event.why}"
+        else:
+            why = f"TLS with the server failed: {event.why}"
+            self._scribe.do(Send(Side.CLIENT, ALERT + HANDSHAKE_FAILURE))
+        self._scribe.incident(why, event.side)
+        return why
+
+
+def _text(said: Hello) -> str:
+    offers = f", offers {', '.join(said.alpn)[:200]}" if said.alpn else ""
+    return f"TLS hello for {said.name or 'no name'}{offers}{', with an encrypted hello' if said.ech else ''}"
