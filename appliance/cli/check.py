@@ -9,6 +9,8 @@ from appliance.cli.fence import place
 from appliance.cli.hub import Hub
 from appliance.cli.site import No, Site, pass_site
 from appliance.kernel.check import Finding, preflight
+from appliance.kernel.containable import gaps
+from appliance.kernel.fence import Place
 from appliance.model import HostError
 
 WIDTH = 100
@@ -21,14 +23,15 @@ INDENT = " " * 7
 def check(site: Site, as_json: bool) -> None:
     """Tell what this host lacks, and how to get it.
 
-    Looks at the kernel, the tools, the paths of the settings, and at other firewalls in the way. Changes
-    nothing. Exit status 1 if something is lacking; each lack names the promise that is lost with it.
+    Looks at the kernel, the tools, the paths of the settings, at other firewalls in the way, and at the rights
+    of what runs in the slice. Changes nothing. Exit status 1 if something is lacking; each lack names the
+    promise that is lost with it.
 
     \b
     vendorgate check
     vendorgate check --json | jq '.[] | select(.ok | not)'
     """
-    found = preflight(place(site), _runs(site))
+    found = preflight(place(site), _runs(site)) + vendors(place(site))
     if as_json:
         screen.json(found)
     for finding in () if as_json else found:
@@ -38,6 +41,18 @@ def check(site: Site, as_json: bool) -> None:
         raise No(f"{lacks} of {len(found)} checks found a lack")
     if not as_json:
         click.echo(f"{len(found)} checks, nothing lacks")
+
+
+def vendors(where: Place) -> list[Finding]:
+    """Return a finding for each way out that a unit in the slice has."""
+    found = gaps(where)
+    if not found:
+        return [Finding("vendors", True, f"nobody in {where.slice} holds a right that leads round the fence")]
+    remedy = "{}, in a drop-in for the unit (systemd/vendor-agent.conf has them all)"
+    return [
+        Finding(f"unit {gap.unit}", False, gap.what, remedy.format(gap.remedy), f"{gap.unit} is not contained")
+        for gap in found
+    ]
 
 
 def _runs(site: Site) -> bool:

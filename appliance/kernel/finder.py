@@ -103,11 +103,14 @@ def executed_at(who: Executed) -> int:
 
 
 def is_apart(pid: int) -> bool:
-    """Return whether a living process has another view of files than the host."""
+    """Return whether a living process has another view of files than the host's init, or than we have."""
     try:
-        return os.stat(f"/proc/{pid}/ns/mnt").st_ino != os.stat(f"/proc/{FIRST}/ns/mnt").st_ino
+        its = os.stat(f"/proc/{pid}/ns/mnt").st_ino
     except OSError:
         return False
+    with suppress(OSError):
+        return its != os.stat(f"/proc/{FIRST}/ns/mnt").st_ino
+    return its != os.stat("/proc/self/ns/mnt").st_ino
 
 
 def open_as(who: Executed, path: str) -> int:
