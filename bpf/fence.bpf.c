@@ -322,7 +322,7 @@ static __always_inline __u32 fresh(struct vg_socket *kept, struct packet *packet
 		kept->flags |= VG_SOCKET_STREAM;
 	}
 	new = behind - kept->next;
-	if ((__s32)new <= 0)
+	if (!packet->payload || (__s32)new <= 0) /* without payload: an acknowledgement behind a FIN, which has a number */
 		return 0;
 	kept->next = behind;
 	return new;
