@@ -1,12 +1,9 @@
 """`vendorgate hold` and `release-hold`: what retention may not touch."""
 
-import os
-import pwd
-from pathlib import Path
-
 import click
 
 from appliance.cli import screen
+from appliance.cli.identity import who
 from appliance.cli.site import No, Site, pass_site
 from appliance.cli.store import source
 from appliance.cli.words import session_id
@@ -16,7 +13,6 @@ from appliance.record.keeper import PROOF
 from appliance.record.signing import Signer
 from appliance.service.keys import signer
 
-NOBODY = 0xFFFFFFFF  # loginuid of a process that no login began
 MAX_REASON = 500  # characters; it stays in the checkpoints for ever
 
 
@@ -74,23 +70,6 @@ def release(site: Site, ids: tuple[str, ...], identities: tuple[str, ...], reaso
         if word not in of:
             raise No(f"identity `{word}` is not held", "`vendorgate hold` lists what is")
     _note(checkpoints, Deed("release", who(), _fit(reason), ids, identities))
-
-
-def who() -> str:
-    """Return who gives the command: the user who logged in, as the kernel knows it, else the one we run as."""
-    try:
-        login = int(Path("/proc/self/loginuid").read_text())
-    except (OSError, ValueError):
-        login = NOBODY
-    names = [_name(os.getuid()), *([_name(login)] if login != NOBODY else [])]
-    return " for ".join(dict.fromkeys(names))
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _checkpoints(site: Site) -> Checkpoints:

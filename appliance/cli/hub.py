@@ -13,11 +13,13 @@ import msgspec
 from appliance.cli.site import No
 from appliance.control.desk import Answer, Change, Contained, Held, Order, Reloaded, Reply, Status
 from appliance.model import ConfigError, HostError
+from appliance.record.export import Export
 from appliance.record.frame import HEAD, MARK, MAX_FRAME, Frame
 from appliance.record.session import Filter, Session
 
 PATIENCE_S = 60.0  # for an answer; a list of sessions out of a cold index takes seconds
 PIECE = 64 * 1024
+MAX_QUERY = 8_000  # characters; the hub takes a line of 8,190
 T = TypeVar("T")
 
 
@@ -43,18 +45,14 @@ class Hub:
         return self._get("/status", Status)
 
     def sessions(self, wanted: Filter) -> Sequence[Session]:
-        fields = {
-            name: str(value)
-            for name, value in msgspec.structs.asdict(wanted).items()
-            if value not in ("", None)
-        }
-        return self._get(f"/sessions?{urlencode(fields)}", list[Session])
+        return self._get(f"/sessions?{urlencode(_fields(wanted))}", list[Session])
 
     def frames(self, id: str) -> Iterator[Frame]:
         yield from _frames(self._ask("GET", f"/sessions/{quote(id, safe='')}/frames"))
 
-    def export(self, ids: Sequence[str], format: str) -> Iterator[bytes]:
-        answer = self._ask("GET", f"/export?{urlencode([*(('id', id) for id in ids), ('format', format)])}")
+    def export(self, asked: Export) -> Iterator[bytes]:
+        # A bundle is written to disk on the other side, file by file, before the first byte of each comes.
+        answer = self._ask("GET", f"/export?{_query(asked)}", patience=None if asked.bundle else PATIENCE_S)
         try:
             with answer:
                 while piece := answer.read(PIECE):
@@ -130,6 +128,22 @@ class Hub:
             end.close()
             raise HostError(f"{self._path}: {error.strerror or error}") from None
         return end
+
+
+def _fields(wanted: Filter) -> list[tuple[str, str]]:
+    given = msgspec.structs.asdict(wanted).items()
+    return [(name, str(value)) for name, value in given if value not in ("", None)]
+
+
+def _query(asked: Export) -> str:
+    words = [("id", id) for id in asked.ids] or [*_fields(asked.wanted), ("all", "1")]
+    words += [("format", asked.format), *(("redact", word) for word in asked.redact)]
+    words += [("bundle", "1")] if asked.bundle else []
+    words += [("reason", asked.reason)] if asked.reason else []
+    query = urlencode(words)
+    if len(query) > MAX_QUERY:
+        raise ConfigError("export", f"{len(asked.ids)} sessions are too many to name", "say what they are found by")
+    return query
 
 
 def _raise(status: int, body: bytes) -> None:

@@ -1,11 +1,13 @@
 """`vendorgate sessions`."""
 
+from typing import Any
+
 import click
 
 from appliance.cli import screen
+from appliance.cli.filters import filters, wanted
 from appliance.cli.site import Site, pass_site
 from appliance.cli.store import source
-from appliance.cli.words import Moment
 from appliance.record.session import Filter, Session
 
 MAX_LISTED = 10_000  # sessions; as many as the hub gives at once
@@ -14,43 +16,31 @@ HEAD = ("ID", "STARTED", "LASTED", "WHO", "PROCESS", "TO", "MESSAGES", "BYTES", 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--who", default="", help="Identity, or cgroup below the slice; * and ? stand for anything.")
-@click.option("--exe", default="", help="Executable: its path or its name.")
-@click.option("--to", default="", help="Target, address or address:port.")
-@click.option("--verdict", type=click.Choice(screen.VERDICTS), help="Given at least once.")
-@click.option("--since", type=Moment(), help="Something happened then or later: 15m, 1h, 2d ago, or a date.")
-@click.option("--until", type=Moment(), help="Begun then or before.")
+@filters
 @click.option(
     "--limit", type=click.IntRange(1, MAX_LISTED), default=100, show_default=True, help="At most so many."
 )
 @pass_site
-def sessions(  # noqa: PLR0917  click passes them by name
-    site: Site,
-    as_json: bool,
-    who: str,
-    exe: str,
-    to: str,
-    verdict: str | None,
-    since: float | None,
-    until: float | None,
-    limit: int,
-) -> None:
+def sessions(site: Site, /, as_json: bool, limit: int, **given: Any) -> None:
     """List recorded sessions, the newest first.
 
-    RULES tells which rules decided how many messages, or masked how many answers. Without a running
-    vendorgate the files are read (root). Times are UTC.
+    In what sessions are found by, * and ? stand for anything; several options must all hold. RULES tells which
+    rules decided how many messages, or masked how many answers. Without a running vendorgate the files are
+    read (root). Times are UTC.
 
     \b
     vendorgate sessions --since 1h
     vendorgate sessions --who acme --to orders-db --verdict block
+    vendorgate sessions --table users --text '"where ssn"'
+    vendorgate sessions --statement 'drop table *' --since 7d
     vendorgate sessions --json --limit 1 | jq '.[0].process'
     """
-    wanted = Filter(who=who, exe=exe, to=to, verdict=verdict or "", since=since, until=until, limit=limit)
-    found = source(site).sessions(wanted)
+    asked = wanted(given, limit)
+    found = source(site).sessions(asked)
     if as_json:
         screen.json(found)
     elif not found:
-        click.echo("No session matches." if wanted != Filter(limit=limit) else "No session is recorded yet.")
+        click.echo("No session matches." if asked != Filter(limit=limit) else "No session is recorded yet.")
     else:
         screen.table(HEAD, [_row(session) for session in found], right=(6, 7))
         if len(found) == limit:

@@ -10,6 +10,7 @@ from appliance.model import ConfigError
 
 if TYPE_CHECKING:
     from appliance.config import Settings
+    from appliance.record.export import Export
     from appliance.record.frame import Frame
     from appliance.record.session import Filter, Session
 
@@ -33,8 +34,8 @@ class Source(Protocol):
     def frames(self, id: str) -> "Iterator[Frame]":
         """Yield the frames of one session."""
 
-    def export(self, ids: Sequence[str], format: str) -> Iterator[bytes]:
-        """Yield the export of sessions, piece by piece."""
+    def export(self, asked: "Export") -> Iterator[bytes]:
+        """Yield the export of sessions, piece by piece; an empty piece says that work goes on."""
 
 
 class Site:

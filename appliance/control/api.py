@@ -9,7 +9,8 @@
     POST /approvals/ID               {"approve": true, "reason": "..."} -> Reply
     POST /reload                     {"revision": "..."}; only root, or the user the hub runs as
     POST /contain                    Order -> Contained: freeze, thaw, kill; the last two by root, or the hub's user
-    GET  /export?id=..&format=..     the file, streamed
+    GET  /export?id=..&format=..     the file, streamed; without id the fields of Filter say which sessions. Further
+                                     redact=.., bundle=1, reason=.. (record.export.Export)
 
 Errors are problem documents (RFC 9457). Who asks is what the kernel says of the socket's peer (peer.py),
 never what the request says. What is asked is done by the callables of `Desk`; nothing here decides.
@@ -27,11 +28,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import MultiMapping
 
 from appliance.control.desk import Answer, Change, Desk, Held, Order, Reloaded, Reply, held
 from appliance.control.door import Door
 from appliance.control.peer import Peer, Refused, identify
 from appliance.model import ConfigError, HostError
+from appliance.record.export import Export
 from appliance.record.frame import Frame, pack
 from appliance.record.session import Filter
 
@@ -231,11 +234,9 @@ class Control:
             raise Problem(500, "the host cannot do it", str(error)) from None
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
-        ids = request.query.getall("id", [])
-        if not ids:
-            raise Problem(400, "nothing to export", "name at least one session: ?id=")
-        format = request.query.get("format", "pcapng")
-        return await self._stream(request, await self._read(lambda: self._desk.export(ids, format)))
+        asked, peer = _asked(request.query), request[PEER]
+        by = f"{peer.user} (uid {peer.uid})"
+        return await self._stream(request, await self._read(lambda: self._desk.export(asked, by)))
 
     async def _frames(self, request: web.Request) -> web.StreamResponse:
         id = request.match_info["id"]
@@ -248,7 +249,8 @@ class Control:
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
         while piece is not None:
-            await response.write(piece)
+            if piece:
+                await response.write(piece)
             piece = await self._read(lambda: next(pieces, None))
         await response.write_eof()
         return response
@@ -261,6 +263,28 @@ class Control:
             raise Problem(400, "bad request", str(error)) from None
         except KeyError as error:
             raise Problem(404, "no such session", f"no session `{error.args[0]}`") from None
+        except HostError as error:
+            raise Problem(503, "unavailable", str(error)) from None
+
+
+def _asked(query: MultiMapping[str]) -> Export:
+    """Return the export that a query asks for."""
+    given = {name: value for name, value in query.items() if name in Filter.__struct_fields__ and name != "id"}
+    ids = tuple(query.getall("id", []))
+    if not ids and not given and query.get("all") != "1":
+        raise Problem(400, "nothing to export", "name sessions, ?id=, or say what they are found by, or ?all=1")
+    try:
+        wanted = msgspec.convert({"limit": 0, **given}, Filter, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(400, "bad filter", str(error)) from None
+    return Export(
+        ids=ids,
+        wanted=wanted,
+        format=query.get("format", "pcapng"),
+        bundle=query.get("bundle") == "1",
+        redact=tuple(query.getall("redact", [])),
+        reason=query.get("reason", ""),
+    )
 
 
 def packed(frames: Iterator[Frame]) -> Iterator[bytes]:

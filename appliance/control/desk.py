@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from appliance.model import Answered, Process, Question
+from appliance.record.export import Export
 from appliance.record.frame import Frame
 from appliance.record.session import Filter, Session
 
@@ -122,7 +123,7 @@ class Desk(msgspec.Struct, frozen=True):
     answer: Callable[[str, str, frozenset[str], bool, str], Reply]  # id, by, groups, approved, reason
     reload: Callable[[str], str]  # by -> revision in force; raises ConfigError
     contain: Callable[[Order, str], Contained]  # order, by; may wait; ConfigError: it is nobody; HostError
-    export: Callable[[Sequence[str], str], Iterator[bytes]]  # ids, format; raises ConfigError, KeyError
+    export: Callable[[Export, str], Iterator[bytes]]  # what, by; ConfigError, KeyError, HostError; b"": goes on
 
 
 def held(question: Question, most: int = MAX_SHOWN) -> Held:

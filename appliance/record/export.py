@@ -12,6 +12,7 @@ from appliance.model import ConfigError, Decision, Flow, Named, NoteKind, Spent
 from appliance.record import cast
 from appliance.record import pcapng as capture
 from appliance.record.frame import Frame
+from appliance.record.session import Filter
 from appliance.record.text import readable
 
 
@@ -44,6 +45,17 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     facts: dict[str, tuple[str, ...]] = {}
     columns: tuple[Named, ...] = ()
     spent: Spent | None = None
+
+
+class Export(msgspec.Struct, frozen=True):
+    """What is asked for."""
+
+    ids: tuple[str, ...] = ()  # sessions; else those that `wanted` finds
+    wanted: Filter = Filter(limit=0)
+    format: str = "pcapng"
+    bundle: bool = False  # all formats, with what is needed to read and prove them (bundle.py)
+    redact: tuple[str, ...] = ()  # what is taken out
+    reason: str = ""  # goes into the record, with who it was and what
 
 
 def pcapng(frames: Iterable[Frame], out: BinaryIO) -> int:

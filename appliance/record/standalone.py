@@ -3,7 +3,7 @@
 import re
 from importlib.resources import files
 
-MODULES = ("primitives", "stream", "ledger", "walk", "check", "program")  # in the order of their imports
+MODULES = ("primitives", "stream", "ledger", "manifest", "walk", "check", "program")  # in the order of their imports
 OURS = re.compile(r"^from appliance\.record\.audit\.\w+ import [^\n]+\n", re.M)
 FUTURE = "from __future__ import annotations\n"
 HEAD = '''#!/usr/bin/env python3

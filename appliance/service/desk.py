@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from appliance.control.desk import Desk, Status
 from appliance.kernel import fence
-from appliance.model import ConfigError
-from appliance.record.export import FORMATS
+from appliance.record.export import Export
 from appliance.record.frame import Frame
 from appliance.record.session import Filter, Session
+from appliance.service.exports import Exports
 
 if TYPE_CHECKING:
     from appliance.service.hub import Hub
@@ -55,6 +55,7 @@ class Desks:
                 "steering": "steering" not in hub.troubles,
                 "workers": len(hub.crew.members),
                 "workers_ready": ready,
+                **hub.ledger.shown(),
             },
             fence={"up": state.up, "relay_port": state.relay_port, **state.counters},
             losses=self._losses(state.counters),
@@ -111,10 +112,9 @@ class Desks:
             raise KeyError(id)
         return self._hub.index.frames([id])
 
-    def _export(self, ids: Sequence[str], format: str) -> Iterator[bytes]:
-        if format not in FORMATS:
-            raise ConfigError("format", f"`{format}` is not known", f"one of {', '.join(FORMATS)}")
-        for id in ids:
-            if self._session(id) is None:
-                raise KeyError(id)
-        return FORMATS[format](self._hub.index.frames(ids))
+    def _export(self, asked: Export, by: str) -> Iterator[bytes]:
+        hub = self._hub
+        hub.index.catch_up()
+        keeper = hub.notary.keeper
+        exports = Exports(hub.settings.state_dir, hub.index, keeper.signer, keeper.note, lambda: hub.policy.patterns)
+        return exports.open(asked, by)

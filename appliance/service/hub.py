@@ -284,7 +284,7 @@ class Hub:
 
         policy = config.rules(files.texts, resolve, self.stores.key)
         self.names.keep(asked)
-        return policy
+        return self.stores.kept(policy, files)
 
     def _sent(self) -> Rules:
         return Rules(self.files.texts, self.names.known, self.policy.revision)

@@ -5,6 +5,7 @@ Only reads. What the text means is the work of `config`; when it is put in force
 
 import errno
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -17,6 +18,8 @@ from appliance.model import ConfigError
 
 MAX_FILES = 1000  # files of rules; one a vendor on the largest hosts
 MAX_TEXT = 8 * 1024 * 1024  # bytes of all of them; half a frame of the channel, tens of thousands of rules
+MAX_REVISIONS = 1000  # kept for readers of the record; years of edits. The one in force is the newest
+KEPT = "rules"  # in state_dir: the files of each revision that was in force
 TESTS = ".test.yaml"  # beside the rules, and none of them
 RESOLVE_S = 3.0  # for one name; the resolver's own patience (5 s a server) would delay the start
 MAX_ADDRESSES = 64  # of one name; more than any round-robin
@@ -50,6 +53,32 @@ def read(directory: Path) -> Files:
         if room < 0:
             raise ConfigError(str(directory), f"over {MAX_TEXT} bytes of rules")
     return Files(tuple(texts), before)
+
+
+def keep(directory: Path, revision: str, files: Files) -> None:
+    """Keep the rules of a revision for those who read the record later: `directory`/REVISION/NAME, written once.
+
+    Raises:
+        OSError: they are not there.
+    """
+    place = directory / revision
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if place.is_dir():
+        os.utime(place)  # in force again: it is not the oldest
+        return
+    new = directory / f".{revision}.new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    for name, text in files.texts:
+        fd = os.open(new / name.rsplit("/", 1)[-1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+    new.rename(place)
+    kept = sorted((path for path in directory.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for oldest in kept[:-MAX_REVISIONS]:
+        shutil.rmtree(oldest, ignore_errors=True)
 
 
 def _content(path: Path, most: int) -> bytes:

@@ -20,6 +20,7 @@ import secrets
 from pathlib import Path
 
 from appliance.model import HostError
+from appliance.policy import Policy
 from appliance.service.authority import Authority
 from appliance.service.launch import User
 from appliance.service.rulebook import KEPT, Files, keep
@@ -53,12 +54,16 @@ class Stores:
             raise HostError(f"state_dir {state_dir}: {error.strerror}", hint) from error
         self.authority = Authority(state_dir)
 
-    def keep_rules(self, revision: str, files: Files) -> None:
-        """Keep the rules that are about to be in force. They do not fail for that: the record tells their revision."""
+    def kept(self, policy: Policy, files: Files) -> Policy:
+        """Keep the files of rules that are about to be in force; return the rules.
+
+        They do not fail for that: the record tells their revision.
+        """
         try:
-            keep(self._state_dir / KEPT, revision, files)
+            keep(self._state_dir / KEPT, policy.revision, files)
         except OSError as error:
-            log.error("rules of revision %s are not kept for readers of the record: %s", revision, error)
+            log.error("rules of revision %s are not kept for readers of the record: %s", policy.revision, error)
+        return policy
 
     def close(self) -> None:
         os.close(self.records_fd)

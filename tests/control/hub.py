@@ -20,6 +20,7 @@ from appliance.control.approvals import Approvals
 from appliance.control.desk import Contained, Desk, Order, Reply, Status
 from appliance.control.peer import slice_path
 from appliance.model import ConfigError, HostError
+from appliance.record.export import Export, known
 from appliance.record.frame import Frame
 from appliance.record.session import Actor, Filter, Session
 
@@ -57,6 +58,7 @@ class Hub:
         self.governed = governed
         self.approvals = Approvals("r1")
         self.filters: list[Filter] = []
+        self.exports: list[tuple[Export, str]] = []
         self.items = [session("f2", 1_760_000_060.0), session("f1", 1_760_000_000.0, 1_760_000_030.5)]
         self.kept: dict[str, list[Frame]] = {}
         self.bad_rules = ""
@@ -108,12 +110,12 @@ class Hub:
         self.reloaded.append(by)
         return "r2"
 
-    def _export(self, ids: Sequence[str], format: str) -> Iterator[bytes]:
-        for id in ids:
+    def _export(self, asked: Export, by: str) -> Iterator[bytes]:
+        self.exports.append((asked, by))
+        for id in asked.ids:
             if id not in {item.id for item in self.items}:
                 raise KeyError(id)
-        if format not in ("pcapng", "jsonl"):
-            raise ConfigError("--format", f"unknown format `{format}`", "pcapng or jsonl")
+        known(asked.format)
         return self.pieces()
 
 

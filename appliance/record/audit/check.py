@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from appliance.record.audit.ledger import GRACE_S, Due, Ledger, Wanted
+from appliance.record.audit.ledger import GRACE_S, Due, Ledger, Wanted, key_name
+from appliance.record.audit.manifest import Manifest
 from appliance.record.audit.primitives import Tools
 from appliance.record.audit.stream import Bad
 from appliance.record.audit.walk import NAME, Follows, Frame, Walk
@@ -62,6 +62,7 @@ class _Check:
     def __init__(self, root: Path, wanted: Wanted, tools: Tools, progress: Progress) -> None:
         self._records, self._wanted, self._tools, self._progress = root / "records", wanted, tools, progress
         self._ledger = Ledger(root / "proof", wanted, tools)
+        self._manifest = Manifest(root)
         self._report = Report()
         self._chains: dict[str, Follows] = {}
         self._seen: dict[tuple[int, int], bytearray] = {}
@@ -69,6 +70,8 @@ class _Check:
         self._broken = False  # the checkpoints are not whole
 
     def run(self) -> Report:
+        if self._manifest and not self._listed():
+            return self._report
         report, ledger = self._report, self._ledger
         self._read()
         names = self._names()
@@ -84,11 +87,21 @@ class _Check:
         if not (self._broken or ledger.excerpt):
             for key, due in sorted(ledger.due.items()):
                 self._complete(key, due)
-        report.key = _name(ledger.key)
+        report.key = key_name(ledger.key)
         report.checkpoints, report.deleted = ledger.number, ledger.deleted
         if report.uncovered:
             report.notes.append(f"{report.uncovered} segments are so new that no checkpoint speaks of them")
         return report
+
+    def _listed(self) -> bool:
+        """Check an export by its manifest; return whether there is a proof in it to go on with."""
+        key = self._wanted.key or self._ledger.beside()
+        for file, bad in self._manifest.faults(key, self._tools):
+            self._report.bad(file, bad)
+        if self._manifest.redacted:
+            self._report.key = _name(key)
+            self._report.notes.append("the export is redacted: it is as it was made, and the record itself is not in it")
+        return not self._manifest.redacted
 
     def _read(self) -> None:
         try:
@@ -246,7 +259,3 @@ def _holes(seen: bytearray, first: int, last: int) -> Iterator[tuple[int, int]]:
 def _order(name: str) -> tuple[str, int]:
     parts = NAME.fullmatch(name)
     return (parts[1], int(parts[2])) if parts else (name, 0)
-
-
-def _name(key: bytes) -> str:
-    return hashlib.sha256(key).hexdigest()[:16]

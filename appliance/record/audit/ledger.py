@@ -71,11 +71,19 @@ class Ledger:
         self.unserved: list[tuple[int, int, list[int]]] = []
         self.excused: dict[tuple[int, int], list[tuple[int, int]]] = {}  # first and last flow, around starts
         self.due: dict[tuple[int, int], Due] = {}
+        self._noted = 0, ""  # number and hash of the last, from beside the chain
         self._recent: list[tuple[float, tuple[int, int], str, int]] = []
         self._offsets: dict[Path, int] = {}
         self._file, self._place = Path(), 0  # of the last entry
         self._last: tuple[bytes, bytes] = b"", b""  # body and signature of it
         self.key = wanted.key
+
+    def beside(self) -> bytes:
+        """Return the public key that is beside the checkpoints; empty if there is none."""
+        try:
+            return bytes.fromhex((self._directory / "key.pub").read_text())
+        except (OSError, ValueError):
+            return b""
 
     def read(self) -> None:
         """Take in all entries, or those appended since the last time.
@@ -83,11 +91,18 @@ class Ledger:
         Raises:
             Bad: the chain is not whole. All before that place is taken in.
         """
+        beside = self._directory / "key.pub"
+        text = _text(beside)
         try:
-            self.key = self.key or bytes.fromhex((self._directory / "key.pub").read_text())
-            latest = 0 if self.excerpt else int((self._directory / "latest").read_text().split()[0])
-        except (OSError, ValueError, IndexError) as error:
-            raise Bad(0, f"there is no proof here: {error}", None, str(self._directory)) from None
+            found = bytes.fromhex(text)
+        except ValueError:
+            found = b""
+        if len(found) != 32 or text != found.hex() + "\n":
+            raise Bad(0, "not a public key", None, str(beside))
+        self.key = self.key or found
+        if self.key != found:
+            raise Bad(0, f"this is key {key_name(found)}, not {key_name(self.key)}", None, str(beside))
+        latest = self._latest()
         for path in sorted(self._directory.glob("*.checkpoints")):
             self._file = path
             for item in items(path, self._tools, self._torn, self._offsets.get(path, 0)):
@@ -97,6 +112,18 @@ class Ledger:
         if most > self.number:
             raise self._bad(self._offsets.get(self._file, 0), f"checkpoint {self.number + 1} is missing, up to {most}")
         self._settle(self.time - GRACE_S)
+
+    def _latest(self) -> int:
+        """Return the number of the last checkpoint, as it was noted beside the chain; an excerpt has none."""
+        path = self._directory / "latest"
+        if self.excerpt:
+            return 0
+        text = _text(path)
+        number, _, hash = text.rstrip("\n").partition(" ")
+        if not number.isdecimal() or not re.fullmatch("[0-9a-f]{64}", hash) or text != f"{int(number)} {hash}\n":
+            raise Bad(0, "not the number and hash of a checkpoint", None, str(path))
+        self._noted = int(number), hash
+        return int(number)
 
     def _bad(self, offset: int, what: str, number: int | None = None) -> Bad:
         return Bad(offset, what, self.number + 1 if number is None else number, str(self._file))
@@ -122,6 +149,8 @@ class Ledger:
             before = "the one before it was changed" if number > 1 else "it does not begin the chain"
             raise self._bad(item.offset, f"checkpoint {number}: {before}, or it was itself")
         hash = leaf(item.data)
+        if self._noted[0] == number and self._noted[1] != hash.hex():
+            raise self._bad(item.offset, f"checkpoint {number} is not the one noted in `latest`")
         if self._anchors.get(number, hash.hex()) != hash.hex():
             raise self._bad(item.offset, f"checkpoint {number} is not the one that was kept elsewhere")
         try:
@@ -182,7 +211,19 @@ class Ledger:
             for item in items(path, self._tools, lambda offset, left: None):
                 outer = self._tools.unpack(item.data[5:])
                 if not self._tools.signed(self.key, CHECKPOINT + outer["body"], outer["signature"]):
-                    name = hashlib.sha256(self.key).hexdigest()[:16]
+                    name = key_name(self.key)
                     number = self._tools.unpack(outer["body"])["number"]
                     self._file = path
                     raise self._bad(item.offset, f"checkpoint {number} is not signed by key {name}", number)
+
+
+def key_name(key: bytes) -> str:
+    """Return the short name of a public key."""
+    return hashlib.sha256(key).hexdigest()[:16]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError) as error:
+        raise Bad(0, f"there is no proof here: {error}", None, str(path)) from None

@@ -74,25 +74,51 @@ class Index:
         return [_TALLY.decode(row[0]).session() for row in rows]
 
     def frames(self, ids: Sequence[str]) -> Iterator[Frame]:
-        """Yield the frames of the sessions named, by time; what retention dropped is left out.
+        """Yield the frames of the sessions named, by time; see `frames_of`."""
+        return self.frames_of(self.named(ids))
+
+    # Many sessions are handled by their numbers, eight bytes each, in the order in which they began.
+
+    def named(self, ids: Iterable[str]) -> "array[int]":
+        """Return the numbers of the sessions of these ids; those that there are not are left out."""
+        query = "SELECT number FROM sessions WHERE id = ?"
+        with self._lock:
+            found = {row[0] for id in ids for row in self._db.execute(query, (id,))}
+        return array("q", sorted(found))
+
+    def matching(self, wanted: Filter) -> "array[int]":
+        """Return the numbers of the sessions that match."""
+        found = array("q", [])
+        with self._lock:
+            asked = search.query(self._db, wanted, "s.number")
+            for (number,) in self._db.execute(asked.sql, asked.values) if asked else ():
+                found.append(number)
+        found.reverse()
+        return found
+
+    def listed(self, numbers: Iterable[int]) -> Iterator[Session]:
+        """Yield the sessions of these numbers."""
+        for number in numbers:
+            with self._lock:
+                row = self._db.execute("SELECT tally FROM sessions WHERE number = ?", (number,)).fetchone()
+            if row:
+                yield _TALLY.decode(row[0]).session()
+
+    def logs(self, numbers: Iterable[int]) -> set[str]:
+        """Return the names of the logs that these sessions are in."""
+        query = "SELECT name FROM parts JOIN files ON number = file WHERE session = ?"
+        found: set[str] = set()
+        for number in numbers:
+            with self._lock:
+                found.update(name for (name,) in self._db.execute(query, (number,)))
+        return found
+
+    def frames_of(self, numbers: Iterable[int]) -> Iterator[Frame]:
+        """Yield the frames of the sessions of these numbers, by time; what retention dropped is left out.
 
         Raises:
             BadFrame: a log holds what no worker wrote.
         """
-        return self._merged(sorted({number for id in ids for number in self._number(id)}))
-
-    def matching(self, wanted: Filter) -> Iterator[Frame]:
-        """Yield the frames of all sessions that match, by time; see `frames`."""
-        with self._lock:
-            asked = search.query(self._db, wanted, "s.number")
-            rows = self._db.execute(asked.sql, asked.values) if asked else ()
-            numbers = array("q", [])  # eight bytes a session
-            for (number,) in rows:
-                numbers.append(number)
-        numbers.reverse()
-        return self._merged(numbers)
-
-    def _merged(self, numbers: Iterable[int]) -> Iterator[Frame]:
         files = place.Files(self._directory)
         try:
             yield from place.merged(numbers, lambda number: self._session(number, files))
@@ -108,11 +134,6 @@ class Index:
         with self._lock:
             found = self._db.execute("SELECT offsets FROM parts WHERE rowid = ?", (row,)).fetchone()
         return bytes(found[0]) if found else b""
-
-    def _number(self, id: str) -> Iterator[int]:
-        with self._lock:
-            rows = self._db.execute("SELECT number FROM sessions WHERE id = ?", (id,)).fetchall()
-        return (row[0] for row in rows)
 
     def _open(self) -> sqlite3.Connection:
         try:
