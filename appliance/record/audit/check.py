@@ -99,7 +99,7 @@ class _Check:
         for file, bad in self._manifest.faults(key, self._tools):
             self._report.bad(file, bad)
         if self._manifest.redacted:
-            self._report.key = _name(key)
+            self._report.key = key_name(key)
             self._report.notes.append("the export is redacted: it is as it was made, and the record itself is not in it")
         return not self._manifest.redacted
 
