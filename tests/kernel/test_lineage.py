@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,59 @@ def test_an_entry_ends_with_its_process(stage: Stage) -> None:
 def entry(stage: Stage, pid: int) -> Executed | None:
     data = Map(stage.fence.lineage).lookup(pid.to_bytes(4, sys.byteorder))
     return Executed.unpack(data) if data else None
+
+
+def test_a_line_of_descent_reaches_its_end(stage: Stage) -> None:
+    """Those that ran before the fence are in, and their ancestors outside our pid namespace; nothing is cut off."""
+    me = entry(stage, os.getpid())
+    assert me and me.parents and "" not in me.parents
+    first = entry(stage, 1)
+    if first is not None:  # the host's init itself: nothing is above it but the kernel
+        assert set(first.parents) <= {"kernel:", *me.parents}
+    who = seen(stage, PYTHON, "-SEc", CONNECT)
+    assert "" not in who.parents and who.parents[-len(me.parents) :] == me.parents
+
+
+def test_what_the_kernel_starts_descends_from_the_kernel(stage: Stage, tmp_path: Path) -> None:
+    """The handler of core dumps is started by a thread of the kernel."""
+    setting = Path("/proc/sys/kernel/core_pattern")
+    before, report = setting.read_text(), tmp_path / "report"
+    handler = tmp_path / "handler"
+    handler.write_text(f"#!/bin/sh\nfor i in $(seq 300); do [ -e {report}.read ] && exit; echo $$ >{report}; sleep .1; done\n")
+    handler.chmod(0o755)
+    setting.write_text(f"|{handler}")
+    try:
+        code = "import os, resource as r; r.setrlimit(r.RLIMIT_CORE, (1 << 20,) * 2); os.abort()"
+        crashes = subprocess.Popen([PYTHON, "-SEc", code], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 20
+        while not (report.exists() and report.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        who = entry(stage, int(report.read_text()))
+        assert who and who.parents == ("kernel:",)
+    finally:
+        setting.write_text(before)
+        Path(f"{report}.read").write_text("")
+        crashes.wait(30)
+
+
+def test_the_working_directory_at_exec_is_kept(stage: Stage, tmp_path: Path) -> None:
+    agent = stage.lab.popen([PYTHON, "-SEc", "input()"], cgroup="acme.service", stdin=subprocess.PIPE, cwd=tmp_path)
+    until = time.monotonic() + 20
+    while (who := entry(stage, agent.pid)) is None or who.exe != REAL:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert who.cwd == str(tmp_path)
+    at = os.stat(REAL)
+    assert (who.inode, who.size, who.changed) == (at.st_ino, at.st_size, at.st_ctime_ns)
+    agent.communicate(b"\n")
+
+
+def test_a_fork_has_the_image_of_its_parent(stage: Stage) -> None:
+    code = "import os, sys; pid = os.fork(); pid and print(pid, flush=True); sys.stdin.read()"
+    pipe = subprocess.PIPE
+    agent = stage.lab.popen([PYTHON, "-SEc", code], cgroup="acme.service", stdin=pipe, stdout=pipe)
+    assert agent.stdout
+    child = int(agent.stdout.readline())
+    mine, its = entry(stage, agent.pid), entry(stage, child)
+    assert mine and its and (mine.image, mine.execer) == (its.image, agent.pid) and its.pid == child
+    agent.communicate()
