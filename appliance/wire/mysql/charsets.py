@@ -41,7 +41,10 @@ class Charset(msgspec.Struct, frozen=True, gc=False):
 
     def decode(self, data: bytes) -> str:
         """Return the text; bytes that are none in this set stay as surrogates."""
-        return data.decode(self.codec or "ascii", "surrogateescape")
+        try:
+            return data.decode(self.codec or "ascii", "surrogateescape")
+        except UnicodeDecodeError:  # a set of wide characters, which has no surrogates to spare
+            return data.decode("ascii", "surrogateescape")
 
     def strict(self, data: bytes) -> str:
         """Return the text of a cell; UnicodeDecodeError if it is none.
@@ -90,6 +93,12 @@ def numbered(collation: int) -> Charset:
     """Return the set of a collation; one without name or codec for a number not known here."""
     found = _BY_NUMBER.get(collation)
     return found or _BY_NUMBER.get(collation & ~NO_PAD if collation < 2048 else collation, UNKNOWN)
+
+
+def of_client(collation: int) -> Charset:
+    """Return the set a client may say its statements in: none of wide characters, for which the server takes another."""
+    found = numbered(collation)
+    return UNKNOWN if found.codec.startswith(("utf-16", "utf-32")) else found
 
 
 def named(name: str) -> Charset:

@@ -36,7 +36,7 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
 def read_offer(payload: bytes) -> Offer:
     """Read a greeting."""
     if payload[:1] != bytes((VERSION,)):
-        raise ProtocolError(f"the server greets with version {payload[0]} of the protocol, not {VERSION}")
+        raise ProtocolError(f"the server greets with version {payload[:1].hex()} of the protocol, not {VERSION}")
     fields = Fields(payload, 1)
     version = fields.until_nul().decode("ascii", "replace")
     connection = fields.take(4)
@@ -91,7 +91,7 @@ def startup(link: Link, raw: bytes, payload: bytes) -> Message:
     """Read the client's answer to the greeting."""
     given = flags(link, payload)
     link.capabilities = agreed = given & link.offered
-    link.charset_next = charset = charsets.numbered(payload[8])
+    link.charset_next = charset = charsets.of_client(payload[8])
     link.algorithm = "zlib" if agreed & caps.COMPRESS else "zstd" if agreed & caps.ZSTD else ""
     fields = Fields(payload, ANSWER_FIELDS)
     user = charset.decode(fields.until_nul())
@@ -114,7 +114,7 @@ def change_user(link: Link, raw: bytes, payload: bytes) -> Message:
     database, collation = fields.until_nul(), 0
     if fields.left >= 2:
         collation = fields.number(2)
-        link.charset_next = charsets.numbered(collation)
+        link.charset_next = charsets.of_client(collation)
     decode = link.charset_next.decode
     blanked = _blanked(packets(payload, raw[3]), at, len(answer))
     return _message(link, Shown("change-user", blanked, decode(user), decode(database), collation), fields)
@@ -141,7 +141,7 @@ def _message(link: Link, shown: Shown, fields: Fields) -> Message:
         refuse_clear_text(link)
     link.plugin = plugin or link.plugin
     lines = [
-        f"charset={charsets.numbered(shown.collation).name}",
+        f"charset={link.charset_next.name}",
         f"collation={shown.collation}",
         f"capabilities={caps.words(link.capabilities)}",
         f"plugin={plugin}",

@@ -106,7 +106,7 @@ class Ok(msgspec.Struct, frozen=True, gc=False):
         status = self.status & ~STATE_CHANGED | (STATE_CHANGED if self.changes else 0)
         head += status.to_bytes(2, "little") + self.warnings.to_bytes(2, "little")
         if not capabilities & SESSION_TRACK:
-            return head + self.info
+            return head + (string(self.info) if self.info else b"")
         changes = b"".join(bytes((kind,)) + string(data) for kind, data in self.changes)
         if not self.info and not changes:
             return head
@@ -142,7 +142,7 @@ def read_ok(payload: bytes, capabilities: int) -> Ok:
     affected, insert = fields.lenenc(), fields.lenenc()
     status, warnings = fields.number(2), fields.number(2)
     if not capabilities & SESSION_TRACK:
-        return Ok(payload[0], affected, insert, status, warnings, fields.rest())
+        return Ok(payload[0], affected, insert, status, warnings, _last(fields))
     info = fields.string() if fields.left else b""
     changes = []
     if status & STATE_CHANGED:
@@ -150,6 +150,17 @@ def read_ok(payload: bytes, capabilities: int) -> Ok:
         while tracked.left:
             changes.append((tracked.number(1), tracked.string()))
     return Ok(payload[0], affected, insert, status, warnings, info, tuple(changes))
+
+
+def _last(fields: Fields) -> bytes:
+    """Take a text to the end of its packet; servers put its length before it all the same."""
+    begin = fields.at
+    try:
+        text = fields.string()
+        fields.end()
+    except ProtocolError:
+        return fields.data[begin:]
+    return text
 
 
 def read_eof(payload: bytes) -> Ok:

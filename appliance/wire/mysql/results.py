@@ -56,8 +56,9 @@ class Results:
         self._statement: Statement | None = None
         self._plan: Plan | None = None
         self._masks: rows.Masks | None = None
-        self._binary = self._inject = False
-        self._known = True  # the definitions of this result
+        self._binary = self.ours = False
+        self._known = True  # the definitions of this result, from whenever they were told
+        self._told = True  # they are told with it
         self._then = 0  # columns of a statement whose parameters come first
         self._values: list[Value] = []
         self._injected_size = self._injected_sets = 0
@@ -65,13 +66,13 @@ class Results:
     @property
     def looks(self) -> bool:
         """Whether rows must be whole, because we look into them."""
-        return self._masks is not None or self._inject
+        return self._masks is not None or self.ours
 
     # -- turns --------------------------------------------------------------------------------------------------
 
     def begin(self, head: Request) -> None:
         """Turn to the answer to a request."""
-        self._result, self._inject = 0, head.kind == "inject"
+        self._result, self.ours = 0, head.kind == "inject"
         self._binary = head.kind in ("execute", "bulk-execute", "fetch")
         self._statement = self._link.statement(head.name) if self._binary else None
         self._plan = head.plan
@@ -157,7 +158,7 @@ class Results:
             self._left, self.step = number, "columns"
             return
         known = self._statement.definitions if self._statement is not None else ()
-        self._known = len(known) == number
+        self._known, self._told = len(known) == number, False
         self._definitions = list(known) if self._known else self._unnamed(number)
         if link.deprecates_eof:
             yield from self._described()
@@ -209,11 +210,11 @@ class Results:
         if statement is not None and self._result == 0 and self._known:
             statement.definitions, statement.plan = definitions, self._plan
         first = 0 if preparing else 1  # the number of columns comes before them
-        for place in places if len(self._raws) > len(definitions) - (1 - first) else []:
+        for place in places if self._told else []:
             self._raws[first + place] = self._nullable(first + place, definitions[place])
         raw = moved(b"".join(self._raws), self._link.shift)
         self._raws, self.step = [], "rows"
-        if self._inject:
+        if self.ours:
             return
         found = tuple(definition.column for definition in definitions)
         yield Message(S, "describe", raw, columns=found, cursor="ready" if preparing else "")
@@ -254,14 +255,15 @@ class Results:
 
     def _expect_columns(self) -> None:
         """Of a statement: its result's columns follow."""
+        number = self._then
         self._clear()
-        self._left, self._then, self.step = self._then, -1, "columns"
+        self._left, self._then, self.step = number, -1, "columns"
 
     # -- what is kept -------------------------------------------------------------------------------------------
 
     def _clear(self) -> None:
         self._raws, self._size, self._definitions = [], 0, []
-        self._known, self._then = True, 0
+        self._known, self._told, self._then = True, True, 0
 
     def _keep(self, raw: bytes) -> None:
         self._raws.append(raw)
@@ -292,7 +294,7 @@ class Results:
             raw = inbox.take(whole)
             number += 1
             self.after = sequence + 1 + (whole - 1) // (FULL + 4)
-            if self._inject:
+            if self.ours:
                 self._inject_row(joined(raw))
             elif self._masks is not None:
                 row, changed = self._masks.row(joined(raw))

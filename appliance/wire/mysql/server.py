@@ -114,7 +114,8 @@ class Answers:
                     message = self._rows(size, sequence)
                     if message is None:
                         return
-                    yield message
+                    if not self._results.ours:
+                        yield message
                     continue
             if size > MAX_ANSWER:
                 raise ProtocolError(f"the server answers with {size} bytes: the limit is {MAX_ANSWER}")
