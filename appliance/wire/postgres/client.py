@@ -25,6 +25,7 @@ from appliance.wire.postgres.frames import (
 SSL_REQUEST = 80877103
 GSS_REQUEST = 80877104
 CANCEL_REQUEST = 80877102
+BINDS = b"SCRAM-SHA-256-PLUS\0"  # RFC 5802 section 6: offered by servers in TLS only
 REQUESTS = {SSL_REQUEST: "ssl-request", GSS_REQUEST: "gss-request", CANCEL_REQUEST: "cancel"}
 MAJOR = 3
 
@@ -154,6 +155,9 @@ def _data(link: Link, raw: bytes, kind: str) -> Message:
 
 
 def _auth(link: Link, raw: bytes, kind: str) -> Message:
+    if raw[5:].startswith(BINDS):
+        # The server would see another certificate than the client did, and refuse without saying why.
+        raise ProtocolError("the login is bound to the server's certificate: set PGCHANNELBINDING=disable for the client")
     return Message(Side.CLIENT, kind, raw, secret=True)
 
 
