@@ -5,6 +5,7 @@ import pytest
 from appliance.config import rules
 from appliance.model import Address
 from appliance.policy import UNSURE, Policy
+from appliance.policy.rule import KEYS as IDENTITY_KEYS
 
 from .given import DB, process, resolve
 
@@ -55,6 +56,105 @@ def test_a_line_of_descent_that_is_cut_is_uncertain(people: Policy) -> None:
     assert "?from-cron" in people.identify(process(package="x", parents=("/bin/sh", "")))
     assert "?from-cron" not in people.identify(process(package="x", parents=("/bin/sh",) * 60))
     assert "from-cron" in people.identify(process(package="x", parents=("", "/usr/sbin/cron")))
+
+
+A, B = "a" * 64, "b" * 64
+ID = "0123456789abcdef" * 4
+KEYS = {
+    "sha256": f"{{sha256: [{A.upper()}, {'c' * 64}]}}",
+    "script": "{script: [/opt/agent/run.py, '**/jobs/*.py']}",
+    "module": "{script: 'module:http.*'}",
+    "code": "{script: 'code:'}",
+    "content": f"{{script: 'sha256:{B}'}}",
+    "package": "{package: postgresql-client-*}",
+    "unit": "{unit: acme@*.service}",
+    "container": f"{{container: {ID[:12]}}}",
+    "machine": "{container: web-*}",
+    "memfd": "{image: memfd}",
+    "file": "{image: [file]}",
+}
+# identity, what is known of the process, whether it is that: None is not certain
+MATCHES: list[tuple[str, dict[str, object], bool | None]] = [
+    ("sha256", {"sha256": A}, True),
+    ("sha256", {"sha256": B, "resolved": True}, False),
+    ("sha256", {"resolved": True}, None),  # every file has a digest: it could not be had
+    ("script", {"script": "/opt/agent/run.py"}, True),
+    ("script", {"script": "/srv/jobs/x.py"}, True),
+    ("script", {"script": "/opt/agent/run.py.bak"}, False),
+    ("script", {"script": "?/opt/agent/run.py"}, None),
+    ("script", {"script": "?", "resolved": True}, None),
+    ("script", {"script": "", "resolved": True}, False),  # it is no interpreter
+    ("script", {"script": ""}, None),
+    ("script", {"script": "code:"}, False),
+    ("module", {"script": "module:http.server"}, True),
+    ("module", {"script": "/module:http.server"}, False),
+    ("code", {"script": "code:"}, True),
+    ("code", {"script": "stdin:"}, False),
+    ("content", {"script": "/x", "script_sha256": B}, True),
+    ("content", {"script": "/x", "script_sha256": A}, False),
+    ("content", {"script": "/x"}, None),
+    ("content", {"script": "", "resolved": True}, False),
+    ("package", {"package": "postgresql-client-15"}, True),
+    ("package", {"package": "postgresql-15"}, False),
+    ("package", {"package": "?"}, None),
+    ("package", {"package": "", "resolved": True}, False),
+    ("package", {"package": ""}, None),
+    ("unit", {"unit": "acme@7.service"}, True),
+    ("unit", {"unit": ""}, False),
+    ("container", {"container": ID}, True),
+    ("container", {"container": "f" * 64}, False),
+    ("container", {"container": ""}, False),
+    ("machine", {"container": "web-1"}, True),
+    ("machine", {"container": ""}, False),
+    ("memfd", {"exe": "memfd:x"}, True),
+    ("memfd", {"exe": "/usr/bin/x"}, False),
+    ("memfd", {"exe": ""}, None),
+    ("file", {"exe": "/usr/bin/x"}, True),
+    ("file", {"exe": "deleted:/usr/bin/x"}, False),
+]
+
+
+@pytest.mark.parametrize(("name", "known", "answer"), MATCHES)
+def test_what_an_executable_is(name: str, known: dict[str, object], answer: bool | None) -> None:
+    made = rules([("a.yaml", f"identities:\n  {name}: {KEYS[name]}\n")], resolve)
+    who = made.identify(process(**known))  # type: ignore[arg-type]
+    assert who == {True: (name,), False: (), None: (UNSURE + name,)}[answer]
+
+
+def test_every_key_is_in_the_table() -> None:
+    tried = {key for text in KEYS.values() for key in text[1:].split(":")[0].split()}
+    assert tried | {"cgroup", "exe", "uid", "parent"} == set(IDENTITY_KEYS)
+
+
+BECAME: list[tuple[str, str, bool | None]] = [
+    ("/usr/bin/psql", "/usr/bin/psql", True),
+    ("/usr/bin/psql", "/bin/bash", None),
+    ("/bin/bash", "/usr/bin/psql", None),
+    ("/bin/bash", "/bin/sh", False),
+]
+
+
+@pytest.mark.parametrize(("exe", "became", "answer"), BECAME)
+def test_what_became_another_program_is_neither_for_certain(exe: str, became: str, answer: bool | None) -> None:
+    """bash connects and then execs psql with the connection: a rule that allows psql must not be met by bash."""
+    made = rules([("a.yaml", "identities: {psql: {cgroup: acme.service, exe: /usr/bin/psql}, acme: {cgroup: acme.service}}")], resolve)
+    who = made.identify(process(exe=exe, became=process(exe=became)))
+    expected = {True: ("psql", "acme"), False: ("acme",), None: ("acme", UNSURE + "psql")}[answer]
+    assert who == expected
+
+
+def test_unknown_matches_for_block_and_not_for_allow() -> None:
+    text = """
+identities: {{digest: {{sha256: {digest}}}}}
+rules:
+  - {{id: a, who: digest, to: 10.0.3.2:5432, do: {do}}}
+default: {default}
+"""
+    for do, default, verdict in (("allow", "block", "block"), ("block", "allow", "block"), ("block", "block", "block")):
+        made = rules([("a.yaml", text.format(digest=A, do=do, default=default))], resolve)
+        assert made.admit(made.identify(process()), DB).verdict == verdict
+    made = rules([("a.yaml", text.format(digest=A, do="allow", default="block"))], resolve)
+    assert made.admit(made.identify(process(sha256=A)), DB).verdict == "allow"
 
 
 def test_no_identities_no_names() -> None:
