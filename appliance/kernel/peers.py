@@ -7,6 +7,7 @@ read.
 
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,17 @@ class Peers:
         flow = layout.Opened.unpack(data)
         if server is not None and server != flow.to:
             return None
+        return self._peer(flow)
+
+    def each(self) -> Iterator[tuple[Address, Peer]]:
+        """Yield all flows of all namespaces that are remembered: those on their way, and some that have come."""
+        for key in self._map:
+            data = self._map.lookup(key)
+            if data:
+                _netns, ip, port, family, _zero = layout.PEER.unpack(key)
+                yield layout.address(ip, port, family), self._peer(layout.Opened.unpack(data))
+
+    def _peer(self, flow: layout.Opened) -> Peer:
         process = self._process(flow)
         image = flow.process.image if flow.process and process and self._images else b""
         found = Peer(

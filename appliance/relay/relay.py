@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from appliance.model import Answered, Cancel, Flow, Note, Question, Withdraw
+from appliance.model import Address, Answered, Cancel, Flow, Note, Question, Withdraw
 from appliance.relay.end import reset_on_close, unread
 from appliance.relay.gate import Gate
 from appliance.relay.limits import Limits
@@ -37,6 +37,7 @@ class Duties(msgspec.Struct, frozen=True):
     cancel: Callable[[Cancel], None]
     incident: Callable[[Flow | None, str], None]
     over: Callable[[Flow], None] = lambda flow: None  # the flow is no more
+    missed: Callable[[socket.socket, Address], Flow | None] = lambda sock, client: None  # it was, before we took it
     gate: Callable[[], Gate | None] = lambda: None  # where bytes wait until their record is on the disk
     mint: Mint | None = None  # certificates for clients; without it TLS is not opened
 
@@ -118,7 +119,7 @@ class Relay:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(self.limits.accepts):
             try:
-                sock, _peer = listener.accept()
+                sock, client = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -126,7 +127,7 @@ class Relay:
                     self._rest(listener, error)
                     return
                 continue  # this connection died in the queue
-            self._admit(sock)
+            self._admit(sock, Address.of(*client[:2]))
 
     def _rest(self, listener: socket.socket, error: OSError) -> None:
         """Do not accept for a while: the connection stays in the queue, and so would the event."""
@@ -138,7 +139,7 @@ class Relay:
         if listener in self._listeners:
             self._loop.add_reader(listener, self._accept, listener)
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _admit(self, sock: socket.socket, client: Address) -> None:
         """Make a pipe of a connection, or reset it."""
         self.counts.accepted += 1
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # else urgent bytes are taken, and judged by nobody
@@ -151,6 +152,9 @@ class Relay:
             task = self._loop.create_task(self._admit_later(sock, found))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+        elif found is None:
+            self.counts.refused += 1
+            self._drop(sock, self._duties.missed(sock, client))
         else:
             self._begin(sock, found)
 

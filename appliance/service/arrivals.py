@@ -23,6 +23,7 @@ LOOK_S = 0.002  # between two looks; doubled each time, up to
 LOOK_MAX_S = 0.05
 MAX_WAITING = 1024  # connections; the rest does not wait. A cgroup may open 1,000 a second (VG_RATE)
 NOBODY = "which process opened it could not be told"
+GONE = "the client was gone before it was taken; nothing of it was passed on"
 
 
 class Arrivals:
@@ -59,13 +60,27 @@ class Arrivals:
             return self._later(client, peer)
         return self._flow(client, peer)
 
+    def missed(self, sock: socket.socket, client: Address) -> Flow | None:
+        """Record a flow whose client was gone before we took it, and return it; None if it is not that."""
+        try:
+            sock.getpeername()
+        except OSError:
+            meant = original(sock)
+            peer = self._peers.find(client, meant) if meant else None
+            flow = self._flow_of(client, peer) if peer else None
+            if flow:
+                opened = Note("opened", f"{flow.client} -> {flow.server}")
+                self._record(flow, (opened, Note("incident", GONE), Note("closed", GONE)))
+            return flow
+        return None
+
     def ran(self, cookie: int) -> None:
         """Note that the process of a flow became another program, and kept it."""
         flow = self._flows.get(cookie)
         became = self._peers.became(cookie, flow.process.cgroup) if flow and flow.process else None
-        if flow is None or became is None or flow.process is None or flow.process.became == _hidden(became):
+        if flow is None or became is None or flow.process is None or flow.process.became == hidden(became):
             return
-        process = msgspec.structs.replace(flow.process, became=_hidden(became))
+        process = msgspec.structs.replace(flow.process, became=hidden(became))
         self._flows[cookie] = msgspec.structs.replace(flow, process=process)
         text = f"what connected as {flow.process.exe} is now {became.exe}"
         self._record(flow, (Note("incident", text),))
@@ -90,14 +105,17 @@ class Arrivals:
 
     def _flow(self, client: Address, peer: Peer) -> Flow | None:
         self.unattributed += bool(peer.image)
-        process = _hidden(peer.process) if peer.process else None
-        counted = (peer.cookie, peer.sequence, peer.scope, peer.epoch)
-        flow = Flow(self._ids.next(), time.time(), client, peer.server, process, *counted)
-        if process is None:
+        flow = self._flow_of(client, peer)
+        if flow.process is None:
             self._deny(flow)
             return None
         self._flows[peer.cookie] = flow
         return flow
+
+    def _flow_of(self, client: Address, peer: Peer) -> Flow:
+        process = hidden(peer.process) if peer.process else None
+        counted = (peer.cookie, peer.sequence, peer.scope, peer.epoch)
+        return Flow(self._ids.next(), time.time(), client, peer.server, process, *counted)
 
     def _deny(self, flow: Flow) -> None:
         """Record a flow that no rule can be asked about: lineage was lost, or its cgroup is gone."""
@@ -108,7 +126,7 @@ class Arrivals:
         self._incident(flow, f"{text}: {NOBODY}: refused")
 
 
-def _hidden(process: Process) -> Process:
+def hidden(process: Process) -> Process:
     """Return a process without the passwords of its command line, and of what it became."""
-    became = _hidden(process.became) if process.became else None
+    became = hidden(process.became) if process.became else None
     return msgspec.structs.replace(process, argv=hide(process.argv), became=became)

@@ -12,7 +12,7 @@ import msgspec
 
 from appliance.kernel import coverage, fence, nft
 from appliance.model import ConfigError, HostError
-from appliance.record.checkpoint import Counter
+from appliance.record.checkpoint import Counter, Lost
 from appliance.record.log import SYNC_EVERY_S
 from appliance.service import rulebook
 
@@ -49,6 +49,7 @@ class Chores:
         aside = (
             Chore("steering", TICK_S, self._steer),
             Chore("fence", FENCE_S, self._look_at_fence),
+            Chore("coverage", TICK_S, self._hub.ledger.look),
             Chore("index", INDEX_S, self._index),
             Chore("record", self._hub.settings.record.sync_s or SYNC_EVERY_S, self._seal),
             Chore("prune", PRUNE_S, self._prune),
@@ -131,7 +132,9 @@ class Chores:
         counted = tuple(
             Counter(one.epoch, one.id, one.cgroup or "", one.sequence) for one in coverage.read(self._hub.fence)
         )
-        self._hub.notary.round(self._hub.policy.revision, counted)
+        runs = self._hub.ledger.runs()
+        self._hub.notary.round(self._hub.policy.revision, counted, [Lost(*key, run) for key, run in runs.items()])
+        self._hub.ledger.told(runs)
 
     def _prune(self) -> None:
         self._hub.notary.prune({rule.id: rule.keep_s for rule in self._hub.policy.rules if rule.keep_s})

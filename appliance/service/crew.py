@@ -17,7 +17,7 @@ import msgspec
 
 from appliance.model import Answered, HostError
 from appliance.relay import channel
-from appliance.relay.channel import Answer, Channel, Drain, Health, Ready, Rules, Setup, ToHub, ToWorker
+from appliance.relay.channel import Answer, Channel, Drain, Health, Ready, Recorded, Rules, Setup, ToHub, ToWorker
 from appliance.service.launch import Running
 
 log = logging.getLogger("vendorgate.hub")
@@ -52,8 +52,10 @@ class Member:
 class Ears(msgspec.Struct, frozen=True):
     """Who is told what happens in the crew."""
 
-    said: Callable[[Member, ToHub], None]  # all but Ready and Health
+    said: Callable[[Member, ToHub], None]  # all but Ready, Health and Recorded
     gone: Callable[[Member, str], None]  # it has ended, with all it asked
+    counted: Callable[[int, Health | Recorded], None] = lambda pid, said: None  # also what an ended one still said
+    buried: Callable[[int], None] = lambda pid: None  # the worker with this pid has ended
 
 
 class Crew:
@@ -169,7 +171,7 @@ class Crew:
         self._loop.add_reader(running.pidfd, self._ended, member)
         member.channel = await channel.hub_end(
             running.channel,
-            lambda message: self._hear(member, message),
+            lambda message: self._hear(member, running, message),
             lambda why: self._cut(member, running, why),
         )
         if self._stopping:
@@ -178,7 +180,11 @@ class Crew:
         if self._rules:
             member.channel.send(self._rules)
 
-    def _hear(self, member: Member, message: ToHub) -> None:
+    def _hear(self, member: Member, running: Running, message: ToHub) -> None:
+        if isinstance(message, Health | Recorded):
+            self._ears.counted(running.process.pid, message)
+        if member.running is not running:
+            return  # the last words of one that ended
         member.heard = max(member.heard, self._loop.time())
         match message:
             case Ready(revision, error):
@@ -188,6 +194,8 @@ class Crew:
                 self._news.set()
             case Health():
                 member.health = message
+            case Recorded():
+                pass
             case _:
                 self._ears.said(member, message)
 
@@ -204,8 +212,7 @@ class Crew:
         self._loop.remove_reader(running.pidfd)
         status = running.process.wait()
         os.close(running.pidfd)
-        if member.channel:
-            member.channel.close()
+        self._ears.buried(running.process.pid)  # what is left in its channel is read to its end, and that closes it
         self._before.update(_losses(member.health))
         member.running = member.channel = member.health = None
         member.revision = ""

@@ -40,6 +40,7 @@ from appliance.service.attribution import Attribution
 from appliance.service.berth import Berth, own_cgroup
 from appliance.service.chores import Chores
 from appliance.service.containment import Containment
+from appliance.service.coverage import ledger
 from appliance.service.crew import Crew, Ears, Member
 from appliance.service.desk import Desks
 from appliance.service.lacks import lacks
@@ -142,6 +143,7 @@ class Hub:
         self.judge = Judge(self.fence)
         self._judge(self.policy)
         self._say(opened.clear(self.settings.state_dir))
+        self.ledger = ledger(self)
         try:
             yield
         finally:
@@ -185,7 +187,7 @@ class Hub:
             self._setup,
             self._launch,
             self.listening,
-            Ears(said=self._said, gone=lambda member, how: self.questions.gone(member.number)),
+            Ears(self._said, lambda one, how: self.questions.gone(one.number), self.ledger.counted, self.ledger.gone),
         )
         self.berth = Berth(self.place.cgroup_root, f"relay-{self.place.instance}")
         try:

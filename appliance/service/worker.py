@@ -171,6 +171,7 @@ class Worker:
                     unrecorded=counts.unrecorded + self._unrecorded,
                     messages=counts.messages,
                     bytes=counts.bytes,
+                    at=time.monotonic(),
                     accounts=self._relay.accounts(),
                 )
             )
@@ -190,6 +191,7 @@ class Worker:
             cancel=self._cancel,
             incident=self._incident,
             over=self._over,
+            missed=lambda sock, client: self._arrivals.missed(sock, client),
         )
 
     def _rules(self) -> Policy:
