@@ -96,7 +96,7 @@ def numbered(collation: int) -> Charset:
 
 
 def of_client(collation: int) -> Charset:
-    """Return the set a client may say its statements in: none of wide characters, for which the server takes another."""
+    """Return the set a client may speak in: none of wide characters, in whose place the server takes another."""
     found = numbered(collation)
     return UNKNOWN if found.codec.startswith(("utf-16", "utf-32")) else found
 

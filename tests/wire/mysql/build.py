@@ -47,6 +47,7 @@ def flags(capabilities: int, charset: int = 45) -> bytes:
 
 def startup(
     capabilities: int = MODERN,
+    *,
     user: str = "acme",
     database: str = "shop",
     answer: bytes = b"s3cret-answer",
@@ -72,6 +73,7 @@ def tls_request(capabilities: int = MODERN) -> bytes:
 def ok(
     affected: int = 0,
     status: int = AUTOCOMMIT,
+    *,
     info: bytes = b"",
     changes: Sequence[tuple[int, bytes]] = (),
     header: int = 0,
@@ -106,6 +108,7 @@ def error(number: int = 1064, state: str = "42000", text: str = "You have an err
 def column(
     name: str,
     kind: int = VAR_STRING,
+    *,
     table: str = "t",
     schema: str = "shop",
     flags: int = 0,
