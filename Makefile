@@ -11,7 +11,7 @@ BPF := $(patsubst %.bpf.c,%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 BUILD_PACKAGES := clang llvm libbpf-dev libbpf1 bpftool gcc libc6-dev python3-venv python3-dev
 RUN_PACKAGES := nftables iproute2 util-linux
-LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark mariadb-server mariadb-client libmariadb-dev pkg-config
+LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark mariadb-server mariadb-client libmariadb-dev pkg-config rpm
 PYTEST := $(PY) -m pytest -q
 
 .PHONY: all venv bpf packages lab-packages lab-install demo test check bench clean
