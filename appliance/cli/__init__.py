@@ -27,7 +27,7 @@ COMMANDS = {
     "rules": ("rules:rules", "Validate, test and explain rules."),
     "sessions": ("sessions:sessions", "List recorded sessions, the newest first."),
     "show": ("show:show", "Print one session: who, every statement, its verdict, what came back."),
-    "replay": ("show:replay", "Play one session as it went, in its own time."),
+    "replay": ("replay:replay", "Play one session as it ran, in its own time."),
     "export": ("export:export", "Write sessions to a file for other tools."),
     "verify": ("verify:verify", "Check that the record is whole."),
     "hold": ("hold:hold", "Put sessions under legal hold."),
