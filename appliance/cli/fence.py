@@ -6,7 +6,7 @@ import msgspec
 from appliance.cli import screen
 from appliance.cli.site import No, Site, pass_site
 from appliance.kernel import fence as kernel
-from appliance.kernel import nft
+from appliance.service import barrier
 
 
 @click.group()
@@ -29,7 +29,9 @@ def up(site: Site) -> None:
     \b
     vendorgate fence up
     """
-    kernel.up(place(site)).close()
+    with barrier.put_up(site.settings) as fence:
+        for line in barrier.told(fence.kept):
+            click.echo(line, err=True)
     click.echo(f"The fence of {site.settings.slice} is up.")
 
 
@@ -41,8 +43,7 @@ def down(site: Site) -> None:
     \b
     vendorgate fence down
     """
-    kernel.down(place(site))
-    nft.apply(nft.removal())  # it steers what the fence marks, and nothing does that any more
+    barrier.take_down(site.settings)
     click.echo(f"The fence of {site.settings.slice} is down: what runs there is free.")
 
 
@@ -63,6 +64,8 @@ def status(site: Site, as_json: bool) -> None:
         click.echo(f"{site.settings.slice}: {state}, {found.cgroups} cgroups")
         for name, count in found.counters.items():
             click.echo(f"  {name.replace('_', ' '):<24} {count:>12}")
+        for promise in found.lacking:
+            click.echo(f"  not promised on this kernel: {promise}")
     if not found.up:
         missing = ", ".join(found.missing)
         raise No(f"not in force: {missing}" if missing else "the fence is not up", "vendorgate fence up")
@@ -70,8 +73,7 @@ def status(site: Site, as_json: bool) -> None:
 
 def place(site: Site) -> kernel.Place:
     """Return what the settings say is governed."""
-    settings = site.settings
-    return kernel.Place(settings.cgroup_root, settings.slice, settings.relay.port)
+    return barrier.place(site.settings)
 
 
 def in_force(site: Site) -> kernel.Status:

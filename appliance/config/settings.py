@@ -26,6 +26,15 @@ class Approvals(msgspec.Struct, frozen=True):
     max_pending_per_process: int = 20
 
 
+# Where syslog(3) and sd_journal_send(3) write. They do nothing for who writes there.
+JOURNAL = (
+    "/dev/log",
+    "/run/systemd/journal/dev-log",
+    "/run/systemd/journal/socket",
+    "/run/systemd/journal/stdout",
+)
+
+
 class Settings(msgspec.Struct, frozen=True):
     """All of vendorgate.yaml."""
 
@@ -39,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True):
     approvals: Approvals = Approvals()
     on_failure: Literal["closed", "open"] = "closed"
     existing_connections: Literal["drop", "keep"] = "drop"
-    unix: tuple[str, ...] | None = None  # sockets governed processes may speak to; None: any
+    unix: tuple[str, ...] | None = JOURNAL  # sockets governed processes may speak to, besides their own; None: any
 
 
 MAX_WORKERS = 256  # far above any core count that helps; a typo must not fork thousands

@@ -3,7 +3,7 @@ stop.
 
 What it holds open is of no use to the fence: with the hub dead, governed processes have no network
 (kernel/fence.py), and steering stays as well, so that they are refused at once rather than left to time out.
-Only `on_failure: open` takes the fence away, and only at an orderly stop.
+Only `on_failure: open` takes the fence away, and only at a stop, orderly or for a failure; not when the hub is killed.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ from appliance.kernel.layout import STEER_MARK
 from appliance.model import ConfigError, HostError
 from appliance.policy import Policy, entries
 from appliance.record.index import Index
-from appliance.relay.channel import Asked, Cancelled, Contain, Incident, Over, Ran, Rules, Setup, ToHub, Withdrawn
-from appliance.service import launch, opened, rulebook
+from appliance.relay.channel import Asked, Cancelled, Contain, Incident, Mint, Over, Ran, Rules, Setup, ToHub, Withdrawn
+from appliance.service import barrier, launch, opened, rulebook
 from appliance.service.attribution import Attribution
 from appliance.service.berth import Berth, own_cgroup
 from appliance.service.chores import Chores
@@ -139,7 +139,7 @@ class Hub:
         if is_below(own_cgroup(), slice_path(self.place.cgroup)):
             what = f"this process is in the governed {self.place.slice} itself"
             raise HostError(what, "start it outside: else it would have no network")
-        self.fence: Fence = fence.up(self.place)
+        self.fence: Fence = barrier.put_up(self.settings)
         self.judge = Judge(self.fence)
         self._judge(self.policy)
         self._say(opened.clear(self.settings.state_dir))
@@ -148,10 +148,8 @@ class Hub:
             yield
         finally:
             self.fence.close()
-            orderly = self.stopped.is_set() and self.broken is None
-            if self.settings.on_failure == "open" and orderly:
-                fence.down(self.place)
-                nft.apply(nft.removal())
+            if self.settings.on_failure == "open" and self.stopped.is_set():
+                barrier.take_down(self.settings)
                 opened.mark(self.settings.state_dir, self.stores.records)
 
     @contextlib.asynccontextmanager
@@ -305,7 +303,8 @@ class Hub:
 
     def _setup(self, number: int) -> Setup:
         record = self.settings.record
-        return Setup(number, record.level, record.required, str(self.place.cgroup), self.stores.key)
+        slice, sync = str(self.place.cgroup), record.sync_s == 0
+        return Setup(number, record.level, record.required, slice, self.stores.key, sync)
 
     def _launch(self, member: Member) -> launch.Running:
         running = launch.start(self.who, self._inherited(member))
@@ -323,6 +322,8 @@ class Hub:
                 self.questions.ask(member.number, question)
             case Withdrawn(id, reason):
                 self.questions.withdraw(member.number, id, reason)
+            case Mint() if member.channel:
+                member.channel.send(self.stores.authority.answer(message))
             case Cancelled(server, key):
                 self.questions.cancel(server, key)
             case Over(flow):

@@ -34,7 +34,7 @@ def test_defaults_by_name() -> None:
         approvals=Approvals(max_pending=1000, max_pending_per_process=20),
         on_failure="closed",
         existing_connections="drop",
-        unix=None,
+        unix=("/dev/log", "/run/systemd/journal/dev-log", "/run/systemd/journal/socket", "/run/systemd/journal/stdout"),
     )
 
 

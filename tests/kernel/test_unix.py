@@ -90,6 +90,59 @@ def test_a_process_that_says_itself_what_paths_mean_gets_none(stage: Stage, home
     assert stage.vendor(case, str(home / "one")) == REFUSED
 
 
+@pytest.fixture
+def own(stage: Stage) -> Iterator[Path]:
+    """A directory in which the vendor may bind, with sockets of its own: by path and by name, streams and datagrams."""
+    with tempfile.TemporaryDirectory(prefix="vg-own-") as name:
+        home = Path(name)
+        home.chmod(0o777)
+        servers = [stage.start("unix_serve", at) for at in (f"{home}/s", f"@{home.name}")]
+        for server in servers:
+            assert server.stdout and server.stdout.readline() == "listening\n"
+        unix.allow(stage.fence, ())
+        yield home
+        unix.allow(stage.fence, None)
+        for server in servers:
+            server.communicate("\n")
+
+
+def test_the_vendors_own_need_no_list(stage: Stage, own: Path) -> None:
+    for name in (f"{own}/s", f"@{own.name}"):
+        assert stage.vendor("unix", name) == "connected"
+        assert stage.vendor("unix", name, user="nobody") in ("connected", "errno 13")
+        assert stage.vendor("unix", name, cgroup="acme.service/child") == "connected"
+        assert stage.vendor("unix", name, cgroup="other.service") == REFUSED
+    assert stage.vendor("unix_datagram", f"{own}/s.letters") == "sent"
+    assert stage.vendor("unix_datagram", f"{own}/s.letters", cgroup="other.service") == REFUSED
+
+
+def test_the_vendors_own_by_that_one_name(stage: Stage, own: Path) -> None:
+    (own / "link").symlink_to(own / "s")
+    for name in (f"{own}//s", f"{own}/./s", f"{own}/link", f"/proc/self/root{own}/s", os.path.relpath(own / "s"), f"@{own.name}x"):
+        assert stage.vendor("unix", name) == REFUSED, name
+    (own / "s").rename(own / "t")
+    assert stage.vendor("unix", f"{own}/s") == REFUSED
+    assert stage.vendor("unix", f"{own}/t") == "connected"
+
+
+@pytest.mark.parametrize("case", ["unix_replaced", "unix_renamed"])
+def test_a_name_that_was_the_vendors_own(stage: Stage, case: str) -> None:
+    """The socket is still bound and still the vendor's; by its name somebody else's would be found."""
+    for listed, said in ((None, "connected"), ((), REFUSED)):
+        with tempfile.TemporaryDirectory(prefix="vg-") as name, socket.socket(socket.AF_UNIX) as sock:
+            folder = Path(name) / "theirs"
+            folder.mkdir()
+            sock.bind(str(folder / "sock"))
+            sock.listen()
+            for path in (Path(name), folder, folder / "sock"):
+                path.chmod(0o777)
+            unix.allow(stage.fence, listed)
+            try:
+                assert stage.vendor(case, str(folder / "sock")) == said
+            finally:
+                unix.allow(stage.fence, None)
+
+
 def test_a_list_is_replaced_whole(stage: Stage, home: Path) -> None:
     unix.allow(stage.fence, (str(home / "one"),))
     unix.allow(stage.fence, (str(home / "two"),))

@@ -268,6 +268,42 @@ def unix_datagram(host, port):
         return "sent"
 
 
+def listener(kind, host):
+    sock = socket.socket(socket.AF_UNIX, kind)
+    sock.bind("\0" + host[1:] if host[0] == "@" else host)
+    if kind == socket.SOCK_STREAM:
+        sock.listen()
+    return sock
+
+
+def unix_serve(host, port):
+    """Listen on a unix socket until stdin ends."""
+    with listener(socket.SOCK_STREAM, host), listener(socket.SOCK_DGRAM, host + ".letters"):
+        print("listening", flush=True)
+        sys.stdin.readline()
+        return "done"
+
+
+def unix_replaced(host, port):
+    """Bind one's own, put a link to somebody else's in its place, connect by the name that was one's own."""
+    own = os.path.dirname(host) + "/mine"
+    with listener(socket.SOCK_STREAM, own):
+        os.rename(own, own + ".away")
+        os.symlink(host, own)
+        return unix(own, port)
+
+
+def unix_renamed(host, port):
+    """The same by the directory: one's own is still there under that name, and another is found by it."""
+    folder, name = os.path.split(host)
+    mine = f"{os.path.dirname(folder)}/mine"
+    os.mkdir(mine)
+    with listener(socket.SOCK_STREAM, f"{mine}/{name}"):
+        os.rename(mine, mine + ".away")
+        os.symlink(folder, mine)
+        return unix(f"{mine}/{name}", port)
+
+
 def unix_chroot(host, port):
     """In a user namespace of its own chroot is for everybody: a path then means what the process likes."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -311,7 +347,7 @@ CASES = {
         connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
         source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram, bind_relay, other_namespace, reconnect, slow, wait,
         fork_connect, serve, serve_answer, serve_datagrams, stream, unix, unix_datagram, unix_chroot, unix_mount,
-        handed,
+        unix_serve, unix_replaced, unix_renamed, handed,
     )},
     "mptcp": kind(socket.SOCK_STREAM, MPTCP),
     "udp_lite": kind(socket.SOCK_DGRAM, UDPLITE),
