@@ -1,0 +1,52 @@
+"""What SHOW WARNINGS, GET DIAGNOSTICS and the like may tell: of the statements before.
+
+Messages of warnings quote values. So they are treated as a read of whatever the last statement touched that used a
+table at all: one that does not leaves the messages as they were.
+"""
+
+import msgspec
+
+from appliance.facts.mysql.reading import RELATIONS, Names, Reading
+
+MAX_WORDS = 2_000  # names remembered; more: anything may have been touched
+
+_TOUCHED = ("table", "column", "compared", "copied", "written")
+
+
+class Diagnoses:
+    """Mutable; one for each session."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._tables: Names = frozenset()
+        self._columns: Names = frozenset()
+        self._unknown = False
+
+    def ran(self, reading: Reading) -> None:
+        """Note a statement that went up."""
+        if reading.diagnoses:
+            return
+        if reading.unknown & RELATIONS:
+            self._unknown = True
+        tables = reading.values["table"]
+        if not tables:
+            return
+        self._unknown = bool(reading.unknown & RELATIONS)
+        self._tables = tables
+        self._columns = frozenset().union(*(reading.values[key] for key in _TOUCHED[1:]))
+        if len(self._tables) + len(self._columns) > MAX_WORDS:
+            self._unknown = True
+
+    def told(self, reading: Reading) -> Reading:
+        """Return a reading that looks back, with what it may tell of."""
+        values = dict(reading.values)
+        values["table"] |= self._tables
+        values["column"] |= self._columns
+        if reading.keeps:
+            values["copied"] |= self._columns
+        unknown = reading.unknown | (RELATIONS if self._unknown else frozenset())
+        why = reading.why or ("what the statement before touched is not known" if self._unknown else "")
+        return msgspec.structs.replace(reading, values=values, unknown=unknown, why=why)

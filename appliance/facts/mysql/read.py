@@ -1,0 +1,75 @@
+"""Reads a text of MySQL's or MariaDB's dialect: text to what it would do."""
+
+from collections.abc import Sequence
+
+from appliance.facts.mysql import definition, server, session
+from appliance.facts.mysql.lexer import Token, Unreadable, readings
+from appliance.facts.mysql.reading import Reading, alternatives, unread
+from appliance.facts.mysql.statement import statement
+from appliance.facts.mysql.walk import Walk
+from appliance.facts.mysql.world import World
+
+MAX_TEXTS = 3  # texts in one another: EXECUTE IMMEDIATE 'EXECUTE IMMEDIATE ...'
+
+FAMILIES = (definition, server, session)  # modules that register what reads their statements
+
+
+def read(text: str, world: World, depth: int = 0) -> Reading:
+    """Return what the text means in this world. Never raises: what cannot be read is unknown."""
+    if depth > MAX_TEXTS:
+        return unread("texts in texts")
+    try:
+        return alternatives([_one(tokens, text, world, depth) for tokens in readings(text, world.mode)])
+    except Unreadable as error:
+        return unread(str(error))
+    except RecursionError:
+        return unread("nested too deeply")
+
+
+def _one(tokens: Sequence[Token], text: str, world: World, depth: int) -> Reading:
+    walk = Walk(world)
+    walk.read = lambda inner: read(inner, world, depth + 1)
+    for part in split(tokens):
+        walk.count += 1
+        before = len(walk.results)
+        statement(walk, part, text)
+        if len(walk.results) == before:
+            walk.results.append(None)
+    if not walk.count:
+        walk.add("effect", "session")
+    return walk.reading()
+
+
+def split(tokens: Sequence[Token]) -> list[Sequence[Token]]:
+    """Return the statements. What begins a body of statements takes all that follows."""
+    parts: list[Sequence[Token]] = []
+    begin = 0
+    for at, token in enumerate(tokens):
+        if token.key == ";":
+            if at > begin:
+                if has_body(tokens[begin:at]):
+                    return [*parts, tokens[begin:]]
+                parts.append(tokens[begin:at])
+            begin = at + 1
+    if begin < len(tokens):
+        parts.append(tokens[begin:])
+    return parts
+
+
+_BODIES = frozenset(("PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"))
+_BLOCKS = frozenset(("IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR", "DECLARE"))
+
+
+def has_body(tokens: Sequence[Token]) -> bool:
+    """Return True if a statement holds others, with semicolons between them."""
+    first = tokens[0].key
+    if first in ("CREATE", "ALTER"):
+        for token in tokens[1:20]:
+            if token.key in _BODIES:
+                return True
+            if token.key in ("TABLE", "VIEW", "INDEX", "USER", "DATABASE", "SCHEMA", "ROLE", "SERVER", "SEQUENCE"):
+                return False
+        return False
+    if first == "BEGIN":
+        return len(tokens) > 1 and tokens[1].key not in ("WORK",)
+    return first in _BLOCKS or (len(tokens) > 1 and tokens[1].key == ":")

@@ -1,0 +1,319 @@
+"""The reader of one MySQL flow: requests to facts, and what becomes of the session."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from appliance.facts import Copy, Facts, Stage
+from appliance.facts.mysql.diagnoses import Diagnoses
+from appliance.facts.mysql.parameters import describe
+from appliance.facts.mysql.reading import ALL, KEYS, NONE, Names, Reading, joined, unread
+from appliance.facts.mysql.relations import ANY_TABLE
+from appliance.facts.mysql.settings import Settings
+from appliance.facts.mysql.statements import Statement, Statements
+from appliance.facts.mysql.store import Store
+from appliance.facts.mysql.world import World
+from appliance.facts.shared import Shared
+from appliance.model import Column, Message
+
+_SILENT = frozenset("auth tls long-data close reset copy-data copy-done terminate".split())
+
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "ping": ("session", ""),
+    "debug": ("admin", ""),
+    "statistics": ("session", "SHOW"),
+    "refresh": ("admin", "FLUSH"),
+    "shutdown": ("admin", "SHUTDOWN"),
+    "process-info": ("read", "SHOW"),
+    "set-option": ("session", "SET"),
+    "reset-connection": ("session", "RESET"),
+    "init-db": ("session", "USE"),
+    "create-db": ("schema admin", "CREATE DATABASE"),
+    "drop-db": ("schema drop admin", "DROP DATABASE"),
+    "field-list": ("read", "SHOW"),
+    "kill": ("kill", "KILL"),
+    "replication": ("replication admin", ""),
+}
+"""Commands of the protocol that are no text: effects, and the statement that does the same."""
+
+_LOOKS_BACK = ("row_count", "found_rows", "warning_count", "error_count", "last_insert_id", "identity")
+"""What a statement of ours would change before a statement that asks for it."""
+
+
+class MySQL:
+    """Reader of one flow, as `facts.Reader` says."""
+
+    def __init__(self, shared: Shared, server: str = "", needs_catalog: bool = True) -> None:
+        self._store = shared.of(Store)
+        self._settings = Settings(self._store, server, needs_catalog)
+        self._statements = Statements()
+        self._diagnoses = Diagnoses()
+        self._login: dict[str, Names] = {}
+        self._asked: tuple[Message, Facts, Reading] | None = None
+        self._started = False  # the login is through
+        self._changing: list[Message] = []  # logins that are not answered
+
+    @property
+    def needs_catalog(self) -> bool:
+        """True if rules name relations or columns: the catalogue is asked for, and what it lacks is unknown."""
+        return self._settings.needs_catalog
+
+    @needs_catalog.setter
+    def needs_catalog(self, needs: bool) -> None:
+        self._settings.needs_catalog = needs
+        self._asked = None
+
+    # -- Reader -----------------------------------------------------------------------------------------------------
+
+    def ask(self, message: Message) -> Facts | None:
+        kind = message.kind
+        if kind in _SILENT:
+            return None
+        self._settings.used()
+        match kind:
+            case "query" | "prepare":
+                facts, reading = self._text(message)
+            case "execute" | "bulk-execute" | "fetch":
+                facts, reading = self._execute(message)
+            case "startup" | "change-user":
+                facts, reading = self._startup(message)
+            case _:
+                facts, reading = self._command(message)
+        self._asked = (message, facts, reading)
+        return facts
+
+    def sent(self, message: Message) -> None:
+        kind = message.kind
+        if kind in ("close", "terminate"):
+            self._statements.forget(message.name)
+        if kind in _SILENT:
+            return
+        facts, reading = self._again(message)
+        match kind:
+            case "startup" | "change-user":
+                self._login = {
+                    "user": frozenset((message.name,)),
+                    "database": frozenset(filter(None, (message.status,))),
+                }
+                self._settings.login(message.name, message.status)
+                self._statements = Statements()
+                self._diagnoses.forget()
+            case "prepare":
+                self._statements.preparing(message.text, self._settings.world())
+            case "reset-connection":
+                self._statements = Statements()
+                self._settings.renewed()
+            case "query" | "execute" | "bulk-execute":
+                self._ran(message, facts, reading)
+            case "init-db" | "create-db" | "drop-db":
+                self._settings.doubt()
+                self._settings.stale()
+        self._asked = None
+
+    def heard(self, message: Message) -> None:
+        words = frozenset(message.cursor.split())
+        match message.kind:
+            case "complete":
+                self._started = True
+                self._settings.status(words)
+                if "dropped" in words:
+                    self._settings.doubt()
+            case "prepared":
+                self._statements.prepared(message.name, message.text)
+            case "error":
+                self._statements.failed()
+            case "parameter":
+                self._settings.told(message.name, message.status)
+            case "injected":
+                self._settings.answer(message)
+            case "injected-done":
+                self._settings.answered()
+
+    def wanted(self, facts: Facts | None) -> str:
+        if facts is None or self._asked is None or not self._started:
+            return ""
+        message, _, reading = self._asked
+        if message.kind not in ("query", "prepare", "execute", "bulk-execute", "field-list") or reading.diagnoses:
+            return ""
+        text = message.text.lower()
+        only_session = reading.values["effect"] <= {"session"} and not reading.unknown
+        if only_session or any(word in text for word in _LOOKS_BACK):
+            return ""
+        sensitive = '"' in text or "\\" in text or not text.isascii()
+        statement = self._settings.wanted(reading.missing, sensitive)
+        if statement:
+            self._settings.trying()
+        return statement
+
+    def origins(self, facts: Facts, column: Column) -> Names | None:
+        """Both must say the same: the server, whose word a derived table can forge, and the text."""
+        if column.result >= len(facts.lineage):
+            return None
+        places = facts.lineage[column.result]
+        if places is None or column.place >= len(places):
+            return None
+        names = places[column.place]
+        if names is None:
+            return None
+        if not names:
+            return names if not column.origin or column.origin.lower().startswith("information_schema.") else None
+        said = column.origin.casefold()
+        return names if any(said == name.casefold() for name in names) else None
+
+    def copy(self, message: Message) -> Copy | None:
+        """No answer of this protocol has rows outside a result."""
+        return None
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def _text(self, message: Message) -> tuple[Facts, Reading]:
+        if message.status:
+            reading = unread(f"the statement is {message.status}")
+        else:
+            reading = self._whole(self._store.read(message.text, self._settings.world()))
+        attributes = "\n-- attributes: " + ", ".join(message.name.split("\n")) if message.name else ""
+        subject, words, whole = describe(message.text + attributes, message.values)
+        stage: Stage = "prepares" if message.kind == "prepare" else "begins"
+        facts = self._facts(reading, subject, words | {message.text}, stage, whole and not message.status)
+        if stage == "prepares":  # it only runs later, and may be another statement under other settings
+            facts = msgspec.structs.replace(facts, changes=False, cancels=b"")
+        return facts, reading
+
+    def _execute(self, message: Message) -> tuple[Facts, Reading]:
+        known = self._statements.get(message.name)
+        if message.kind == "fetch":
+            if known is not None and known.ran is not None:
+                return msgspec.structs.replace(known.ran, stage="continues", changes=False), unread("")
+            return self._facts(unread("rows of a cursor that is not known"), "fetch", stage="continues"), unread("")
+        if known is None:
+            reading, text = unread(f"prepared statement {message.name} is not known"), ""
+        else:
+            reading, text = self._whole(self._meaning(known)), known.text
+        subject, words, whole = describe(text, message.values)
+        if message.status:
+            whole = False
+        if message.count > 1:
+            subject += f"\n-- {message.count} rows"
+        return self._facts(reading, subject, words, "begins", whole), reading
+
+    def _meaning(self, known: Statement) -> Reading:
+        """Return what a statement means by the settings it was prepared under, and the catalogue of now."""
+        now, then = self._settings.world(), known.world
+        return self._store.read(
+            known.text,
+            self._store.world(
+                World(then.mode, then.database, now.catalog, now.needs_catalog, now.stale, now.temporary)
+            ),
+        )
+
+    def _startup(self, message: Message) -> tuple[Facts, Reading]:
+        reading = _empty("session", "LOGIN")
+        word = "login of" if message.kind == "startup" else "change of user to"
+        login = {"user": frozenset((message.name,)), "database": frozenset(filter(None, (message.status,)))}
+        facts = self._facts(reading, f"{word} {message.name}" + (f" to {message.status}" if message.status else ""))
+        changes = message.kind == "change-user"
+        return msgspec.structs.replace(facts, values={**facts.values, **login}, changes=changes), reading
+
+    def _command(self, message: Message) -> tuple[Facts, Reading]:
+        kind = message.kind
+        if kind not in _COMMANDS:
+            reading = unread(f"{message.text or kind} is not known here")
+            return self._facts(reading, message.text or kind), reading
+        effects, tag = _COMMANDS[kind]
+        reading = _empty(effects, tag)
+        values = dict(reading.values)
+        name = message.text
+        match kind:
+            case "init-db" | "create-db" | "drop-db":
+                values["database"] = frozenset((name,))
+                values["table"] = frozenset() if kind == "init-db" else frozenset((f"{name}.*",))
+                reading = msgspec.structs.replace(reading, changes=True, ddl=kind != "init-db")
+            case "field-list":
+                values["table"] = frozenset((self._settings.world().word((name,)),))
+                reading = msgspec.structs.replace(reading, results=((),))
+            case "process-info":
+                values["table"] = frozenset((ANY_TABLE,))
+            case "set-option":
+                values["setting"] = frozenset((message.status,))
+            case "reset-connection":
+                reading = msgspec.structs.replace(reading, changes=True)
+            case "kill" if message.name.isdigit():
+                reading = msgspec.structs.replace(reading, cancels=int(message.name))
+        reading = msgspec.structs.replace(reading, values=values)
+        return self._facts(reading, f"{kind} {name or message.name or message.status}".strip()), reading
+
+    # -- how a reading becomes facts --------------------------------------------------------------------------------
+
+    def _whole(self, reading: Reading) -> Reading:
+        """Return the reading with what its EXECUTE stands for, and what it tells of the statement before."""
+        for step in reading.steps:
+            if step.verb == "execute":
+                known = self._statements.named(step.name)
+                inner = self._meaning(known) if known is not None else unread(f"{step.name!r} was not prepared here")
+                results = inner.results if reading.count == 1 else ()
+                reading = msgspec.structs.replace(joined(reading, inner), results=results)
+        return self._diagnoses.told(reading) if reading.diagnoses else reading
+
+    def _facts(
+        self, reading: Reading, subject: str, words: Iterable[str] = (), stage: Stage = "begins", whole: bool = True
+    ) -> Facts:
+        databases = reading.values["database"] | self._login.get("database", NONE)
+        if self._settings.sure and self._settings.database:
+            databases = reading.values["database"] | {self._settings.database}
+        values = {
+            **reading.values,
+            **self._login,
+            "database": databases,
+            "count": frozenset((str(reading.count),)),
+            "text": frozenset(words),
+        }
+        # A login made elsewhere decides which database it is, unless the server was asked.
+        unknown = reading.unknown if whole else reading.unknown | {"text"}
+        if reading.why and reading.unknown >= ALL:
+            unknown |= {"count"}
+        cancels = reading.cancels.to_bytes(4, "little") if 0 < reading.cancels < 1 << 32 else b""
+        lineage = tuple(
+            None if places is None else tuple(_named(o.names, o.sure, o.name) for o in places)
+            for places in reading.results
+        )
+        changes = reading.changes or reading.ddl
+        return Facts("mysql", values, unknown, reading.why, changes, stage, subject, cancels, lineage)
+
+    # -- what becomes of the session --------------------------------------------------------------------------------
+
+    def _again(self, message: Message) -> tuple[Facts, Reading]:
+        """Return what a message would do, which was asked about last unless the caller is out of order."""
+        if self._asked is None or self._asked[0] is not message:
+            self.ask(message)
+        assert self._asked is not None
+        return self._asked[1], self._asked[2]
+
+    def _ran(self, message: Message, facts: Facts, reading: Reading) -> None:
+        known = self._statements.get(message.name) if message.kind != "query" else None
+        if known is not None:
+            known.ran = facts
+        for step in reading.steps:
+            if step.verb == "prepare":
+                self._statements.define(step.name, step.text, self._settings.world())
+            elif step.verb == "deallocate":
+                self._statements.undefine(step.name)
+        self._diagnoses.ran(reading)
+        if reading.creates:
+            self._settings.made(reading.creates)
+        if reading.changes or "effect" in reading.unknown:
+            self._settings.doubt()
+        if reading.ddl or "effect" in reading.unknown:
+            self._settings.stale()
+
+
+def _named(names: Names, sure: bool, name: str) -> Names | None:
+    return names if sure and name != "*" else None
+
+
+def _empty(effects: str, tag: str) -> Reading:
+    values = dict.fromkeys(KEYS, NONE)
+    values["effect"] = frozenset(effects.split())
+    values["statement"] = frozenset(filter(None, (tag,)))
+    return Reading(values, count=1)
+
+

@@ -1,0 +1,90 @@
+"""The shape of a statement: itself, with literals that cannot matter made alike.
+
+A literal can matter where it is a place in the select list (ORDER BY 2), an alias (SELECT a 'x'), a statement in a
+statement, a path or a pattern. So only those are changed that stand where none of these can: behind an operator of
+comparison or arithmetic, behind LIMIT, in the list of IN and in the rows of VALUES. Of equal elements of such a list,
+or equal rows, that follow each other only one is left.
+"""
+
+from collections.abc import Sequence
+
+from appliance.facts.mysql.lexer import Mode, Token, readings
+
+SHAPED = frozenset(("SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "WITH", "("))
+_BEFORE = frozenset("= <=> <> != < > <= >= + - * / % LIKE BETWEEN AND OR LIMIT OFFSET".split())
+_PLAIN = {"<string>": "'s'", "<number>": "1"}
+
+
+def shape(text: str, mode: Mode) -> str:
+    """Return the shape, a text that reads as this one does; "" if the text is to be read as it is.
+
+    Raises:
+        Unreadable: the text cannot be read for certain.
+    """
+    found = readings(text, mode)
+    if len(found) != 1 or not found[0] or found[0][0].key not in SHAPED or not mode.known:
+        return ""
+    return _Shape(text).of(found[0])
+
+
+class _List:
+    """A parenthesis, or the rows of VALUES."""
+
+    __slots__ = ("begin", "last", "literals", "rows")
+
+    def __init__(self, begin: int, *, rows: bool = False, literals: bool = False) -> None:
+        self.rows, self.literals = rows, literals  # it is VALUES itself; its elements may be made alike
+        self.begin = begin  # where its present element begins in what is written
+        self.last = ""  # the element before
+
+
+class _Shape:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._out: list[str] = []
+        self._lists = [_List(0)]
+
+    def of(self, tokens: Sequence[Token]) -> str:
+        last = ""
+        for at, token in enumerate(tokens):
+            key = token.key
+            if self._lists[-1].rows and key not in ("(", ",", "ROW"):
+                self._fold(self._lists.pop())
+            following = tokens[at + 1].key if at + 1 < len(tokens) else ""
+            piece = self._text[token.start : token.end]
+            if key in _PLAIN and following != "<string>" and self._free(last):
+                piece = _PLAIN[key]
+            if key in (",", ")"):
+                self._end(key)
+            self._out.append(piece if token.glued else " " + piece)
+            self._begin(key, last, following)
+            last = key
+        return "".join(self._out)
+
+    def _free(self, last: str) -> bool:
+        return last in _BEFORE or (self._lists[-1].literals and last in ("(", ","))
+
+    def _begin(self, key: str, last: str, following: str) -> None:
+        at = len(self._out)
+        if key == "(":
+            self._lists.append(_List(at, literals=last == "IN" or self._lists[-1].rows))
+        elif key in ("VALUES", "VALUE") and following in ("(", "ROW"):
+            self._lists.append(_List(at, rows=True))
+        elif key == "," and (self._lists[-1].rows or self._lists[-1].literals):
+            self._lists[-1].begin = at
+
+    def _end(self, key: str) -> None:
+        """Note the end of an element, and of the list."""
+        top = self._lists[-1]
+        row = len(self._lists) > 1 and self._lists[-2].rows
+        if (top.rows or top.literals) and not row:
+            self._fold(top)
+        if key == ")" and len(self._lists) > 1:
+            self._lists.pop()
+
+    def _fold(self, found: _List) -> None:
+        """Drop the element that ends here if it is as the one before."""
+        element = "".join(self._out[found.begin :]).strip()
+        if element and element == found.last:
+            del self._out[found.begin - 1 :]  # the comma too
+        found.last = element

@@ -1,0 +1,99 @@
+"""What the MySQL flows of one worker share: catalogues, and texts already read.
+
+Programs send the same few statements with other values in them. So what was read is kept by its shape (shape.py): the
+tokens, with literals that cannot matter left open.
+"""
+
+from appliance.facts.mysql.catalog import Catalog
+from appliance.facts.mysql.lexer import Unreadable
+from appliance.facts.mysql.read import read
+from appliance.facts.mysql.reading import Reading, unread
+from appliance.facts.mysql.shape import shape
+from appliance.facts.mysql.world import World
+
+MAX_READINGS = 2_000  # shapes kept with what they mean; drivers send fewer distinct ones
+MAX_KEPT = 8_192  # characters of a text that is kept, and of a shape; with MAX_READINGS at most 16 MB each
+MAX_WORLDS = 500  # settings under which they were read
+MAX_AGE = 50_000  # statements judged by one catalogue before it is read again; there is no clock here
+MAX_ENTRIES = 1_000  # pairs of server and user
+
+
+class Entry:
+    """The catalogue of one server, as one user sees it."""
+
+    __slots__ = ("age", "catalog", "stale")
+
+    def __init__(self) -> None:
+        self.catalog: Catalog | None = None
+        self.stale = True
+        self.age = 0  # statements judged by it
+
+    def put(self, catalog: Catalog | None) -> None:
+        self.catalog, self.stale, self.age = catalog, catalog is None, 0
+
+
+class Store:
+    """Mutable; one for each worker."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._worlds: dict[tuple[object, ...], World] = {}
+        self._texts: dict[tuple[str, World], Reading] = {}
+        self._shapes: dict[tuple[str, World], Reading] = {}
+
+    def entry(self, server: str, user: str) -> Entry:
+        """Return the place of a catalogue; one of its own for a server without a name."""
+        if not server:
+            return Entry()
+        if (server, user) not in self._entries and len(self._entries) >= MAX_ENTRIES:
+            del self._entries[next(iter(self._entries))]
+        return self._entries.setdefault((server, user), Entry())
+
+    def world(self, world: World) -> World:
+        """Return the one object for all equal worlds, so that what was read in one serves the others."""
+        key = (
+            world.mode, world.database, id(world.catalog), world.needs_catalog, world.stale, world.temporary
+        )  # fmt: skip
+        if key not in self._worlds:
+            if len(self._worlds) >= MAX_WORLDS:
+                self._worlds.clear()
+                self._texts.clear()
+                self._shapes.clear()
+            self._worlds[key] = world
+        return self._worlds[key]
+
+    def drop(self, catalog: Catalog | None) -> None:
+        """Forget what was read by a catalogue that is replaced."""
+        if catalog is not None:
+            self._worlds = {key: world for key, world in self._worlds.items() if world.catalog is not catalog}
+            self._texts = {key: r for key, r in self._texts.items() if key[1].catalog is not catalog}
+            self._shapes = {key: r for key, r in self._shapes.items() if key[1].catalog is not catalog}
+
+    def read(self, text: str, world: World) -> Reading:
+        """Return what the text means in this world."""
+        found = self._texts.get((text, world))
+        if found is None:
+            found = self._shaped(text, world)
+            if len(text) <= MAX_KEPT:
+                _keep(self._texts, (text, world), found)
+        return found
+
+    def _shaped(self, text: str, world: World) -> Reading:
+        try:
+            made = shape(text, world.mode)
+        except Unreadable as error:
+            return unread(str(error))
+        if not made:
+            return read(text, world)
+        found = self._shapes.get((made, world))
+        if found is None:
+            found = read(made, world)
+            if len(made) <= MAX_KEPT:
+                _keep(self._shapes, (made, world), found)
+        return found
+
+
+def _keep(kept: dict[tuple[str, World], Reading], key: tuple[str, World], reading: Reading) -> None:
+    if len(kept) >= MAX_READINGS:
+        del kept[next(iter(kept))]
+    kept[key] = reading
