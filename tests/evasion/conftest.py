@@ -38,7 +38,7 @@ def writer(corner: Postgres) -> Iterator[Gate]:
 @pytest.fixture(scope="session")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[field.Field]:
     """One appliance for all rows of the table of ways round."""
-    with Lab() as lab, field.field(field.opened(lab), tmp_path_factory.mktemp("rows")) as ground:
+    with Lab() as lab, field.field(field.opened(lab), tmp_path_factory.mktemp("rows"), unix=[field.LENT]) as ground:
         yield ground
     field.forget()
 

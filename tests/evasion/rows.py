@@ -8,6 +8,7 @@ against what the kernel itself says, and the summary of a run prints it.
 import gzip
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -101,6 +102,35 @@ PARTS = (
     Part(18, "MPTCP", takes(socket.AF_INET, socket.SOCK_STREAM, 262), configured("CONFIG_MPTCP"), NONE),
     Part(5, "AF_XDP", takes(44, socket.SOCK_RAW, 0), configured("CONFIG_XDP_SOCKETS"), NONE),
     Part(34, "AF_VSOCK", takes(socket.AF_VSOCK, socket.SOCK_STREAM, 0), configured("CONFIG_VSOCKETS"), NONE),
+)
+
+
+LACKING: set[str] = set()  # parts of the fence that this kernel did not take; set when one is up
+DROPIN = "systemd/vendor-agent.conf stands in for it"
+
+
+def taken(part: str) -> Callable[[], bool]:
+    """Return whether the kernel took an object of the fence."""
+    return lambda: part not in LACKING
+
+
+def release(*least: int) -> Callable[[], bool]:
+    """Return whether the kernel is at least of this release."""
+    return lambda: tuple(int(word) for word in os.uname().release.split("-")[0].split(".")[:2]) >= least
+
+
+def modules() -> bool | None:
+    """Return False if the kernel's list of security modules has no BPF; a host may forbid it though it is there."""
+    words = ["unshare", "--mount", "sh", "-c", "mount -t securityfs none /sys/kernel/security && cat /sys/kernel/security/lsm"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return None if done.returncode or "bpf" in done.stdout.strip().split(",") else False
+
+
+PARTS += (
+    Part(33, "unix sockets by a list of names", taken("unix"), release(6, 7), DROPIN),
+    Part(20, "connect with a socket from outside, refused", taken("handed"), release(6, 2), "its first send kills the sender"),
+    Part(20, "receive of a socket from outside, refused", taken("lsm"), modules, "its first send kills the sender; the first bytes leave"),
+    Part(54, "a revoked flow is cut, not only dropped", taken("revoke"), release(6, 5), "its program hangs, nothing leaves"),
 )
 
 
