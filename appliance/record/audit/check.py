@@ -9,8 +9,8 @@ from typing import NamedTuple
 from appliance.record.audit.ledger import GRACE_S, Due, Ledger, Wanted, key_name
 from appliance.record.audit.manifest import Manifest
 from appliance.record.audit.primitives import Tools
-from appliance.record.audit.stream import Bad
-from appliance.record.audit.walk import NAME, Follows, Frame, Walk
+from appliance.record.audit.stream import NAME, Bad
+from appliance.record.audit.walk import Follows, Frame, Walk
 
 MAX_FAULTS = 100  # that are listed
 MAX_FLOWS = 1 << 28  # of one cgroup; what a forged frame says must not cost memory
@@ -100,7 +100,7 @@ class _Check:
             self._report.bad(file, bad)
         if self._manifest.redacted:
             self._report.key = key_name(key)
-            self._report.notes.append("the export is redacted: it is as it was made, and the record itself is not in it")
+            self._report.notes.append("the export is redacted: it is as it was made, without the record itself")
         return not self._manifest.redacted
 
     def _read(self) -> None:

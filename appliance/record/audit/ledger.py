@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from appliance.record.audit.primitives import Tools, leaf
-from appliance.record.audit.stream import Bad, Item, items
+from appliance.record.audit.stream import BAD_VALUES, NAME, Bad, Item, field, items
 
 GRACE_S = 120.0  # a flow that was counted may wait this long until its session is recorded
 CHECKPOINT, SEAL = b"vendorgate checkpoint 1\0", b"vendorgate seal 2\0"
@@ -43,6 +43,9 @@ class Sealed(NamedTuple):
     root: bytes
     first: float
     last: float
+
+
+SEALED = dict(zip(Sealed._fields, (int, str, int, int, int, int, int, bytes, bytes, float, float)))  # noqa: B905
 
 
 class Due(NamedTuple):
@@ -105,8 +108,11 @@ class Ledger:
         latest = self._latest()
         for path in sorted(self._directory.glob("*.checkpoints")):
             self._file = path
-            for item in items(path, self._tools, self._torn, self._offsets.get(path, 0)):
-                self._entry(item)
+            try:
+                for item in items(path, self._tools, self._torn, self._offsets.get(path, 0)):
+                    self._entry(item)
+            except Bad as bad:
+                raise bad if bad.file else self._bad(bad.offset, bad.what) from None
         self._signed()
         most = max(latest, 0 if self.excerpt else max(self._anchors, default=0))
         if most > self.number:
@@ -136,13 +142,19 @@ class Ledger:
     def _entry(self, item: Item) -> None:
         try:
             outer = self._tools.unpack(item.data[5:])
-            self._last = outer["body"], outer["signature"]
-            said = self._tools.unpack(outer["body"])
-            number, previous, when = said["number"], said["previous"], said["time"]
-        except (ValueError, KeyError, TypeError) as error:
+            last = field(outer, "body", bytes), field(outer, "signature", bytes)
+            said = self._tools.unpack(last[0])
+            number, previous = field(said, "number", int), field(said, "previous", bytes)
+            when, key = field(said, "time", float), field(said, "key", str)
+        except BAD_VALUES as error:
             raise self._bad(item.offset, f"not a checkpoint: {error!r}") from None
         if self.number == 0 and self.excerpt:
             self.number, self.hash = number - 1, previous
+        if key != key_name(self.key):
+            if self.hash or self._wanted.key:
+                raise self._bad(item.offset, f"checkpoint {number} is of key {key}, not of {key_name(self.key)}")
+            what = f"this is key {key_name(self.key)}, and the checkpoints are of key {key}"
+            raise Bad(0, what, None, str(self._directory / "key.pub"))
         if number != self.number + 1:
             raise self._bad(item.offset, f"checkpoint {number} where {self.number + 1} was due")
         if previous != self.hash:
@@ -154,33 +166,37 @@ class Ledger:
         if self._anchors.get(number, hash.hex()) != hash.hex():
             raise self._bad(item.offset, f"checkpoint {number} is not the one that was kept elsewhere")
         try:
-            self._take(said)
-        except (ValueError, KeyError, TypeError) as error:
+            self._take(said, when)
+        except BAD_VALUES as error:
             raise self._bad(item.offset, f"not a checkpoint: {error!r}") from None
+        self._last = last
         self.number, self.hash, self.time = number, hash, when
         self.first = self.first or when
         self._place = item.offset
         self._offsets[self._file] = item.offset + len(item.data)
 
-    def _take(self, said: dict[str, Any]) -> None:
-        for head in said.get("heads", ()):
-            known = self.heads.setdefault(head["name"], bytearray())
-            known += head["items"].to_bytes(8, "big") + head["head"] + head["root"]
-        for one in said.get("seals", ()):
-            self._seal(self._tools.unpack(one["body"]))
-        for gone in said.get("deleted", ()):
-            self.deleted += gone["frames"]
-            if gone["gaps"]:
-                self.gaps.setdefault(gone["name"], []).append(gone["gaps"])
+    def _take(self, said: dict[str, Any], when: float) -> None:
+        for head in field(said, "heads", list, []):
+            place = field(head, "items", int).to_bytes(8, "big")
+            both = field(head, "head", bytes) + field(head, "root", bytes)
+            if len(both) != HEAD - 8:
+                raise ValueError("a hash of another length")
+            self.heads.setdefault(_segment(head), bytearray()).extend(place + both)
+        for one in field(said, "seals", list, []):
+            self._seal(self._tools.unpack(field(one, "body", bytes)))
+        for gone in field(said, "deleted", list, []):
+            self.deleted += field(gone, "frames", int)
+            if field(gone, "gaps", bytes):
+                self.gaps.setdefault(_segment(gone), []).append(gone["gaps"])
             else:
-                self.gone.add(gone["name"])
-            self.lost += [(epoch, scope, runs) for epoch, scope, runs in gone.get("lost", ())]
-        self.unserved += [(epoch, scope, runs) for epoch, scope, runs in said.get("unserved", ())]
-        for epoch, scope, name, flows in said.get("counters", ()):
-            self._recent.append((said["time"], (epoch, scope), name, flows))
-        if any(deed["kind"] == "start" for deed in said.get("deeds", ())):
+                self.gone.add(_segment(gone))
+            self.lost += _flows(gone, "lost")
+        self.unserved += _flows(said, "unserved")
+        for epoch, scope, name, flows in field(said, "counters", list, []):
+            self._recent.append((when, (int(epoch), int(scope)), str(name), int(flows)))
+        if any(field(deed, "kind", str) == "start" for deed in field(said, "deeds", list, [])):
             self._excuse()
-        self._settle(said["time"] - GRACE_S)
+        self._settle(when - GRACE_S)
 
     def _excuse(self) -> None:
         """A start: what was counted just before it may have had no worker to serve it, so nothing passed of it."""
@@ -188,9 +204,9 @@ class Ledger:
             first = (self.due[key].flows if key in self.due else 0) + 1
             self.excused.setdefault(key, []).append((first, flows))
 
-    def _seal(self, said: dict[str, Any]) -> None:
-        found = Sealed(*(said[field] for field in Sealed._fields))
-        if self.seals.setdefault(said["name"], found) != found:
+    def _seal(self, said: Any) -> None:
+        found = Sealed(*(field(said, name, kind) for name, kind in SEALED.items()))
+        if self.seals.setdefault(_segment(said), found) != found:
             raise ValueError(f"{said['name']} is sealed again with another content")
 
     def _settle(self, until: float) -> None:
@@ -220,6 +236,17 @@ class Ledger:
 def key_name(key: bytes) -> str:
     """Return the short name of a public key."""
     return hashlib.sha256(key).hexdigest()[:16]
+
+
+def _segment(said: Any) -> str:
+    name: str = field(said, "name", str)
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a segment")
+    return name
+
+
+def _flows(said: Any, name: str) -> list[tuple[int, int, list[int]]]:
+    return [(int(epoch), int(scope), [int(one) for one in runs]) for epoch, scope, runs in field(said, name, list, [])]
 
 
 def _text(path: Path) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from appliance.record.audit.primitives import Tools
 
+NAME = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{13,20})\.record")
 MAX_ITEM = 72 << 20  # bytes; the longest a worker writes
 
 
@@ -19,6 +21,23 @@ class Bad(Exception):
     def __init__(self, offset: int, what: str, number: int | None = None, file: str = "") -> None:
         super().__init__(what)
         self.offset, self.what, self.number, self.file = offset, what, number, file
+
+
+BAD_VALUES = (ValueError, KeyError, TypeError, OverflowError)  # what a map that is not ours leads to
+
+
+def field(said: Any, name: str, kind: type, *default: Any) -> Any:
+    """Return a field of a map of type `kind`; what was written by no one of ours may have any.
+
+    Raises:
+        KeyError, TypeError: there is none, or it is another type.
+    """
+    if not isinstance(said, dict):
+        raise TypeError("not a map")
+    value = said.get(name, default[0]) if default else said[name]
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise TypeError(f"{name} is not of type {kind.__name__}")
+    return value
 
 
 class Item(NamedTuple):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from appliance.record.audit.ledger import HEAD, Ledger, Sealed
 from appliance.record.audit.primitives import Tools, Tree, leaf
-from appliance.record.audit.stream import Bad, Item, items
+from appliance.record.audit.stream import BAD_VALUES, NAME, Bad, Item, field, items
 
 FORMATS = (1, 2)
-NAME = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{13,20})\.record")
 
 
 class Follows(NamedTuple):
@@ -76,7 +74,7 @@ class Walk:
             Bad: at this place, and what is after it cannot be trusted.
         """
         for item in items(self._path, self._tools, self._torn):
-            if self._doubt and (item.gap or not self._vouches(item)):
+            if self._doubt and (item.gap or self._vouches(item)):
                 raise self._doubt
             if self._doubt:
                 raise Bad(self._offset, f"frame {self._sequence - 1} was changed", self._sequence - 1)
@@ -98,8 +96,8 @@ class Walk:
     def _vouches(self, item: Item) -> bool:
         """Tell whether the item after a doubtful one says that that one is as it was, so the one before it is not."""
         try:
-            return bool(self._tools.unpack(item.data[5:])["previous"] == self._head)
-        except (ValueError, KeyError, TypeError):
+            return bool(field(self._tools.unpack(item.data[5:]), "previous", bytes) == self._head)
+        except BAD_VALUES:
             return False
 
     def _take(self, item: Item) -> None:
@@ -119,10 +117,11 @@ class Walk:
     def _header(self, item: Item) -> None:
         try:
             said = self._tools.unpack(item.data[5:])
-            format, worker, self._sequence, self.begun = said["format"], said["worker"], said["sequence"], said["begun"]
-            self._chain, self._segment = said.get("chain", ""), said.get("segment", 0)
-            number, previous = said.get("number", 0), said.get("previous", b"")
-        except (ValueError, KeyError, TypeError) as error:
+            format, worker = field(said, "format", int), field(said, "worker", str)
+            self._sequence, self.begun = field(said, "sequence", int), field(said, "begun", float)
+            self._chain, self._segment = field(said, "chain", str, ""), field(said, "segment", int, 0)
+            number, previous = field(said, "number", int, 0), field(said, "previous", bytes, b"")
+        except BAD_VALUES as error:
             raise Bad(item.offset, f"not a header: {error!r}") from None
         if format not in FORMATS:
             raise Bad(item.offset, f"format {format} is not known here")
@@ -157,24 +156,31 @@ class Walk:
         if self._format > 1 and frame.previous != self._head:
             what = f"frame {frame.sequence} or the one before it was changed"
             self._doubt = Bad(self._offset, what, frame.sequence - 1)
-            if self._vouched_by_seal(hash):
+            said = self._said_of(self._tree.size + 1)
+            if hash in said:
                 raise Bad(self._offset, f"frame {frame.sequence - 1} was changed", frame.sequence - 1)
+            if said:
+                raise Bad(item.offset, f"frame {frame.sequence} was changed", frame.sequence)
         else:
             self._each(frame)
 
-    def _vouched_by_seal(self, hash: bytes) -> bool:
-        return self.seal is not None and self._tree.size + 1 == self.seal.items and hash == self.seal.head
+    def _said_of(self, items: int) -> list[bytes]:
+        """Return the hashes that the seal or a checkpoint has for the last of so many items."""
+        said = [self.seal.head] if self.seal and self.seal.items == items else []
+        if int.from_bytes(self._heads[:8], "big") == items:
+            said.append(self._heads[8:40])
+        return said
 
     def _decoded(self, item: Item) -> Frame:
         try:
-            said: dict[str, Any] = self._tools.unpack(item.data[5:])
-            flow = said.get("flow") or {}
-            place = (flow.get("epoch", 0), flow.get("scope", 0), flow.get("sequence", 0))
-            return Frame(
-                said["sequence"], said["time"], said["id"], said.get("previous", b""), said.get("number", 0),
-                said["note"]["kind"], place,
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            said: Any = self._tools.unpack(item.data[5:])
+            flow = field(said, "flow", dict, {}) if isinstance(said, dict) and said.get("flow") is not None else {}
+            place = (field(flow, "epoch", int, 0), field(flow, "scope", int, 0), field(flow, "sequence", int, 0))
+            sequence, time, id = field(said, "sequence", int), field(said, "time", float), field(said, "id", str)
+            previous, number = field(said, "previous", bytes, b""), field(said, "number", int, 0)
+            kind = field(field(said, "note", dict), "kind", str)
+            return Frame(sequence, time, id, previous, number, kind, place)
+        except BAD_VALUES as error:
             raise Bad(item.offset, f"not a frame: {error!r}", self._sequence) from None
 
     def _gap(self, item: Item) -> None:
