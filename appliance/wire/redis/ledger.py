@@ -1,0 +1,120 @@
+"""Commands the server owes an answer to, in order, and the modes of the connection that decide what an answer is.
+
+Theory of operation. The server answers commands in order, each with exactly one reply. What breaks this is kept from
+it, or taken into account:
+
+- SUBSCRIBE and its kin are answered by one message a channel. Messages and other pushes come between replies: in RESP3
+  by a type of their own, in RESP2 as arrays that begin with a word no other reply can begin with while the connection
+  is subscribed.
+- Between MULTI and EXEC the reply is +QUEUED, and the replies proper are the elements of EXEC's. What would change the
+  form of answers in the middle of those (subscriptions, HELLO, MONITOR, CLIENT REPLY) is refused in a transaction.
+- CLIENT REPLY OFF and SKIP are carried out here: CLIENT REPLY ON goes up in their place, and replies are left out on
+  the way down. So every command keeps its reply, and none can be taken for another's.
+- After MONITOR lines of a form of their own come between replies. After SYNC all is a stream that is not looked into.
+"""
+
+from collections import deque
+from typing import Literal
+
+import msgspec
+
+from appliance.model import ProtocolError
+from appliance.wire import Plan
+from appliance.wire.redis.frames import MAX_PIPELINE
+from appliance.wire.redis.layouts import Layout
+
+Kind = Literal[
+    "plain", "multi", "exec", "discard", "reset", "hello", "id", "reply", "subscribe", "monitor", "sync", "inject",
+    "abort",
+]  # fmt: skip
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A command that went up."""
+
+    name: str  # in capitals, with its subcommand
+    kind: Kind = "plain"
+    plan: Plan | None = None
+    layout: Layout | None = None  # of the reply; where there is a plan
+    redact: bool = False
+    refusal: bytes = b""  # the error the client gets; what went up fails in place of its command
+    word: str = ""  # of "subscribe", the word its confirmations begin with; of "reply", the mode
+    due: int = 0  # confirmations; 0: one for each channel of its kind, or one
+    secret: bool = False  # the reply must not be recorded
+
+    @property
+    def masks(self) -> bool:
+        return self.plan is not None or self.redact
+
+
+class Link:
+    """What both directions know of the connection."""
+
+    def __init__(self) -> None:
+        self.resp = 2
+        self.open = False  # MULTI went up, and nothing since that ends it
+        self.queued: list[Request] | None = None  # commands the server has queued since MULTI
+        self.counts = {"channel": 0, "pattern": 0, "shard": 0}  # subscriptions
+        self.plan: Plan | None = None  # of the newest command: masks what is pushed
+        self.monitor: Request | None = None
+        self.stream = False  # SYNC: what the server says is no longer replies
+        self.muted = False  # CLIENT REPLY OFF
+        self.skip = False  # CLIENT REPLY SKIP: the next reply is left out
+        self.id = b""
+
+    @property
+    def subscribed(self) -> bool:
+        return any(self.counts.values())
+
+    def reset(self) -> None:
+        """Note RESET."""
+        self.resp, self.queued, self.monitor, self.muted, self.skip = 2, None, None, False, False
+        self.counts = dict.fromkeys(self.counts, 0)
+
+
+APART = frozenset(("hello", "monitor", "sync", "reply", "subscribe"))
+"""Kinds that would change the form of answers in the middle of those of a transaction."""
+
+SORTS = {
+    "subscribe": "channel", "unsubscribe": "channel", "psubscribe": "pattern", "punsubscribe": "pattern",
+    "ssubscribe": "shard", "sunsubscribe": "shard",
+}  # fmt: skip
+"""Words that confirmations begin with, and what they count."""
+
+
+class Ledger:
+    """The queue."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Request] = deque()
+        self.confirmed = 0  # channels of the head
+
+    @property
+    def head(self) -> Request | None:
+        return self.queue[0] if self.queue else None
+
+    def push(self, request: Request) -> None:
+        if len(self.queue) >= MAX_PIPELINE:
+            raise ProtocolError(f"more than {MAX_PIPELINE} commands without an answer")
+        self.queue.append(request)
+
+    def pop(self) -> Request:
+        self.confirmed = 0
+        return self.queue.popleft()
+
+    def confirm(self, link: Link, word: str, count: int) -> bool:
+        """Note the confirmation of a (un)subscription; return True if its command is answered by it.
+
+        `count` is what the server says: subscriptions to channels and patterns, or to shard channels.
+        """
+        sort = SORTS[word]
+        others = 0 if sort == "shard" else link.counts["pattern" if sort == "channel" else "channel"]
+        before = link.counts[sort]
+        link.counts[sort] = max(0, count - others)
+        head = self.head
+        if head is None or head.word != word:
+            return False  # the server ended a subscription by itself
+        self.confirmed += 1
+        if head.due:
+            return self.confirmed == head.due
+        return before <= 1 or link.counts[sort] == 0

@@ -1,0 +1,373 @@
+"""Replies taken apart as they come: passed as they are, or with their cells masked.
+
+Source: Redis documentation, "Redis serialization protocol specification" (RESP3: streamed strings and aggregates,
+attributes). Nothing is kept whole but what a mask must see whole: one string.
+"""
+
+import re
+
+from appliance.model import Column, ProtocolError
+from appliance.wire import Cell, Plan
+from appliance.wire.redis import frames
+from appliance.wire.redis.frames import CRLF, MAX_DEPTH, MAX_MASKED, STREAM_OVER, Inbox
+from appliance.wire.redis.layouts import Layout
+
+ARRAY, SET, PUSH, MAP, ATTRIBUTE = b"*~>%|"
+STRING, VERBATIM, FAILURE = b"$=!"
+STATUS, ERROR, INTEGER, DOUBLE, BIG, BOOLEAN, NULL = b"+-:,(#_"
+CHUNK, END = b";."
+AGGREGATES = {ARRAY: 1, SET: 1, PUSH: 1, MAP: 2, ATTRIBUTE: 2}  # elements a member
+STRINGS = frozenset((STRING, VERBATIM, FAILURE))
+LINES = frozenset((STATUS, ERROR, INTEGER, DOUBLE, BIG, BOOLEAN, NULL))
+ENDLESS = -2  # of a streamed string or aggregate
+
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,4300}\Z")
+SMALL_NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z|[+-]?inf\Z")
+NOT_A_NUMBER = "NaN"  # of a number in a string: every language reads it so. As a double of RESP3 clients do not know it
+
+WITHHELD = "message withheld by vendorgate"
+CODES = frozenset(
+    b"ERR WRONGTYPE NOAUTH WRONGPASS NOPERM NOSCRIPT NOTBUSY BUSY BUSYKEY BUSYGROUP NOGROUP LOADING MASTERDOWN MISCONF"
+    b" READONLY OOM EXECABORT NOREPLICAS NOPROTO UNBLOCKED INPROG UNKILLABLE CROSSSLOT CLUSTERDOWN TRYAGAIN".split()
+)
+"""Codes of errors that say nothing of a value. A script may make up any other."""
+
+
+def head(data: bytearray, at: int) -> tuple[int, int] | None:
+    """Return the length in the line at `at`, and where the next line begins; None: not whole."""
+    if data[at + 1 : at + 4] == b"?\r\n" and data[at] != ATTRIBUTE:
+        return ENDLESS, at + 4
+    if data[at + 1 : at + 2] == b"?" and len(data) < at + 4:
+        return None
+    found = frames.length(data, at, "a reply")
+    if found is not None and found[0] < -1:
+        raise ProtocolError("a reply of a negative length")
+    return found
+
+
+class Passed:
+    """One value, as it is."""
+
+    def __init__(self, due: int = 1) -> None:
+        self._due = due  # values until the end, or until the end of what is streamed
+        self._outer: list[int] = []  # values due around what is streamed
+        self._skip = 0  # bytes of a string
+        self._line = False  # in the middle of a long line
+        self._chunks = False  # in the middle of a streamed string
+
+    @property
+    def done(self) -> bool:
+        return not (self._due or self._outer or self._skip or self._line)
+
+    def read(self, inbox: Inbox) -> tuple[bytes, int]:
+        """Take what is there of the value."""
+        start = inbox.at
+        while not self.done and inbox.left and self._step(inbox):
+            pass
+        return bytes(inbox.data[start : inbox.at]), 0
+
+    def _step(self, inbox: Inbox) -> bool:
+        data, at = inbox.data, inbox.at
+        if self._skip:
+            size = min(self._skip, inbox.left)
+            self._skip -= size
+            inbox.at += size
+            return True
+        tag = STATUS if self._line else data[at]
+        if tag in LINES:
+            return self._rest_of_line(inbox)
+        if tag == END and self._outer and not self._chunks:
+            return self._end(inbox)
+        if tag not in STRINGS and tag not in AGGREGATES and not (tag == CHUNK and self._chunks):
+            raise ProtocolError(f"the server sends {chr(tag)!r} where a value begins")
+        found = head(data, at)
+        if found is None:
+            return False
+        size, inbox.at = found
+        self._opened(tag, size)
+        return True
+
+    def _opened(self, tag: int, size: int) -> None:
+        if self._chunks:
+            if tag != CHUNK or size < 0:
+                raise ProtocolError("a streamed string goes on with something else")
+            self._skip = size + 2 if size else 0
+            if not size:
+                self._chunks = False
+                self._due -= 1
+        elif size == ENDLESS and tag in STRINGS:
+            self._chunks = True
+        elif tag in STRINGS:
+            self._due -= 1
+            self._skip = size + 2 if size >= 0 else 0
+        elif size == ENDLESS:
+            self._outer.append(self._due - 1)
+            self._due = 1 << 62
+            if len(self._outer) > MAX_DEPTH:
+                raise ProtocolError(f"streamed replies more than {MAX_DEPTH} deep")
+        else:
+            self._due += max(size, 0) * AGGREGATES[tag] - (tag != ATTRIBUTE)
+
+    def _rest_of_line(self, inbox: Inbox) -> bool:
+        end = inbox.data.find(CRLF, inbox.at)
+        if end >= 0:
+            inbox.at = end + 2
+            if not self._line:
+                self._due -= 1
+            self._line = False
+            return True
+        if inbox.left > STREAM_OVER or self._line:
+            if not self._line:
+                self._due -= 1
+            self._line = True
+            inbox.at += inbox.left - inbox.data.endswith(b"\r")
+        return False
+
+    def _end(self, inbox: Inbox) -> bool:
+        if inbox.left < 3:
+            return False
+        if inbox.take(3) != b".\r\n":
+            raise ProtocolError("the end of a streamed reply that is none")
+        self._due = self._outer.pop()
+        return True
+
+
+class Masked:
+    """One value, its cells masked as a plan says."""
+
+    def __init__(self, plan: Plan | None, layout: Layout, redact: bool, resp: int, attribute: bool = False) -> None:
+        self._plan, self._layout, self._redact, self._resp = plan, layout, redact, resp
+        self._cells: dict[int, Cell | None] = {}
+        self._path: list[int] = []
+        self._left: list[int] = []  # elements due of each aggregate on the path; below 0 to its end mark
+        self._attributes: list[int] = []  # depths of attributes on the path
+        self._skip = 0
+        self._chunks: bytearray | None = None
+        self._looked = 0  # bytes of a line without its end
+        self._count = 0
+        self._attribute = attribute  # it is an attribute, and ends before what that is about
+        self.done = False
+
+    def read(self, inbox: Inbox) -> tuple[bytes, int]:
+        """Take what is there of the value; return it masked, and how many cells that changed."""
+        out, self._count = bytearray(), 0
+        while not self.done and inbox.left and self._step(inbox, out):
+            pass
+        return bytes(out), self._count
+
+    def _step(self, inbox: Inbox, out: bytearray) -> bool:
+        data, at = inbox.data, inbox.at
+        if self._skip:
+            size = min(self._skip, inbox.left)
+            self._skip -= size
+            out += inbox.take(size)
+            if not self._skip:
+                self._close()
+            return True
+        tag = data[at]
+        if tag in LINES:
+            return self._a_line(tag, inbox, out)
+        if tag == END and self._left and self._left[-1] < 0 and self._chunks is None:
+            return self._end(inbox, out)
+        chunk = tag == CHUNK and self._chunks is not None
+        if not chunk and (self._chunks is not None or (tag not in STRINGS and tag not in AGGREGATES)):
+            raise ProtocolError(f"the server sends {chr(tag)!r} where a value begins")
+        found = head(data, at)
+        if found is None:
+            return False
+        size, start = found
+        if tag in AGGREGATES:
+            out += inbox.take(start - at)
+            self._open(tag, size)
+            return True
+        return self._a_string(tag, size, start, inbox, out)
+
+    def _open(self, tag: int, size: int) -> None:
+        if tag == ATTRIBUTE:
+            self._attributes.append(len(self._path))
+        if size in (0, -1):
+            self._close()
+            return
+        self._left.append(-1 if size == ENDLESS else size * AGGREGATES[tag])
+        self._path.append(0)
+        if len(self._path) > MAX_DEPTH:
+            raise ProtocolError(f"a reply more than {MAX_DEPTH} deep")
+
+    def _close(self) -> None:
+        """Note the end of a value, and of the aggregates that end with it."""
+        while True:
+            if self._attributes and self._attributes[-1] == len(self._path):
+                self._attributes.pop()  # what it is about is still to come
+                self.done = self._attribute and not self._path
+                return
+            if not self._path:
+                self.done = True
+                return
+            self._path[-1] += 1
+            self._left[-1] -= 1
+            if self._left[-1]:
+                return
+            self._left.pop()
+            self._path.pop()
+
+    def _end(self, inbox: Inbox, out: bytearray) -> bool:
+        if inbox.left < 3:
+            return False
+        raw = inbox.take(3)
+        if raw != b".\r\n":
+            raise ProtocolError("the end of a streamed reply that is none")
+        out += raw
+        self._left.pop()
+        self._path.pop()
+        self._close()
+        return True
+
+    # -- cells ---------------------------------------------------------------------------------------------------
+
+    def _place(self) -> int:
+        return 0 if self._attributes else self._layout.place(self._path)
+
+    def _cell(self, place: int) -> Cell | None:
+        if place not in self._cells:
+            cells = self._plan((Column("", place=place),)) if self._plan is not None else None
+            self._cells[place] = cells[0] if cells else None
+        return self._cells[place]
+
+    def _a_string(self, tag: int, size: int, start: int, inbox: Inbox, out: bytearray) -> bool:
+        if self._chunks is not None or size == ENDLESS:
+            return self._a_chunk(size, start, inbox, out)
+        if size < 0:
+            out += inbox.take(start - inbox.at)
+            self._close()
+            return True
+        cell = self._cell(self._place())
+        if cell is None and not (tag == FAILURE and self._redact):
+            out += inbox.take(start - inbox.at)
+            self._skip = size + 2
+            return True
+        if size > MAX_MASKED:
+            raise ProtocolError(f"a string of {size} bytes that is to be masked: the limit is {MAX_MASKED}")
+        if len(inbox.data) < start + size + 2:
+            return False
+        raw = bytes(inbox.data[start : start + size])
+        whole = inbox.take(start + size + 2 - inbox.at)
+        out += self._string(tag, raw, cell, whole)
+        self._close()
+        return True
+
+    def _a_chunk(self, size: int, start: int, inbox: Inbox, out: bytearray) -> bool:
+        """Collect a streamed string; it goes down in one piece."""
+        if self._chunks is None:
+            self._chunks = bytearray()
+            inbox.at = start
+            return True
+        if size < 0 or len(self._chunks) + size > MAX_MASKED:
+            raise ProtocolError(f"a streamed string that is to be masked of more than {MAX_MASKED} bytes")
+        if size and len(inbox.data) < start + size + 2:
+            return False
+        self._chunks += inbox.data[start : start + size]
+        inbox.at = start + (size + 2 if size else 0)
+        if not size:
+            raw, self._chunks = bytes(self._chunks), None
+            out += self._string(STRING, raw, self._cell(self._place()), frames.bulk(raw))
+            self._close()
+        return True
+
+    def _string(self, tag: int, raw: bytes, cell: Cell | None, whole: bytes) -> bytes:
+        if tag == FAILURE:
+            said = withheld(raw)
+            return b"!%d\r\n%b\r\n" % (len(said), said) if self._redact else whole
+        if cell is None:
+            return whole
+        kept, said = (raw[:4], raw[4:]) if tag == VERBATIM else (b"", raw)
+        new = self._change(cell, said, self._layout.score(self._path) and not self._attributes)
+        if new is said:
+            return whole
+        return self._null() if new is None else b"%c%d\r\n%b%b\r\n" % (tag, len(kept + new), kept, new)
+
+    def _change(self, cell: Cell, raw: bytes, score: bool = False) -> bytes | None:
+        """Return the bytes masked, the same object if they are not; a score stays a number."""
+        text = raw.decode("utf-8", "surrogateescape")
+        new = cell(text)
+        if new is text or new == text:
+            return raw
+        self._count += 1
+        if new is not None and score and not NUMBER.match(new):
+            new = NOT_A_NUMBER
+        return None if new is None else new.encode("utf-8", "surrogateescape")
+
+    def _null(self) -> bytes:
+        return b"_\r\n" if self._resp == 3 else b"$-1\r\n"
+
+    def _a_line(self, tag: int, inbox: Inbox, out: bytearray) -> bool:
+        end = inbox.data.find(CRLF, inbox.at + self._looked)
+        if end < 0:
+            self._looked = max(0, inbox.left - 1)
+            if inbox.left > MAX_MASKED:
+                raise ProtocolError(f"a line that is to be masked of more than {MAX_MASKED} bytes")
+            return False
+        self._looked = 0
+        raw = inbox.take(end + 2 - inbox.at)
+        out += self._line(tag, raw)
+        self._close()
+        return True
+
+    def _line(self, tag: int, raw: bytes) -> bytes:
+        if tag == ERROR:
+            return b"-" + withheld(raw[1:-2]) + CRLF if self._redact else raw
+        layout = self._layout
+        counts = tag in (DOUBLE, BIG) or (tag == INTEGER and layout.integers)
+        if tag == NULL or not (counts or self._attributes or (layout.opaque and tag != INTEGER)):
+            return raw
+        cell = self._cell(self._place())
+        if cell is None:
+            return raw
+        said = raw[1:-2]
+        new = self._change(cell, said)
+        if new is said:
+            return raw
+        if new is None:
+            return self._null()
+        text = new.decode("utf-8", "replace")
+        if tag == STATUS:
+            return b"+" + b" ".join(new.split()) + CRLF
+        valid = {INTEGER: SMALL_NUMBER, BIG: WHOLE_NUMBER, DOUBLE: NUMBER}.get(tag)
+        return b"%c%b\r\n" % (tag, new) if valid and valid.match(text) else self._null()
+
+
+class Each:
+    """An array whose elements are read each in its own way: the reply of EXEC."""
+
+    def __init__(self, elements: list["Passed | Masked"]) -> None:
+        self._elements = elements[::-1]
+        self._begun = False
+
+    @property
+    def done(self) -> bool:
+        return self._begun and not self._elements
+
+    def read(self, inbox: Inbox) -> tuple[bytes, int]:
+        out, masked = bytearray(), 0
+        if not self._begun:
+            found = head(inbox.data, inbox.at)
+            if found is None:
+                return b"", 0
+            if found[0] != len(self._elements):
+                raise ProtocolError(f"{len(self._elements)} commands of a transaction have {found[0]} replies")
+            out += inbox.take(found[1] - inbox.at)
+            self._begun = True
+        while self._elements and inbox.left:
+            raw, count = self._elements[-1].read(inbox)
+            out += raw
+            masked += count
+            if not self._elements[-1].done:
+                break
+            self._elements.pop()
+        return bytes(out), masked
+
+
+def withheld(text: bytes) -> bytes:
+    """Return an error with nothing in it that could come from a value."""
+    code = text.split(b" ", 1)[0]
+    return (code if code in CODES else b"ERR") + b" " + WITHHELD.encode()
