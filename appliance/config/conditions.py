@@ -1,15 +1,17 @@
 """`when` of a rule: keys and values checked against the words of the protocols."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 
 from appliance.config import document
 from appliance.config.document import Node, did_you_mean
 from appliance.facts.words import PROTOCOLS, Key
 from appliance.policy.finders import BUILT_IN
+from appliance.policy.leaves import Leaves, Range
 from appliance.policy.patterns import Names, Numbers, like
 from appliance.policy.rule import Target
 
-When = dict[str, Names | Numbers]
+When = dict[str, Names | Numbers | Leaves]
 MAX_VALUES = 1000  # of one key; longer lists belong into a `*` or a schema of their own
 COMPARISONS = ("gt", "ge", "lt", "le")
 MAX_NUMBER = 10**15
@@ -31,7 +33,14 @@ def when(node: Node, name: str, to: tuple[Target, ...]) -> When:
     spoken = [keys for keys in known.values() if conditions.keys() <= keys.keys()]
     if not spoken:
         node.fail(f"{name}: can never take effect: no protocol has all of {', '.join(sorted(conditions))}")
-    return {key: _test(value, f"{name}: {key}", [keys[key] for keys in spoken]) for key, value in conditions.items()}
+    forms = {key: [keys[key] for keys in spoken] for key in conditions}
+    return {key: _one_form(value, f"{name}: {key}", forms[key]) for key, value in conditions.items()}
+
+
+def _one_form(node: Node, name: str, spoken: Sequence[Key]) -> Names | Numbers | Leaves:
+    if len({(key.kind, key.parts) for key in spoken}) > 1:
+        node.fail(f"{name}: means different things in different protocols", "give the rule a `to` with one protocol")
+    return _test(node, name, spoken)
 
 
 def _known(to: tuple[Target, ...]) -> Mapping[str, Mapping[str, Key]]:
@@ -51,11 +60,13 @@ def _speaks(node: Node, name: str, key: str, to: tuple[Target, ...]) -> None:
             node.fail(f"{what}, which {target.name} speaks", hint)
 
 
-def _test(node: Node, name: str, spoken: Sequence[Key]) -> Names | Numbers:
+def _test(node: Node, name: str, spoken: Sequence[Key]) -> Names | Numbers | Leaves:
     """`spoken`: the key, as each protocol that the rule can be about has it."""
     known = spoken[0]
     if known.kind == "number":
         return _numbers(node, name)
+    if known.kind == "leaves":
+        return _leaves(node, name)
     nodes = document.one_or_more(node, name)
     if len(nodes) > MAX_VALUES:
         node.fail(f"{name}: more than {MAX_VALUES} values", "use `*`")
@@ -80,6 +91,33 @@ def _word(node: Node, name: str, text: str, words: tuple[str, ...]) -> None:
     fits = any(like(text, word) for word in words) if "*" in text else text in words
     if not fits:
         node.fail(f"{name}: unknown value `{text}`", did_you_mean(text, words))
+
+
+def _leaves(node: Node, name: str) -> Leaves:
+    if node.fields is None:
+        tests: dict[str, Names | Range | None] = dict.fromkeys(document.strings(node, name))
+    else:
+        tests = {path: _leaf(value, f"{name}: {path}") for path, value in document.mapping(node, name).items()}
+    if not 0 < len(tests) <= MAX_VALUES:
+        node.fail(f"{name}: names no path, or more than {MAX_VALUES}", 'write {"$.amount": {gt: 10000}}, or "$.ssn"')
+    try:
+        return Leaves(tests)
+    except ValueError as error:
+        node.fail(f"{name}: `{error}` is no path of a leaf", 'write "$.amount", "$.items[*].sku" or "$..ssn"')
+
+
+def _leaf(node: Node, name: str) -> Names | Range:
+    if node.fields is None:
+        return Names(document.strings(node, name), 1)
+    bounds: dict[str, Decimal] = {}
+    for key, value in document.mapping(node, name, COMPARISONS).items():
+        try:
+            bounds[key] = Decimal(value.text or "")
+        except InvalidOperation:
+            value.fail(f"{name}.{key}: `{value.text}` is no number", "write it as in {gt: 10000}")
+    if not bounds:
+        node.fail(f"{name}: no number fits", "write {gt: 10000}")
+    return Range(**bounds)
 
 
 def _numbers(node: Node, name: str) -> Numbers:

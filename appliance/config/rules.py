@@ -221,8 +221,8 @@ def _method(fields: dict[str, Node], called: str) -> Method:
 def _fits_together(node: Node, fields: dict[str, Node], rule: Rule, called: str) -> None:
     """Refuse rules that say nothing or contradict themselves."""
     if rule.do == "mask" and not rule.detect and CELLS.keys().isdisjoint(rule.when):
-        what = f"{called}: can never take effect: mask without {', '.join(CELLS)} or detect"
-        node.fail(what, "name what to hide in `when`")
+        what = f"{called}: can never take effect: the mask names nothing to hide"
+        node.fail(what, "name in `when` what to hide: column, key, json or detect, as the protocol has it")
     if not rule.inspect and rule.conditional:
         what = f"{called}: can never take effect: `when` needs inspection"
         fields["inspect"].fail(what, "take `when` or `inspect: false` out")

@@ -19,6 +19,7 @@ Json = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TEXT: Json = {"type": "string", "minLength": 1}
+LEAF: Json = {"type": ["string", "number", "boolean", "null"]}
 WHOLE: Json = {"type": "integer", "minimum": 0}
 DURATION: Json = {"type": "string", "pattern": "^[0-9]+ ?[smhd]$"}
 SIZE: Json = {"type": ["string", "integer"], "pattern": "^[0-9]+ ?([kMGT]?B|[KMGT]iB)?$"}
@@ -135,6 +136,11 @@ def _condition(key: Key) -> Json:
     if key.kind == "number":
         range_ = {**_closed(dict.fromkeys(("gt", "ge", "lt", "le"), WHOLE)), "minProperties": 1}
         return {"anyOf": [WHOLE, range_], **says}
+    if key.kind == "leaves":
+        bound = {**_closed({name: {"type": "number"} for name in ("gt", "ge", "lt", "le")}), "minProperties": 1}
+        path = {"type": "string", "pattern": r"^\$"}
+        tests = {"type": "object", "additionalProperties": {"anyOf": [_many(LEAF), bound]}, "minProperties": 1}
+        return {"anyOf": [*_many(path)["anyOf"], tests], **says}
     if key.kind == "word":
         starred = {"type": "string", "pattern": r"\*"}
         return {**_many({"anyOf": [{"enum": list(key.words)}, starred]}), **says}

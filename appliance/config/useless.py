@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 
 from appliance.model import ConfigError
+from appliance.policy.leaves import Leaves
 from appliance.policy.patterns import Names, Numbers
 from appliance.policy.rule import Identity, Net, Rule
 
@@ -58,7 +59,9 @@ def hides(early: Rule, late: Rule, wider: "_Wider") -> bool:
     return all(key in late.when and _covers(test, late.when[key]) for key, test in early.when.items())
 
 
-def _covers(wide: Names | Numbers, narrow: Names | Numbers) -> bool:
+def _covers(wide: Names | Numbers | Leaves, narrow: Names | Numbers | Leaves) -> bool:
+    if isinstance(wide, Leaves):
+        return isinstance(narrow, Leaves) and wide.covers(narrow)
     if isinstance(wide, Names) and isinstance(narrow, Names):
         return wide.covers(narrow)
     return isinstance(wide, Numbers) and isinstance(narrow, Numbers) and wide.covers(narrow)
@@ -152,6 +155,8 @@ class _Earlier:
             return 0
         if isinstance(test, Numbers):
             return self._loose[dimension] | self._all([[(dimension, value)] for value in _noted(test) or ()])
+        if isinstance(test, Leaves):
+            return self._all([[(dimension, text)] for text in test.texts])
         return self._all([[(dimension, w) for w in _wider(p)] for p in test.patterns])
 
     def _around(self, net: Net) -> list[object]:
@@ -183,10 +188,12 @@ def _wider(pattern: tuple[str, ...]) -> list[object]:
     return [*starred, *{part[:n] for part in literal for n in range(len(part) + 1)}]
 
 
-def _noted(test: Names | Numbers) -> Sequence[object] | None:
+def _noted(test: Names | Numbers | Leaves) -> Sequence[object] | None:
     """Return the values a condition is noted under; None for a range of numbers."""
     if isinstance(test, Names):
         return test.patterns
+    if isinstance(test, Leaves):
+        return test.texts
     return [test.low] if test.low is not None and test.low == test.high else None
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from appliance.model import Address, Approval, Process, Trust
+from appliance.policy.leaves import Leaves
 from appliance.policy.patterns import Names, Numbers, Paths, like
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -185,7 +186,7 @@ class Rule(msgspec.Struct, frozen=True):
     do: Do
     who: tuple[str, ...] = ()
     to: tuple[Target, ...] = ()
-    when: Mapping[str, Names | Numbers] = {}
+    when: Mapping[str, Names | Numbers | Leaves] = {}
     detect: tuple[str, ...] = ()
     reason: str = ""
     file: str = ""

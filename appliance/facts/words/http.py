@@ -8,7 +8,10 @@
     query    name=value, decoded, one for each of the query
     header   name: value, the name in small letters
     content  the media type of the body, in small letters
-    field    name=value of a form in the body
+    field    name=value of a form in the body, or of a part of a multipart one
+    file     names of files in a multipart body
+    json     leaves of a JSON body: {"$.amount": {gt: 10000}, "$..sku": "X-*"}; of a mask: those of answers
+    graphql  query, mutation or subscription, and what it asks for: mutation.deleteUser
 
 Source: RFC 9110. Where a path can be read in more ways than one, `block` takes any and `allow` needs all of them.
 """
@@ -28,4 +31,7 @@ KEYS: Mapping[str, Key] = {
     "header": Key("text", "name: value, the name in small letters"),
     "content": Key("text", "the media type of the body"),
     "field": Key("text", "name=value of a form in the body"),
+    "file": Key("text", "names of files in a multipart body"),
+    "json": Key("leaves", "leaves of a JSON body, by their paths", cells="json"),
+    "graphql": Key("text", "query, mutation or subscription, and with a dot what it asks for"),
 }

@@ -1,0 +1,104 @@
+"""Conditions on the leaves of a document: tables of paths, values and answers."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.policy.leaves import MAX_STEPS, Leaves, Range, steps
+from appliance.policy.patterns import Names
+
+# condition, leaf -> does the path meet the leaf
+PATHS = [
+    ("$.a", "$.a = 1", True),
+    ("$.a", "$.b = 1", False),
+    ("$.a", "$.a.b = 1", False),
+    ("$.a", "$.A = 1", True),
+    ("$.a.b", "$.a.b = 1", True),
+    ("$.*", "$.a = 1", True),
+    ("$.*.b", "$.a.b = 1", True),
+    ("$[*].b", "$[3].b = 1", True),
+    ("$.items[*].sku", "$.items[0].sku = 1", True),
+    ("$.items[1].sku", "$.items[0].sku = 1", False),
+    ("$.items[0].sku", "$.items[0].sku = 1", True),
+    ("$..ssn", "$.ssn = 1", True),
+    ("$..ssn", "$.a[0].b.ssn = 1", True),
+    ("$..ssn", "$.a.ssn.x = 1", False),
+    ("$..a..b", "$.x.a.y.z.b = 1", True),
+    ("$..a..b", "$.x.b.y.a = 1", False),
+    ('$["a b"]', '$["a b"] = 1', True),
+    ('$["a.b"]', "$.a.b = 1", False),
+    ('$["a"]', "$.a = 1", True),
+    ("$.0", "$[0] = 1", False),
+    ('$["0"]', "$[0] = 1", False),
+    ('$["\\u0061"]', "$.a = 1", True),
+    ("$.a", '$["x = $.a"] = 1', False),
+]
+
+
+@pytest.mark.parametrize(("path", "leaf", "meets"), [row for row in PATHS if row[0] != "$.0"])
+def test_paths(path: str, leaf: str, meets: bool) -> None:
+    assert Leaves({path: None}).any([leaf]) is meets
+
+
+@pytest.mark.parametrize("path", ["", "a", "$", "$a", "$.", "$[", "$[x]", "$.a b", "$.0", "$[-1]", "$[?(@.a)]", "$[1:2]"])
+def test_what_is_no_path(path: str) -> None:
+    with pytest.raises(ValueError):
+        Leaves({path: None})
+
+
+OVER = Range(gt=Decimal(10000))
+# condition, text -> wide (block), strict (allow)
+NUMBERS = [
+    (OVER, "10001", True, True),
+    (OVER, "10000", False, False),
+    (OVER, "10000.01", True, True),
+    (OVER, "1e5", True, True),
+    (OVER, "-20000", False, False),
+    (OVER, " 20000 ", True, True),
+    (OVER, "20,000", None, False),
+    (OVER, "0x7fff", None, False),
+    (OVER, "1e9999999999", True, True),
+    (OVER, "NaN", None, False),
+    (OVER, "many", False, False),
+    (OVER, "true", False, False),
+    (Range(ge=Decimal(1), le=Decimal(3)), "3", True, True),
+    (Range(ge=Decimal(1), lt=Decimal(3)), "3", False, False),
+    (Names(["X-*"], 1), "X-1", True, True),
+    (Names(["X-*"], 1), "x-1", True, False),
+    (Names(["true"], 1), "true", True, True),
+]
+
+
+@pytest.mark.parametrize(("test", "text", "wide", "strict"), NUMBERS)
+def test_values(test: Names | Range, text: str, wide: bool | None, strict: bool) -> None:
+    leaves = Leaves({"$.a": test})
+    assert (leaves.any([f"$.a = {text}"]), leaves.every([f"$.a = {text}"])) == (wide, strict)
+
+
+def test_all_paths_must_hold_and_one_leaf_is_enough_to_block() -> None:
+    leaves = Leaves({"$.a": OVER, "$.b": None})
+    assert leaves.any(["$.a = 1", "$.a = 20000", "$.b = x"]) is True
+    assert leaves.any(["$.a = 20000"]) is False
+    assert leaves.any(["$.a = 20,000", "$.b = x"]) is None
+
+
+def test_all_leaves_at_a_path_must_hold_to_allow() -> None:
+    leaves = Leaves({"$.a": Range(le=Decimal(10))})
+    assert leaves.every(["$.a = 5", "$.b = 99"])
+    assert not leaves.every(["$.a = 5", "$.a = 99"])
+    assert not leaves.every(["$.A = 5"])
+    assert not leaves.every([])
+
+
+def test_max_steps() -> None:
+    assert steps("$" + ".a" * MAX_STEPS) is not None
+    assert steps("$" + ".a" * (MAX_STEPS + 1)) is None
+    assert Leaves({"$..x": None}).any(["$" + ".a" * (MAX_STEPS + 1) + " = 1"]) is None
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_never_an_error_of_ours(path: str, leaf: str) -> None:
+    assert Leaves({"$..a": OVER}).any([path + leaf]) in (True, False, None)
+    steps("$" + path)
