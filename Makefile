@@ -11,10 +11,10 @@ BPF := $(patsubst %.bpf.c,%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 BUILD_PACKAGES := clang llvm libbpf-dev libbpf1 bpftool gcc libc6-dev python3-venv python3-dev
 RUN_PACKAGES := nftables iproute2 util-linux
-LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark mariadb-server mariadb-client libmariadb-dev pkg-config rpm
+LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark mariadb-server mariadb-client libmariadb-dev pkg-config rpm redis-tools nodejs
 PYTEST := $(PY) -m pytest -q
 
-.PHONY: all venv bpf packages lab-packages lab-install demo test check bench clean
+.PHONY: all venv bpf packages lab-packages lab-install npm demo test check bench clean
 
 all: packages venv bpf
 
@@ -51,6 +51,16 @@ lab-install:
 	@for u in $(LAB_UNITS); do [ ! -e /run/vendorgate-lab-$$u ] || \
 	  { rm -f /run/vendorgate-lab-$$u; systemctl disable -q $$u 2>/dev/null || true; }; done
 
+# Drivers of Node, for the tests with real clients.
+build/node/.built: tests/peer/node/package.json tests/peer/node/package-lock.json
+	@command -v npm >/dev/null || { $(MAKE) --no-print-directory npm; }
+	@mkdir -p build/node && cp tests/peer/node/package*.json tests/peer/node/.npmrc build/node/
+	cd build/node && npm ci --silent
+	@touch $@
+
+npm:
+	$(call install,npm)
+
 venv: $(VENV)/.built
 
 $(VENV)/.built: pyproject.toml | packages
@@ -74,7 +84,7 @@ check: venv
 	$(VENV)/bin/mypy
 	$(PYTEST) -m 'not kernel and not peer and not slow'
 
-test: all lab-packages
+test: all lab-packages build/node/.built
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(PYTEST) --durations=15
