@@ -100,9 +100,9 @@ class Relay:
         for id in list(self._asked):
             self.answer(Answered(id, approved=False, by="vendorgate", reason=reason))
 
-    def fail(self, text: str) -> None:
-        """End all flows with an error of their protocol."""
-        for pipe in list(self._pipes):
+    def fail(self, text: str, flow: str = "") -> None:
+        """End all flows, or one by its id, with an error of their protocol."""
+        for pipe in [pipe for pipe in self._pipes if flow in ("", pipe.flow.id)]:
             pipe.fail(text)
 
     def abort(self) -> None:

@@ -74,17 +74,21 @@ class Arrivals:
             return flow
         return None
 
-    def ran(self, cookie: int) -> None:
-        """Note that the process of a flow became another program, and kept it."""
+    def ran(self, cookie: int) -> tuple[Flow, Flow, str] | None:
+        """Note that the process of a flow became another program, and kept it; return the flow before and after.
+
+        None: it is no flow of ours, or this is known.
+        """
         flow = self._flows.get(cookie)
         became = self._peers.became(cookie, flow.process.cgroup) if flow and flow.process else None
         if flow is None or became is None or flow.process is None or flow.process.became == hidden(became):
-            return
+            return None
         process = msgspec.structs.replace(flow.process, became=hidden(became))
-        self._flows[cookie] = msgspec.structs.replace(flow, process=process)
+        after = self._flows[cookie] = msgspec.structs.replace(flow, process=process)
         text = f"what connected as {flow.process.exe} is now {became.exe}"
         self._record(flow, (Note("incident", text),))
         self._incident(flow, text)
+        return flow, after, text
 
     def over(self, flow: Flow) -> None:
         """Forget a flow that is no more."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.kernel import coverage, fence, nft
+from appliance.kernel import containable, coverage, fence, nft
 from appliance.model import ConfigError, HostError
 from appliance.record.checkpoint import Counter, Lost
 from appliance.record.log import SYNC_EVERY_S
@@ -23,6 +23,7 @@ log = logging.getLogger("vendorgate.hub")
 
 TICK_S = 1.0  # DESIGN: a flushed table is back within a second
 FENCE_S = 3.0  # between two looks at what is effective: a syscall for each program and cgroup
+VENDORS_S = 10.0  # between two looks at the rights of all that is governed: a read of /proc for each process
 INDEX_S = 1.0  # how old `sessions` may be when nobody asks
 PRUNE_S = 60.0  # retention counts in days
 NAMES_S = 60.0  # between two lookups of the names in rules; the usual shortest TTL of a database's name
@@ -49,6 +50,8 @@ class Chores:
         aside = (
             Chore("steering", TICK_S, self._steer),
             Chore("fence", FENCE_S, self._look_at_fence),
+            Chore("evasions", TICK_S, self._hub.containment.watch),
+            Chore("vendors", VENDORS_S, self._look_at_vendors),
             Chore("coverage", TICK_S, self._hub.ledger.look),
             Chore("index", INDEX_S, self._index),
             Chore("record", self._hub.settings.record.sync_s or SYNC_EVERY_S, self._seal),
@@ -121,6 +124,12 @@ class Chores:
             fence.up(self._hub.place).close()
             error = HostError(f"the fence was removed by others ({', '.join(missing)}); it is back")
             self._loop.call_soon_threadsafe(self._hub.fail, error)
+
+    def _look_at_vendors(self) -> None:
+        """Name those that the fence cannot hold."""
+        found = containable.gaps(self._hub.place)
+        if found:
+            raise HostError("\n".join(map(str, found)))
 
     def _index(self) -> None:
         bad = self._hub.index.catch_up().bad

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from appliance.control.desk import Contained, Order
-from appliance.kernel import cgroups, freezer, unit
+from appliance.kernel import cgroups, coverage, freezer, unit
 from appliance.kernel.layout import Executed, Image
 from appliance.kernel.libbpf import Map
 from appliance.kernel.peers import made, with_image
@@ -34,6 +34,8 @@ log = logging.getLogger("vendorgate.hub")
 DONE = {"freeze": "frozen", "thaw": "thawed", "kill": "killed"}
 PIDS = 4  # bytes of the key of lineage
 ITSELF = "vendorgate itself"
+# layout.Reason by name: what no honest program does. Others of them are a matter of configuration.
+EVASIONS = ("kill_foreign", "refuse_foreign", "refuse_family", "refuse_option", "refuse_relay", "drop_not_relay")
 
 
 class Containment:
@@ -44,7 +46,9 @@ class Containment:
         self._top = hub.place.cgroup
         self._ids = Ids(HUB)
         self._log = Log(hub.stores.records, "contain")
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # one reaction at a time
+        self._writing = threading.Lock()
+        self._tried: dict[str, int] | None = None  # cgroup -> attempts to get round the fence, at the last look
 
     def order(self, order: Order, by: str) -> Contained:
         """Do what somebody asked for.
@@ -66,6 +70,25 @@ class Containment:
             self._hub.incident(f"{why}: cannot freeze {path or 'the slice itself'}", asked.flow)
             return
         threading.Thread(target=self._react, args=(path, why, asked.flow), name="freeze", daemon=True).start()
+
+    def watch(self) -> None:
+        """Look for attempts to get round the fence since the last look, where a rule wants to know. May block."""
+        rules = [rule for rule in self._hub.policy.rules if rule.on_incident and not rule.shadow]
+        if not rules:
+            self._tried = None
+            return
+        tried = {
+            one.cgroup: sum(one.reasons.get(name, 0) for name in EVASIONS)
+            for one in coverage.read(self._hub.fence)
+            if one.cgroup is not None
+        }
+        before, self._tried = self._tried, tried
+        for path, number in tried.items() if before is not None else ():
+            if number > (before or {}).get(path, 0):
+                who = self._hub.policy.identify(Process(0, 0, "", (), path, -1))
+                rule = next((rule for rule in rules if self._hub.policy.who(rule, who) is not False), None)
+                if rule:
+                    self.react(Contain("", path, rule.id, "it tried to get round the fence"))
 
     def frozen(self) -> tuple[str, ...]:
         """Return what stands still now, whoever froze it."""
@@ -97,7 +120,9 @@ class Containment:
         flow = Flow(self._ids.next(), now, NOWHERE, NOWHERE, None)
         notes = (Note("opened", ITSELF), Note("answered", text, by=by), Note("closed", text))
         try:
-            self._log.append(flow, notes, now)
+            with self._writing:
+                self._log.append(flow, notes, now)
+                self._log.seal()
         except OSError as error:
             log.critical("the record of it cannot be written: %s", error)
 

@@ -50,7 +50,6 @@ def appliance(rights: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def lab(appliance: Appliance) -> Iterator[Lab]:
     yield appliance.lab
-    appliance.cli("thaw", "--all")
     for path in freezer.frozen(appliance.lab.slice_path):
         freezer.do("thaw", appliance.lab.slice_path, path)
     freezer.do("kill", appliance.lab.slice_path, "")
@@ -174,11 +173,21 @@ def test_a_broken_protocol_freezes_where_a_rule_says_so(appliance: Appliance, la
 
 def test_incidents_of_others_freeze_nobody(appliance: Appliance, lab: Lab) -> None:
     incidents = appliance.json("status")["losses"]["incidents"]
-    lab.popen([PYTHON, "-SEc", RUBBISH, lab.target_ip, str(PORT)], cgroup="other.service", stderr=subprocess.DEVNULL)
     seen = Seen(appliance)
+    lab.popen([PYTHON, "-SEc", RUBBISH, lab.target_ip, str(PORT)], cgroup="other.service", stderr=subprocess.DEVNULL)
     seen.sessions()
     assert appliance.json("status")["frozen"] == []
     assert appliance.json("status")["losses"]["incidents"] >= incidents
+
+
+def test_an_attempt_to_get_round_the_fence_freezes_where_a_rule_says_so(appliance: Appliance, lab: Lab) -> None:
+    """No honest agent speaks to the relay itself."""
+    code = "import socket, time\ntry: socket.create_connection(('127.0.0.1', 15001))\nexcept OSError: pass\ntime.sleep(60)"
+    lab.popen([PYTHON, "-SEc", TICKS], cgroup="job@5.service", stdout=subprocess.DEVNULL)
+    lab.popen([PYTHON, "-SEc", code], cgroup="job@4.service")
+    wait_for(lambda: is_frozen(lab, "job@4.service"))
+    assert "it tried to get round the fence" in appliance.log.read_text()
+    assert not is_frozen(lab, "job@5.service")
 
 
 def test_without_cgroup_kill_each_is_killed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
