@@ -76,9 +76,19 @@ static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_s
 	return 1;
 }
 
+/* True when the relay can be reached from the socket's network namespace, and reaches what the socket means: the relay
+ * connects from its own, where the loopback addresses of another are those of the host.
+ */
+static __always_inline bool served(struct vg_settings *set, struct vg_socket *kept)
+{
+	if (kept->flow.netns == set->netns)
+		return true;
+	return !is_loopback(&kept->flow.to) && bpf_map_lookup_elem(&namespaces, &kept->flow.netns);
+}
+
 static __always_inline int connect_inspected(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_socket *kept)
 {
-	if (kept->flow.netns != set->netns || is_link_local(&kept->flow.to))
+	if (!served(set, kept) || is_link_local(&kept->flow.to))
 		return refuse_flow(VG_REFUSE_UNSTEERABLE, REFUSED);
 	if (too_many(kept->flow.cgroup))
 		return refuse_flow(VG_REFUSE_RATE, REFUSED);
@@ -255,6 +265,14 @@ static __always_inline bool misleads(__s32 level, __s32 name)
 {
 	if (level == SOCKET)
 		return name == MARK;
+	/* What is joined, the kernel announces on the wire: addresses of groups and sources that the vendor chooses. */
+	if ((level == IPPROTO_IP || level == IPPROTO_IPV6) && name >= 42 /* MCAST_JOIN_GROUP */ &&
+	    name <= 48 /* MCAST_MSFILTER */)
+		return true;
+	if (level == IPPROTO_IP && name >= 35 /* IP_ADD_MEMBERSHIP */ && name <= 41 /* IP_MSFILTER */)
+		return true;
+	if (level == IPPROTO_IPV6 && (name == 20 /* IPV6_JOIN_GROUP */ || name == 27 /* IPV6_JOIN_ANYCAST */))
+		return true;
 	if (level == IPPROTO_IP)
 		return name == 3 /* IP_HDRINCL */ || name == 4 /* IP_OPTIONS */ || name == 15 /* IP_FREEBIND */ ||
 		       name == 19 /* IP_TRANSPARENT */;
@@ -336,7 +354,7 @@ static __always_inline int egress_inspect(struct __sk_buff *skb, struct vg_setti
 	if (!parse_tcp(skb, &packet))
 		return drop(mine, VG_DROP_MALFORMED, skb->len);
 	if (skb->ifindex != LOOPBACK || !set->relay_port || bpf_ntohs(packet.to.port) != set->relay_port ||
-	    !is_loopback(&packet.to) || kept->flow.netns != set->netns)
+	    !is_loopback(&packet.to) || !served(set, kept))
 		return drop(mine, VG_DROP_NOT_RELAY, skb->len);
 	if (kept->verdict != VG_TOLD && completes(&packet)) {
 		if (!publish(set, kept, &packet.from))

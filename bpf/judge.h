@@ -63,6 +63,14 @@ struct {
 	__type(value, struct vg_opened);
 } rates SEC(".maps");
 
+/* Cookies of the network namespaces, beside its own, that the relay listens in. Filled when it does, never before. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, VG_NAMESPACES);
+	__type(key, __u64);
+	__type(value, __u32);
+} namespaces SEC(".maps");
+
 static __always_inline struct vg_settings *current_settings(void)
 {
 	__u32 zero = 0;

@@ -28,6 +28,7 @@
 #define VG_LEDGER 8192	   /* cgroups that are counted: as many again for those that are gone and not yet read */
 #define VG_LEVELS 16	   /* cgroups above one, looked through for the slice */
 #define VG_PREFIXES 65536
+#define VG_NAMESPACES 256    /* network namespaces of containers that the relay listens in */
 
 /* What the rules say of a destination. INSPECT is what is said when nothing matches. */
 enum vg_judgement {

@@ -22,7 +22,7 @@ from appliance.model import Address, HostError
 DEFAULT_PORT = 15001
 HELD = (
     "settings", "peers", "judge", "scopes", "counters", "lineage", "coverage", "sequences", "images", "carried",
-    "events", "found",
+    "events", "found", "namespaces",
 )  # fmt: skip  # fields of Fence
 OTHERWISE = {"found": "images"}  # the same map, to write
 RELAYS = ("peers", "images", "carried")  # read-only
@@ -69,6 +69,7 @@ class Fence(msgspec.Struct, frozen=True):
     carried: int
     events: int
     found: int  # the map of images, to write
+    namespaces: int
     kept: tuple[Kept, ...] = ()  # by this `up`
 
     def close(self) -> None:

@@ -71,7 +71,9 @@ FENCE = Part(
         "vg_egress": 1,
     },
     # settings, the mark of a whole load, come last
-    maps=("sockets", "owners", "peers", "judge", "scopes", "rates", "coverage", "sequences", "settings"),
+    maps=(
+        "sockets", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences", "settings",
+    ),
 )
 EXTRAS = (
     Part(

@@ -48,13 +48,13 @@ class Peers:
         self._netns = netns_cookie()
         self._paths: dict[int, str] = {}
 
-    def find(self, peer: Address, server: Address | None = None) -> Peer | None:
-        """Return who connected from `peer`, the address that accept() gave.
+    def find(self, peer: Address, server: Address | None = None, netns: int = 0) -> Peer | None:
+        """Return who connected from `peer`, the address that accept() gave, in a namespace; 0: our own.
 
         With `server`, from original.original(), an entry for another destination is not this connection's.
         None: no governed process opened it.
         """
-        data = self._map.lookup(layout.peer_key(self._netns, peer))
+        data = self._map.lookup(layout.peer_key(netns or self._netns, peer))
         if data is None:
             return None
         flow = layout.Opened.unpack(data)
@@ -139,6 +139,11 @@ def with_image(process: Process, image: layout.Image) -> Process:
 
 
 def netns_cookie() -> int:
-    """Return the cookie of the network namespace that this process is in."""
+    """Return the cookie of the network namespace that this thread is in."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
+        return netns_of(sock)
+
+
+def netns_of(sock: socket.socket) -> int:
+    """Return the cookie of the network namespace that a socket is of."""
+    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
