@@ -18,7 +18,7 @@ Redact = Callable[[Iterable[Frame]], Iterator[Frame]]
 """Frames of any sessions, each session's in order, to the same with less in them."""
 
 _QUOTED = re.compile(r"""'(?:[^']|'')*'?|"(?:[^"]|"")*"?|`[^`]*`?""")
-_NUMBER = re.compile(r"[0-9][0-9A-Fa-fxX.,_:+-]*")
+_NUMBER = re.compile(r"[0-9](?:[0-9A-Fa-fxX._:+-]*[0-9A-Fa-f])?")
 _AMBIGUOUS = re.compile(r"\\|--|/\*|#|\$\w*\$")  # may end or hide a literal, by dialect and settings
 
 
