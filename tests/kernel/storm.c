@@ -198,6 +198,22 @@ int main(int argc, char **argv)
 		execv(argv[5], arguments);
 		return 5;
 	}
+	if (!strcmp(mode, "keep")) { /* connect, and become another when told to */
+		char byte, *arguments[] = {"agent", "kept", host, port, word, NULL};
+		int fd = connected();
+
+		say(mode, word);
+		if (read(0, &byte, 1) < 0 || dup2(fd, 0) < 0)
+			return 5;
+		execv(argv[5], arguments);
+		return 5;
+	}
+	if (!strcmp(mode, "kept")) { /* 0: the other side has closed */
+		char byte;
+		long got = read(0, &byte, 1);
+
+		return got != 0 && !(got < 0 && errno == ECONNRESET);
+	}
 	if (!strcmp(mode, "handed")) {
 		char byte;
 
