@@ -2,7 +2,12 @@
 
     fence     up(place) -> Fence, attached, down, status: the pinned layer. Place names slice, root and port
     judge     Judge(fence).write(entries), .refresh(): what the kernel denies or passes by itself
-    peers     Peers(fence.peers, place.cgroup).find(peer, server) -> Peer | None: who connected
+    peers     Peers(fence.peers, place.cgroup, fence.images, fence.carried).find(peer, server) -> Peer: who connected
+    finder    Finder().find(executed) -> Image: what an executable is, by image, package and script
+    events    Ring(fence.events, take): what the kernel tells of execs; attribution in service/ answers by fence.found
+    unit      unit(cgroup), container(cgroup), whole(cgroup), believed(top, cgroup): names in cgroups
+    freezer   do(freeze | thaw | kill, top, cgroup), frozen(top)
+    containable gaps(place) -> list[Gap]: who in the slice cannot be held
     original  original(socket) -> Address | None: where they were going
     nft       ruleset(port, mark) -> str, removal() -> str, apply(script), listing(), present(): steering
     cgroups   create, identifier, move, governed, processes
