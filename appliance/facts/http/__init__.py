@@ -3,15 +3,16 @@
 Keys of `Facts.values`: facts/words/http.py; besides them `text`, for detectors: target, header lines but for those that
 carry the client's credentials, and the body as it reads when opened.
 
-Unknown: of a body that is too long to be judged whole, or in a coding that cannot be opened, `text` and `field`; of a
-path with more readings than MAX_READINGS, `path`.
-
-Not handled: JSON, multipart and GraphQL as facts of their own; they are text for the detectors.
+Unknown: of a body that is too long to be judged whole, or in a coding that cannot be opened, all it says; of a path
+with more readings than MAX_READINGS, `path`; of a document that says it is JSON and cannot be read as such, `json`.
 """
 
 from urllib.parse import parse_qsl, unquote
 
+import msgspec
+
 from appliance.facts import Copy, Facts
+from appliance.facts.http import documents
 from appliance.facts.http.paths import readings
 from appliance.facts.shared import Shared
 from appliance.model import Column, Message
@@ -22,6 +23,7 @@ CREDENTIALS = ("authorization", "proxy-authorization", "cookie")
 FORM = "application/x-www-form-urlencoded"
 MAX_PAIRS = 1000  # of a query or a form; PHP takes as many
 WHY = {"oversize": "the body is too long to be judged whole", "encoded": "the body cannot be opened"}
+IN_BODY = ("field", "file", "json", "graphql")
 SHOWN = 4096  # characters of a body that a reviewer is shown
 
 Lines = list[tuple[str, str]]
@@ -54,7 +56,8 @@ class Http:
         return ""
 
     def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
-        return frozenset()
+        """A leaf of an answer goes by its path and by those it is below: who hides an object hides what is in it."""
+        return documents.places(column.name)
 
     def copy(self, message: Message) -> Copy | None:
         return None
@@ -79,28 +82,63 @@ def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Fact
     authority, path, query = _split(target)
     host = _bare(authority or host)
     asked, asked_whole = _pairs(query)
-    content = dict(lines).get("content-type", "").partition(";")[0].strip().lower()
-    posted, posted_whole = _pairs(body.decode("latin-1")) if content == FORM and not status else ([], True)
+    header = dict(lines).get("content-type", "")
+    content = header.partition(";")[0].strip().lower()
+    held = _body(body, content, header, asked) if not status else _Body(unknown=frozenset(("text", *IN_BODY)))
     methods = {method.upper()} | {v.upper() for k, v in lines if k in OVERRIDES}
-    methods |= {v.upper() for k, v in (*asked, *posted) if k == "_method"}
+    methods |= {v.upper() for k, v in (*asked, *held.fields) if k == "_method"}
     paths, paths_whole = readings(path)
-    text = _text(body)
-    unknown = set() if paths_whole else {"path"}
-    unknown |= set() if asked_whole else {"query"}
-    unknown |= {"text", "field"} if status else set() if posted_whole else {"field"}
+    unknown = set(held.unknown) | (set() if paths_whole else {"path"}) | (set() if asked_whole else {"query"})
+    shown = [f"{k}: {v}" for k, v in lines if k not in CREDENTIALS]
     values = {
-        "effect": _effects(methods),
+        "effect": _effects(methods, held.graphql),
         "method": frozenset(methods),
         "host": frozenset((host,)) if host else frozenset(),
         "path": paths,
         "query": frozenset(f"{k}={v}" for k, v in asked),
-        "header": frozenset(f"{k}: {v}" for k, v in lines if k not in CREDENTIALS),
+        "header": frozenset(shown),
         "content": frozenset((content,)) if content else frozenset(),
-        "field": frozenset(f"{k}={v}" for k, v in posted),
-        "text": frozenset((unquote(target), *(f"{k}: {v}" for k, v in lines if k not in CREDENTIALS), text)),
+        "field": frozenset(f"{k}={v}" for k, v in held.fields),
+        "file": frozenset(held.files),
+        "json": held.json,
+        "graphql": held.graphql,
+        "text": frozenset((unquote(target), *shown, *held.texts)),
     }
-    why = WHY.get(status, "the path or a list can be read in too many ways" if unknown else "")
-    return Facts("http", values, frozenset(unknown), why, subject=_subject(line, lines, text, status))
+    why = WHY.get(status, "the path, or a part of the body, can be read in more ways than one" if unknown else "")
+    return Facts("http", values, frozenset(unknown), why, subject=_subject(line, lines, _text(body), status))
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """What a body says."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    json: frozenset[str] = frozenset()
+    graphql: frozenset[str] = frozenset()
+    texts: tuple[str, ...] = ()
+    unknown: frozenset[str] = frozenset()
+
+
+def _body(body: bytes, content: str, header: str, asked: list[tuple[str, str]]) -> _Body:
+    unknown: set[str] = set()
+    fields: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    texts: tuple[str, ...] = (_text(body),)
+    if content == FORM:
+        posted, whole = _pairs(body.decode("latin-1"))
+        fields = tuple(posted)
+        unknown |= set() if whole else {"field"}
+    elif content.startswith("multipart/"):
+        form = documents.multipart(body, header)
+        fields, files, texts = form.fields, form.files, (*texts, *form.texts)
+        unknown |= set() if form.whole else {"field", "file"}
+    found, document = documents.leaves(body, content.endswith(("/json", "+json")))
+    unknown |= set() if found.whole else {"json", "graphql"}
+    queries = [*asked, *fields, *([("query", _text(body))] if content == "application/graphql" else [])]
+    operations = documents.graphql(document, queries)
+    unknown |= set() if operations.whole else {"graphql"}
+    texts = (*texts, *(leaf.partition(" = ")[2] for leaf in found.values))  # without escapes, for detectors
+    return _Body(fields, files, found.values, operations.values, texts, frozenset(unknown))
 
 
 def _split(target: str) -> tuple[str, str, str]:
@@ -131,8 +169,9 @@ def _pairs(text: str) -> tuple[list[tuple[str, str]], bool]:
     return found, True
 
 
-def _effects(methods: set[str]) -> frozenset[str]:
+def _effects(methods: set[str], graphql: frozenset[str]) -> frozenset[str]:
     found = {"read" if method in READS else "write" for method in methods}
+    found |= {"write"} if "mutation" in graphql else set()
     return frozenset(found | {"delete"} if "DELETE" in methods else found)
 
 

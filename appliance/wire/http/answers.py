@@ -4,8 +4,11 @@ Source: RFC 9457 (problem details), RFC 9110 sections 8.8, 12.5.3 and 14.
 """
 
 import json
+from collections.abc import Callable
 
-from appliance.wire import Cell
+from appliance.model import Column
+from appliance.wire import Cell, Plan
+from appliance.wire.http import leaves
 from appliance.wire.http.coding import Unreadable, opened
 from appliance.wire.http.head import Response
 
@@ -17,6 +20,8 @@ STALE = frozenset(
         b"content-digest", b"repr-digest", b"accept-ranges",
     )
 )  # fmt: skip
+JSON = ("/json", "+json", "/x-ndjson", "/jsonl")
+MAX_PATHS = 10_000  # of one answer whose masks are remembered
 UNMASKABLE = (b"range:", b"if-range:")  # a part of a value is not recognised
 
 
@@ -37,27 +42,44 @@ def readable(raw: bytes) -> bytes:
     return b"\r\n".join(lines) + end + body
 
 
-def masked(raw: bytes, head: Response, content: bytes, cell: Cell, limit: int) -> tuple[bytes, int]:
-    """Return an answer with its fields and its body masked, and how many of them were changed.
+class Masker:
+    """What a plan masks of an answer: texts as a whole, and leaves of JSON by their path."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._whole = self._of("")
+        self._leaves: dict[str, Cell | None] = {}  # by path, the numbers of elements left out
+
+    def _of(self, name: str) -> Cell | None:
+        cells = self._plan((Column(name),))
+        return cells[0] if cells else None
+
+    def text(self, text: str) -> str | None:
+        return self._whole(text) if self._whole else text
+
+    def leaf(self, path: str, text: str) -> str | None:
+        if path not in self._leaves:
+            if len(self._leaves) >= MAX_PATHS:
+                self._leaves.clear()
+            self._leaves[path] = self._of(path)
+        cell = self._leaves[path]
+        return cell(text) if cell else text
+
+
+def masked(raw: bytes, head: Response, content: bytes, masker: Masker, limit: int) -> tuple[bytes, int]:
+    """Return an answer with its fields and its body masked, and how many values were changed.
 
     Raises:
-        Unreadable: the body cannot be opened, or is a part of something.
+        Unreadable: the body cannot be opened, or is a part of something, or no JSON although it says so.
     """
     if head.status == 206:
         raise Unreadable("a part of a body")
     lines = raw[:-4].split(b"\r\n")
-    fields = [_field(line, cell) for line in lines[1:]]
+    fields = [_field(line, masker.text) for line in lines[1:]]
     count = sum(field != line for field, line in zip(fields, lines[1:], strict=True))
-    body, text = b"", ""
-    if content:
-        plain = opened(content, head.values("content-encoding"), limit)
-        text, charset = _text(plain)
-        shown = cell(text)
-        if shown != text:
-            count += 1
-            body = (shown or "").encode(charset, "replace")
-        else:
-            body = plain
+    plain = opened(content, head.values("content-encoding"), limit) if content else b""
+    body, changed = _body(plain, head.named.get("content-type", ""), masker)
+    count += changed
     if not count and head.framing in ("none", "length"):
         return raw + content, 0
     kept = [field for field in fields if field.partition(b":")[0].lower() not in STALE]
@@ -66,7 +88,22 @@ def masked(raw: bytes, head: Response, content: bytes, cell: Cell, limit: int) -
     return b"\r\n".join([lines[0], *kept]) + b"\r\n\r\n" + body, count
 
 
-def _field(line: bytes, cell: Cell) -> bytes:
+def _body(plain: bytes, content: str, masker: Masker) -> tuple[bytes, int]:
+    text, charset = _text(plain)
+    shown, count = text, 0
+    claimed = content.partition(";")[0].strip().lower().endswith(JSON)
+    if claimed or text.lstrip()[:1] in ("{", "["):
+        try:
+            shown, count = leaves.masked(text, masker.leaf)
+        except leaves.NoJson:
+            if claimed and plain.strip():
+                raise Unreadable("no JSON, although it says so") from None
+    whole = masker.text(shown)
+    count += whole != shown
+    return (plain, 0) if not count else ((whole or "").encode(charset, "replace"), count)
+
+
+def _field(line: bytes, cell: Callable[[str], str | None]) -> bytes:
     name, colon, value = line.partition(b":")
     text = value.strip(b" \t").decode("latin-1")
     shown = cell(text)
@@ -75,6 +112,8 @@ def _field(line: bytes, cell: Cell) -> bytes:
 
 def _text(data: bytes) -> tuple[str, str]:
     """Return the body as text; what is not UTF-8 is read byte by byte, whatever the fields say of it."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise Unreadable("a body in UTF-16")
     try:
         return data.decode(), "utf-8"
     except UnicodeDecodeError:

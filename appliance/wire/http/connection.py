@@ -11,11 +11,12 @@ anew; what cannot be opened is not shown.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from appliance.model import Column, Message, ProtocolError, Send, Side, Value
-from appliance.wire import Cell, Plan
+from appliance.model import Message, ProtocolError, Send, Side, Value
+from appliance.wire import Plan
 from appliance.wire.http import answers
+from appliance.wire.http.answers import Masker
 from appliance.wire.http.body import Body
 from appliance.wire.http.coding import Unreadable, opened
 from appliance.wire.http.head import MAX_HEAD, Request, Response, request, response
@@ -29,10 +30,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class _Asked:
     """A request that is to be answered: by the server, or by us if `refusal` says what."""
 
-    def __init__(self, head: Request, plan: Plan | None = None, refusal: bytes = b"") -> None:
+    def __init__(self, head: Request, masker: Masker | None = None, refusal: bytes = b"") -> None:
         self.method = head.method
         self.told = head.waits  # to go on, by us
-        self.plan, self.refusal = plan, refusal
+        self.masker, self.refusal = masker, refusal
 
 
 class Http:
@@ -53,7 +54,7 @@ class Http:
         self._request_body: Body | None = None
         self._response: Response | None = None
         self._response_body: Body | None = None
-        self._cell: Cell | None = None
+        self._masker: Masker | None = None
         self._begun = False  # bytes of an answer have gone down
         self._head = b""
         self._answer_content = bytearray()
@@ -139,11 +140,10 @@ class Http:
             return [] if refused else [Send(Side.SERVER, message.raw)]
         head = self._heads.pop(message.cursor)
         raw = message.raw
-        if plan is not None and plan((Column("body"),)) is not None:
+        masker = answers.Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
+        if masker is not None:
             raw = answers.readable(raw)
-        else:
-            plan = None
-        self._asked.append(_Asked(head, plan))
+        self._asked.append(_Asked(head, masker))
         return [Send(Side.SERVER, raw)]
 
     def deny(self, message: Message, code: str, text: str) -> list[Send]:
@@ -193,8 +193,8 @@ class Http:
             raise ProtocolError("the server answers where nothing was asked")
         self._response, self._response_body, self._head = head, Body(head), raw
         self._answer_content = bytearray()
-        self._cell = _cell(asked.plan if asked else None)
-        if self._cell is None:
+        self._masker = asked.masker if asked else None
+        if self._masker is None:
             self._begun = True
             yield Message(Side.SERVER, "response", raw, status=str(head.status))
 
@@ -203,7 +203,7 @@ class Http:
         assert body is not None
         assert head is not None
         piece = body.take(data)
-        if self._cell is None:
+        if self._masker is None:
             if body.done:
                 yield Message(Side.SERVER, "complete", piece.raw, status=str(head.status))
             elif piece.raw:
@@ -213,19 +213,19 @@ class Http:
             if len(self._answer_content) > MAX_MASKED:
                 raise ProtocolError(f"an answer over {MAX_MASKED} bytes cannot be masked")
             if body.done:
-                yield self._masked(head, self._cell)
+                yield self._masked(head, self._masker)
         if body.done:
             yield from self._next()
 
-    def _masked(self, head: Response, cell: Cell) -> Message:
+    def _masked(self, head: Response, masker: Masker) -> Message:
         try:
-            raw, count = answers.masked(self._head, head, bytes(self._answer_content), cell, MAX_MASKED)
+            raw, count = answers.masked(self._head, head, bytes(self._answer_content), masker, MAX_MASKED)
         except Unreadable as error:
             raw, count = answers.refusal(502, f"the answer could not be masked: {error}", "unreadable"), 1
         return Message(Side.SERVER, "complete", raw, status=str(head.status), masked=count)
 
     def _next(self) -> Iterator[Message]:
-        self._response = self._response_body = self._cell = None
+        self._response = self._response_body = self._masker = None
         self._begun = False
         if self._asked:
             self._asked.popleft()
@@ -270,8 +270,3 @@ def _head(data: bytearray) -> bytes | None:
     raw = bytes(data[: end + 4])
     del data[: end + 4]
     return raw
-
-
-def _cell(plan: Plan | None) -> Cell | None:
-    cells: Sequence[Cell | None] | None = plan((Column("body"),)) if plan else None
-    return cells[0] if cells else None

@@ -17,6 +17,10 @@ rules:
   - {id: no-admin, to: db, when: {path: ["/admin", "/admin/*"]}, do: block}
   - {id: no-delete, to: db, when: {effect: delete}, do: block}
   - {id: no-keys, to: db, when: {detect: [aws_key]}, do: block}
+  - {id: big, to: db, when: {method: POST, json: {"$.amount": {gt: 10000}}}, do: block}
+  - {id: no-delete-user, to: db, when: {graphql: mutation.deleteUser}, do: block}
+  - {id: no-scripts, to: db, when: {file: "*.sh"}, do: block}
+  - {id: hide, to: db, when: {json: "$..ssn"}, do: mask, with: keep-last-4}
   - {id: ask, to: db, when: {path: /held}, do: approve, approvers: {group: ops, within: 1m}}
   - {id: mails, to: db, when: {detect: [email]}, do: mask}
   - {id: rest, to: db, do: allow}
@@ -37,6 +41,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     (files / "hello").write_text("hello\n")
     (files / "held").write_text("released\n")
     (files / "people").write_text("write to ada@example.com or call\n" * 40)
+    (files / "people.json").write_text('[{"name": "Ada", "ssn": "123-45-6789"}, {"ssn": {"old": "555-44-3333"}}]')
     (files / "big").write_bytes(b"0123456789abcdef" * (1 << 18))
     with Nginx(home, free_port()) as server:
         yield server

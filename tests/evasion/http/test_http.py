@@ -152,6 +152,46 @@ def test_a_range_does_not_dodge_the_mask(gate: Gate) -> None:
     assert b"ada@" not in body
 
 
+JSON = {"Content_Type": "application/json"}
+# body -> status
+BODIES = {
+    '{"amount": 10000}': 200,
+    '{"amount": 10001}': 403,
+    '{"amount": 1e5}': 403,
+    '{"amount": "20000"}': 403,
+    '{"amount": 1, "amount": 20000}': 403,
+    '{"\\u0061mount": 20000}': 403,
+    '{"Amount": 20000}': 403,
+    '{"amount": "20,000"}': 403,
+    '{"amount": 1': 403,
+    '{"query": "mutation { deleteUser(id: 1) { id } }"}': 403,
+    '{"query": "query { user { id } } "}': 200,
+    '[{"query": "{ a }"}, {"query": "mutation { x: deleteUser }"}]': 403,
+    '{"note": "\\u0041KIAIOSFODNN7EXAMPLE"}': 403,
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_what_a_json_body_says(gate: Gate, body: str) -> None:
+    assert one(gate, "POST", "/seen", body.encode(), **JSON)[0] == BODIES[body]
+
+
+def test_a_json_body_that_says_it_is_none(gate: Gate) -> None:
+    assert one(gate, "POST", "/seen", b'{"amount": 20000}', Content_Type="text/plain")[0] == 403
+
+
+def test_a_file_in_a_form(gate: Gate) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.sh"\r\n\r\n1\r\n--x--\r\n'
+    assert one(gate, "POST", "/seen", part, Content_Type="multipart/form-data; boundary=x")[0] == 403
+    assert one(gate, "POST", "/seen", part.replace(b"a.sh", b"a.md"), Content_Type="multipart/form-data; boundary=x")[0] == 200
+
+
+def test_leaves_of_an_answer_are_masked(gate: Gate) -> None:
+    status, body = one(gate, "GET", "/people.json")
+    assert (status, body) == (200, b'[{"name": "Ada", "ssn": "*******6789"}, {"ssn": {"old": "*******3333"}}]')
+    assert {rule for note in gate.of("message") for rule in note.masks} == {"hide"}
+
+
 def test_a_held_request_waits_and_runs(gate: Gate) -> None:
     gate.answer = lambda question: Answered(question.id, True, by="dana")
     assert one(gate, "GET", "/held") == (200, b"released\n")

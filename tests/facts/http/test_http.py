@@ -96,7 +96,7 @@ def test_max_pairs() -> None:
 @pytest.mark.parametrize(("status", "why"), [("oversize", "too long"), ("encoded", "cannot be opened")])
 def test_a_body_that_is_not_known(status: str, why: str) -> None:
     facts = asked("POST /", status=status)
-    assert facts.unknown == {"text", "field"}
+    assert facts.unknown == {"text", "field", "file", "json", "graphql"}
     assert why in facts.why
 
 

@@ -1,0 +1,144 @@
+"""What bodies say: JSON with its traps, GraphQL, multipart."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.facts.http import documents
+from appliance.facts.http.documents import Found, graphql, leaves, multipart
+
+from .test_http import asked
+
+# body -> leaves
+JSON = {
+    '{"amount": 5}': {"$.amount = 5"},
+    '{"amount": 1e5}': {"$.amount = 1e5"},
+    '{"amount": 12345678901234567890.5}': {"$.amount = 12345678901234567890.5"},
+    '{"a": {"b": [true, null, "x"]}}': {"$.a.b[0] = true", "$.a.b[1] = null", "$.a.b[2] = x"},
+    '{"a": 1, "a": 20000}': {"$.a = 1", "$.a = 20000"},
+    '{"\\u0061": 1}': {"$.a = 1"},
+    '{"a": "\\u0041KIA"}': {"$.a = AKIA"},
+    '{"a b": 1, "c.d": 2, "": 3}': {'$["a b"] = 1', '$["c.d"] = 2', '$[""] = 3'},
+    '{"x = $.a": 1}': {'$["x = $.a"] = 1'},
+    "[[1], {}]": {"$[0][0] = 1"},
+    '  [{"query": "x"}]\n': {"$[0].query = x"},
+    '{"a": NaN}': {"$.a = NaN"},
+}
+
+
+@pytest.mark.parametrize("body", JSON)
+def test_leaves(body: str) -> None:
+    assert leaves(body.encode(), True)[0] == Found(frozenset(JSON[body]))
+
+
+@pytest.mark.parametrize("body", ["{'a': 1}", '{"a": 1', '{"a": 1}{"b": 2}', '{"a": 1,}', "", "a=b", '{"a": 1} x'])
+def test_what_says_it_is_json_and_is_not(body: str) -> None:
+    assert not leaves(body.encode(), True)[0].whole
+
+
+def test_what_looks_like_json_is_read_whatever_it_says() -> None:
+    assert leaves(b'{"a": 1}', False)[0].values == {"$.a = 1"}
+    assert leaves(b'{"a": 1', False)[0] == Found(whole=False)
+    assert leaves(b"a=b", False)[0] == Found()
+
+
+def test_utf_16() -> None:
+    assert leaves('{"a": 1}'.encode("utf-16"), True)[0].values == {"$.a = 1"}
+
+
+def test_max_leaves() -> None:
+    most = json.dumps(list(range(documents.MAX_LEAVES)))
+    assert leaves(most.encode(), True)[0].whole
+    assert not leaves((most[:-1] + ", 1, 2]").encode(), True)[0].whole
+
+
+@pytest.mark.parametrize("depth", [documents.MAX_DEPTH + 2, 200_000])
+def test_max_depth(depth: int) -> None:
+    assert not leaves(b"[" * depth + b"1" + b"]" * depth, True)[0].whole
+    assert leaves(b"[" * documents.MAX_DEPTH + b"1" + b"]" * documents.MAX_DEPTH, True)[0].whole
+
+
+def test_places() -> None:
+    assert documents.places('$.a[0]["b.c"].d') == {"$.a", "$.a[0]", '$.a[0]["b.c"]', '$.a[0]["b.c"].d'}
+    assert documents.places("") == set()
+
+
+@given(st.binary(max_size=100))
+def test_rubbish(data: bytes) -> None:
+    for claimed in (True, False):
+        leaves(b"{" + data, claimed)
+    multipart(data, "multipart/form-data; boundary=x")
+
+
+# request -> what it asks for
+GRAPHQL = {
+    "{ me { id } }": {"query", "query.me"},
+    "mutation M { deleteUser(id: 1) { id } }": {"mutation", "mutation.deleteUser"},
+    "query Q { a: users { id } ...F } fragment F on Query { secrets }": {"query", "query.users", "query.secrets"},
+    "query { ... on Query { users } ... @include(if: true) { me } }": {"query", "query.users", "query.me"},
+    "query A { a } mutation B { b }": {"query", "query.a", "mutation", "mutation.b"},
+    "subscription { events }": {"subscription", "subscription.events"},
+}
+
+
+@pytest.mark.parametrize("text", GRAPHQL)
+def test_graphql(text: str) -> None:
+    for body in ({"query": text}, [{"query": text}], [{"query": "{ x }"}, {"query": text}]):
+        assert GRAPHQL[text] <= graphql(leaves(json.dumps(body).encode(), True)[1], []).values
+    assert graphql(None, [("query", text)]) == Found(frozenset(GRAPHQL[text]))
+
+
+@pytest.mark.parametrize("text", ["{ a", "{" * 500 + "}" * 500, "{ " + "a " * documents.MAX_TOKENS + "}"])
+def test_graphql_that_is_not_read_is_not_known(text: str) -> None:
+    assert not graphql(None, [("query", text)]).whole
+
+
+def test_a_fragment_in_itself() -> None:
+    assert not graphql(None, [("query", "{ ...F } fragment F on Q { ...F }")]).whole
+
+
+def test_a_mutation_writes_whatever_the_method() -> None:
+    assert asked("GET /g?query=mutation%7Ba%7D").values["effect"] == {"read", "write"}
+
+
+def form(*parts: str, boundary: str = "xyz") -> bytes:
+    return "".join(f"--{boundary}\r\n{part}\r\n" for part in parts).encode() + f"--{boundary}--\r\n".encode()
+
+
+FIELD = 'Content-Disposition: form-data; name="a"\r\n\r\n1'
+FILE = 'Content-Disposition: form-data; name="f"; filename="../x.sh"\r\nContent-Type: text/plain\r\n\r\nAKIAIOSFODNN7EXAMPLE'
+HEADER = 'multipart/form-data; boundary="xyz"'
+
+
+def test_multipart() -> None:
+    found = multipart(form(FIELD, FILE), HEADER)
+    assert (found.fields, found.files, found.texts, found.whole) == ((("a", "1"),), ("../x.sh",), ("AKIAIOSFODNN7EXAMPLE",), True)
+    facts = asked("POST /", lines=f"content-type: {HEADER}\n", body=form(FIELD, FILE))
+    assert (facts.values["field"], facts.values["file"]) == ({"a=1"}, {"../x.sh"})
+
+
+BAD = {
+    "no boundary": (form(FIELD), "multipart/form-data"),
+    "two boundaries": (form(FIELD), "multipart/form-data; boundary=xyz; boundary=abc"),
+    "no end": (form(FIELD)[:-6], HEADER),
+    "no name": (form("Content-Disposition: form-data\r\n\r\n1"), HEADER),
+    "bare LF": (form(FIELD).replace(b"\r\n", b"\n"), HEADER),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_multipart_that_is_not_read(name: str) -> None:
+    assert not multipart(*BAD[name]).whole
+    assert {"field", "file"} <= asked("POST /", lines=f"content-type: {BAD[name][1]}\n", body=BAD[name][0]).unknown
+
+
+def test_max_parts() -> None:
+    assert multipart(form(*[FIELD] * documents.MAX_PARTS), HEADER).whole
+    assert not multipart(form(*[FIELD] * (documents.MAX_PARTS + 1)), HEADER).whole
+
+
+def test_escapes_do_not_hide_from_detectors() -> None:
+    body = b'{"key": "\\u0041KIAIOSFODNN7EXAMPLE"}'
+    assert "AKIAIOSFODNN7EXAMPLE" in asked("POST /", lines="content-type: application/json\n", body=body).values["text"]
