@@ -151,6 +151,7 @@ def test_orders_are_in_the_record(appliance: Appliance, lab: Lab) -> None:
     appliance.cli("freeze", "acme", "--reason", "ticket 4712")
     shown = appliance.cli("show", seen.one()["id"]).stdout
     assert "by root" in shown and "ticket 4712" in shown and "acme.service" in shown
+    wait_for(lambda: appliance.cli("verify", check=False).returncode == 0)  # once a checkpoint speaks of it
 
 
 def test_a_block_by_a_rule_freezes_the_unit(appliance: Appliance, lab: Lab) -> None:
