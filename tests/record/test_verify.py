@@ -514,7 +514,7 @@ def test_a_hub_that_seals_and_drops_meanwhile_is_no_fault(tmp_path: Path) -> Non
         store.session(f"s{number}", T + number * DAY, size=400)
     store.keeper.round()
     steps = iter([
-        lambda: store.seal(),
+        store.seal,
         lambda: prune(store.keeper, Keep(6 * DAY, 1 << 40), T + 12 * DAY),
         lambda: prune(store.keeper, Keep(1 * DAY, 1 << 40), T + 12 * DAY),
     ])  # fmt: skip

@@ -190,12 +190,14 @@ class _Check:
 
     def _count(self, walk: Walk, sessions: int) -> None:
         report, ledger = self._report, self._ledger
+        if not walk.begun:
+            return  # its worker was killed before it had written anything
         report.segments += 1
         report.frames += walk.frames
         report.sessions += sessions
         if not walk.covered:
             report.uncovered += 1
-            if walk.begun and walk.begun < ledger.time - GRACE_S and not self._broken:
+            if walk.begun < ledger.time - GRACE_S and not self._broken:
                 raise Bad(0, "no checkpoint knows this segment")
 
     def _number(self, frame: Frame) -> None:
