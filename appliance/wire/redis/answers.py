@@ -54,7 +54,7 @@ class Answers:
             else:
                 messages = list(self._begin())
                 yield from messages
-                if not messages and self._reader is None:
+                if not messages and self._reader is None and not self._link.stream:
                     return
 
     # -- a value in the middle of which we are -------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Answers:
             yield from self._injected()
         elif head.kind == "sync" and tag == 0x0A:
             yield Message(Side.SERVER, "reply", self._inbox.take(1))  # it keeps a replica that waits awake
-        elif tag == ERROR:
+        elif tag in (ERROR, FAILURE):
             yield from self._failed(head)
         elif head.refusal and head.kind != "abort":
             raise ProtocolError(f"the server carried out a refused {head.name}")
@@ -138,7 +138,7 @@ class Answers:
                 self._status = frames.shown(self._inbox.data[self._inbox.at + 1 : end])
                 if self._status == "QUEUED" and head.name in LAYOUTS and head.layout is not ALL:
                     raise ProtocolError(f"the server queues a {head.name} outside a transaction")
-            self._read(self._reading(head), "error" if tag == FAILURE else "reply", head)
+            self._read(self._reading(head), "reply", head)
 
     def _line(self) -> bytes | None:
         """Return the line that comes, without its end, or None if it is not whole. It is not taken."""
@@ -158,23 +158,25 @@ class Answers:
 
     def _failed(self, head: Request | None) -> Iterator[Message]:
         """Read an error."""
-        line = self._line()
-        if line is None:
+        found = self._whole(MAX_MASKED)
+        if found is None:
             return
-        self._inbox.at += len(line) + 2
+        tree, raw = found
+        said = tree if isinstance(tree, bytes) else b""
         if head is not None:
             if head.refusal:
-                line = head.refusal[:-2]
+                raw, said = head.refusal, head.refusal[1:-2]
             elif head.redact:
-                line = b"-" + replies.withheld(line[1:])
+                said = replies.withheld(said)
+                raw = b"-" + said + CRLF
             if head.kind == "multi" and self._link.queued is None:
                 self._link.open = any(r.kind == "multi" for r in list(self._ledger.queue)[1:])
             elif head.kind == "exec":
                 self._link.queued = None
             elif head.kind in ("discard", "reset"):
                 self._link.open = self._link.open or self._link.queued is not None
-        text = frames.shown(line[1:])
-        yield self._say("error", line + CRLF, head, text.split(" ")[0], text)
+        text = frames.shown(said)
+        yield self._say("error", raw, head, text.split(" ")[0], text)
 
     def _queues(self, head: Request) -> Iterator[Message]:
         """Read that a command waits for EXEC."""

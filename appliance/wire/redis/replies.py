@@ -75,9 +75,11 @@ class Passed:
             inbox.at += size
             return True
         tag = STATUS if self._line else data[at]
+        if self._chunks and tag != CHUNK:
+            raise ProtocolError("a streamed string goes on with something else")
         if tag in LINES:
             return self._rest_of_line(inbox)
-        if tag == END and self._outer and not self._chunks:
+        if tag == END and self._outer:
             return self._end(inbox)
         if tag not in STRINGS and tag not in AGGREGATES and not (tag == CHUNK and self._chunks):
             raise ProtocolError(f"the server sends {chr(tag)!r} where a value begins")
@@ -90,8 +92,8 @@ class Passed:
 
     def _opened(self, tag: int, size: int) -> None:
         if self._chunks:
-            if tag != CHUNK or size < 0:
-                raise ProtocolError("a streamed string goes on with something else")
+            if size < 0:
+                raise ProtocolError("a piece of a streamed string without a length")
             self._skip = size + 2 if size else 0
             if not size:
                 self._chunks = False
