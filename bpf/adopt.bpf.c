@@ -78,6 +78,8 @@ int vg_adopt(struct bpf_iter__tcp *ctx)
 	kept->flow.opened = bpf_ktime_get_boot_ns();
 	kept->revision = set->revision;
 	kept->verdict = VG_KEPT;
+	if (!BPF_CORE_READ((struct sock *)sk, sk_socket)) /* closed by its process: it may say the rest */
+		return 0;
 	open_flow(account(report.cgroup), VG_WAY_KEPT);
 	bpf_seq_write(ctx->meta->seq, &report, sizeof(report));
 	return 0;

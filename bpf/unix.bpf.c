@@ -112,13 +112,16 @@ static __always_inline bool same(struct search *search)
 	return true;
 }
 
-/* True when this bound socket is one of the vendor's, and the one that the address names. */
-static __always_inline bool is_it(struct search *search, struct unix_sock *sk)
+/* True when this bound socket, an address in the kernel, is one of the vendor's and the one that is looked for. Global,
+ * so that the verifier looks through it once.
+ */
+__noinline int is_it(struct search *search, __u64 at)
 {
+	struct unix_sock *sk = (void *)at;
 	struct unix_address *address = BPF_CORE_READ(sk, addr);
 	__u32 size = BPF_CORE_READ(address, len);
 
-	if (!address || !below(BPF_CORE_READ(sk, sk.sk_cgrp_data.cgroup), search->vendor))
+	if (!search || !address || !below(BPF_CORE_READ(sk, sk.sk_cgrp_data.cgroup), search->vendor))
 		return false;
 	__builtin_memset(search->there, 0, sizeof(search->there));
 	if (search->key.abstract) {
@@ -153,8 +156,8 @@ static long step(__u32 i, struct search **at)
 		return 0;
 	}
 	search->node = (__u64)BPF_CORE_READ(node, next);
-	search->found = is_it(search, (void *)container_of(node, struct sock, __sk_common.skc_node));
-	return search->found;
+	search->found = is_it(search, (__u64)container_of(node, struct sock, __sk_common.skc_node));
+	return search->found ? 1 : 0;
 }
 
 /* True when the address names a socket that the vendor of this process bound. */

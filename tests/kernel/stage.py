@@ -131,10 +131,16 @@ class Stage:
         self.reached: list[Address] = []
         self.host, self.target = Inside(lab.host), Inside(lab.target)
         self.place: Place = lab.place(RELAY)
-        self.fence: Fence = self.host(fence.up, self.place)
-        self.judge = Judge(self.fence)
-        self.peers = self.host(Peers, self.fence.peers, self.place.cgroup)
+        self.fence: Fence
+        self.raise_fence()
         self._listeners: list[Listener] = []
+
+    def raise_fence(self) -> None:
+        """Put the fence up, where a test has taken it down too."""
+        self.fence = self.host(fence.up, self.place)
+        self.judge = Judge(self.fence)
+        self.judge.write(())
+        self.peers = self.host(Peers, self.fence.peers, self.place.cgroup)
 
     def open(self) -> None:
         # Let everybody make ping sockets: it is the fence that must refuse.
@@ -161,13 +167,17 @@ class Stage:
         self, case: str, host: str, port: int = PORT, cgroup: str | None = "acme.service", user: str | None = None
     ) -> str:
         """Run a case of vendor.py to its end and return its line."""
-        words = [PYTHON, "-SE", str(vendor()), case, host, str(port)]
+        words = self.words(case, host, port)
         done = self.lab.run(words, cgroup=cgroup, user=user, capture_output=True, text=True, timeout=30)
         assert done.returncode == 0, done.stderr
         return str(done.stdout).strip()
 
-    def start(self, case: str, host: str, port: int = PORT, cgroup: str = "acme.service") -> "subprocess.Popen[str]":
-        words = [PYTHON, "-SE", str(vendor()), case, host, str(port)]
+    @staticmethod
+    def words(case: str, host: str, port: int = PORT) -> list[str]:
+        return [PYTHON, "-SE", str(vendor()), case, host, str(port)]
+
+    def start(self, case: str, host: str, port: int = PORT, cgroup: str | None = "acme.service") -> "subprocess.Popen[str]":
+        words = self.words(case, host, port)
         pipe = subprocess.PIPE
         return self.lab.popen(words, cgroup=cgroup, stdin=pipe, stdout=pipe, text=True)
 
