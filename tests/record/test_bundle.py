@@ -255,7 +255,6 @@ def test_max_told_bounds_the_sessions_named_in_the_record(place: Place, monkeypa
 
 def test_what_cannot_be_exported_is_said_before_anything_is_done(place: Place) -> None:
     for of, what in (
-        ({"format": "har"}, "HTTP requests"),
         ({"format": "pdf"}, "not known"),
         ({"redact": ("detector:nonsense",)}, "`nonsense` is no detector"),
         ({"redact": ("ssn",)}, "is no column and no detector"),
