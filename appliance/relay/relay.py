@@ -82,6 +82,12 @@ class Relay:
         self._listeners.append(sock)
         self._loop.add_reader(sock, self._accept, sock)
 
+    def leave(self, sock: socket.socket) -> None:
+        """Accept no more on a listening socket; its flows live on."""
+        self._loop.remove_reader(sock)
+        self._listeners.remove(sock)
+        sock.close()
+
     def stop(self) -> None:
         """Accept no more; the flows live on."""
         for sock in self._listeners:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from appliance.kernel.original import original
-from appliance.kernel.peers import Peer, Peers
+from appliance.kernel.peers import Peer, Peers, netns_of
 from appliance.model import Address, Decision, Flow, Note, Process
 from appliance.service.ids import Ids
 from appliance.service.secrets import hide
@@ -52,7 +52,7 @@ class Arrivals:
         if meant is None or meant == ours:
             self._incident(None, f"{client} connected to the relay itself: refused")
             return None
-        peer = self._peers.find(client, meant)
+        peer = self._peers.find(client, meant, netns_of(sock))
         if peer is None:
             self._incident(None, f"{client} to {meant} was opened by no governed process: refused")
             return None
@@ -66,7 +66,7 @@ class Arrivals:
             sock.getpeername()
         except OSError:
             meant = original(sock)
-            peer = self._peers.find(client, meant) if meant else None
+            peer = self._peers.find(client, meant, netns_of(sock)) if meant else None
             flow = self._flow_of(client, peer) if peer else None
             if flow:
                 opened = Note("opened", f"{flow.client} -> {flow.server}")

@@ -14,7 +14,7 @@ from appliance.kernel import containable, coverage, fence, nft
 from appliance.model import ConfigError, HostError
 from appliance.record.checkpoint import Counter, Lost
 from appliance.record.log import SYNC_EVERY_S
-from appliance.service import rulebook
+from appliance.service import nested, rulebook
 
 if TYPE_CHECKING:
     from appliance.service.hub import Hub
@@ -53,6 +53,7 @@ class Chores:
             Chore("evasions", TICK_S, self._hub.containment.watch),
             Chore("vendors", VENDORS_S, self._look_at_vendors),
             Chore("coverage", TICK_S, self._hub.ledger.look),
+            Chore("containers", nested.LOOK_S, self._hub.nested.look),
             Chore("index", INDEX_S, self._index),
             Chore("record", self._hub.settings.record.sync_s or SYNC_EVERY_S, self._seal),
             Chore("prune", PRUNE_S, self._prune),

@@ -55,6 +55,7 @@ class Desks:
                 "steering": "steering" not in hub.troubles,
                 "workers": len(hub.crew.members),
                 "workers_ready": ready,
+                "containers": hub.nested.count,
                 **hub.ledger.shown(),
             },
             fence={"up": state.up, "relay_port": state.relay_port, **state.counters},

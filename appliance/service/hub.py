@@ -44,6 +44,7 @@ from appliance.service.coverage import ledger
 from appliance.service.crew import Crew, Ears, Member
 from appliance.service.desk import Desks
 from appliance.service.lacks import lacks
+from appliance.service.nested import nested
 from appliance.service.notary import Notary
 from appliance.service.questions import TRAIL, Questions, Trail
 from appliance.service.stores import Stores
@@ -143,7 +144,7 @@ class Hub:
         self.judge = Judge(self.fence)
         self._judge(self.policy)
         self._say(opened.clear(self.settings.state_dir))
-        self.ledger = ledger(self)
+        self.ledger, self.nested = ledger(self), nested(self)
         try:
             yield
         finally:
@@ -181,17 +182,14 @@ class Hub:
             lambda number, answered: self.crew.answer(self.crew.members[number], answered),
             self.who.name,
         )
-        self.crew = Crew(
-            self._setup,
-            self._launch,
-            self.listening,
-            Ears(self._said, lambda one, how: self.questions.gone(one.number), self.ledger.counted, self.ledger.gone),
-        )
+        ears = Ears(self._said, lambda one, how: self.questions.gone(one.number), self.ledger.counted, self.ledger.gone)
+        self.crew = Crew(self._setup, self._launch, self.listening, ears)
         self.berth = Berth(self.place.cgroup_root, f"relay-{self.place.instance}")
         try:
             await self.crew.start(self._sent())
             yield
         finally:
+            self.nested.close()
             await self.crew.stop()
             self.berth.close()
 
@@ -309,6 +307,7 @@ class Hub:
     def _launch(self, member: Member) -> launch.Running:
         running = launch.start(self.who, self._inherited(member))
         self.berth.take(running.process.pid)
+        self.nested.welcome(running)
         return running
 
     def _inherited(self, member: Member) -> launch.Inherited:

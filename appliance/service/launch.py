@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import msgspec
 
 from appliance.model import HostError
+from appliance.service.door import pair
 
 BACKLOGS = 2048  # connections in all listen queues: half of what the fence's map of peers holds (VG_PEERS), an LRU
 BACKLOG_MIN = 64  # connections in one queue, however many workers there are
@@ -47,6 +48,7 @@ class Running(msgspec.Struct, frozen=True):
     process: subprocess.Popen[bytes]
     pidfd: int
     channel: socket.socket  # the hub's end, for channel.hub_end
+    door: socket.socket | None = None  # the same, for listeners it is to be given (door.py)
 
     def kill(self) -> None:
         """End it at once."""
@@ -133,7 +135,8 @@ def start(who: User, given: Inherited) -> Running:
         HostError: it could not be started.
     """
     ours, theirs = socket.socketpair()
-    numbers = [theirs.fileno(), *given.maps, given.records, *given.listeners]
+    door, inner = pair()
+    numbers = [theirs.fileno(), inner.fileno(), *given.maps, given.records, *given.listeners]
     try:
         process = subprocess.Popen(
             command("appliance.service.worker", who, [*map(str, numbers)]),
@@ -144,9 +147,11 @@ def start(who: User, given: Inherited) -> Running:
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
             umask=0o077,
         )
-        return Running(process, os.pidfd_open(process.pid), ours)
+        return Running(process, os.pidfd_open(process.pid), ours, door)
     except OSError as error:
         ours.close()
+        door.close()
         raise HostError(f"start a worker: {error}") from error
     finally:
         theirs.close()
+        inner.close()

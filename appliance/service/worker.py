@@ -1,6 +1,6 @@
 """The worker process: sockets, sessions and the record of one core. Holds no privilege (launch.py).
 
-    python -m appliance.service.worker UID GID CHANNEL PEERS IMAGES CARRIED RECORDS LISTENER...
+    python -m appliance.service.worker UID GID CHANNEL DOOR PEERS IMAGES CARRIED RECORDS LISTENER...
 
 All but the first two are descriptors, inherited.
 
@@ -28,7 +28,7 @@ from appliance import config
 from appliance.control.desk import plain_process
 from appliance.facts.readers import Shared
 from appliance.kernel.peers import Peers
-from appliance.model import Cancel, ConfigError, Flow, Note, Question, Withdraw
+from appliance.model import Address, Cancel, ConfigError, Flow, Note, Question, Withdraw
 from appliance.policy import Policy
 from appliance.record.log import Log
 from appliance.relay import channel
@@ -51,6 +51,7 @@ from appliance.relay.channel import (
 from appliance.relay.relay import Duties, Relay
 from appliance.service import bare, reaction
 from appliance.service.arrivals import Arrivals
+from appliance.service.door import Door
 from appliance.service.ids import Ids
 from appliance.session import Session
 
@@ -68,10 +69,10 @@ class Worker:
     """One process's life: `run` returns its exit status."""
 
     def __init__(
-        self, hub: socket.socket, maps: Sequence[int], records: int, listeners: Sequence[socket.socket]
+        self, ends: Sequence[socket.socket], maps: Sequence[int], records: int, listeners: Sequence[socket.socket]
     ) -> None:
-        """`maps` are the fence's, in the order of fence.RELAYS."""
-        self._hub, self._listeners = hub, listeners
+        """`ends` are those of the channel and of the door; `maps` are the fence's, in the order of fence.RELAYS."""
+        (self._hub, self._doorway), self._listeners = ends, listeners
         self._maps, self._records_fd = maps, records
         self._policy: Policy | None = None
         self._shared = Shared()
@@ -90,6 +91,7 @@ class Worker:
             signal.signal(number, signal.SIG_IGN)  # the hub decides, and its end ends us
         self._channel = await channel.worker_end(self._hub, self._receive, self._lost)
         self._relay = Relay(self._duties())
+        self._door = Door(self._doorway, self._relay.listen, self._relay.leave)
         tasks = [asyncio.create_task(self._prepare()), asyncio.create_task(self._report())]
         ended = asyncio.create_task(self._end.wait())
         done, _ = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +153,7 @@ class Worker:
         if first:
             for sock in self._listeners:
                 self._relay.listen(sock)
+            self._door.open()
         self._channel.send(Ready(policy.revision))
 
     def _compile(self, rules: Rules) -> Policy:
@@ -191,7 +194,7 @@ class Worker:
             cancel=self._cancel,
             incident=self._incident,
             over=self._over,
-            missed=lambda sock, client: self._arrivals.missed(sock, client),
+            missed=self._missed,
         )
 
     def _rules(self) -> Policy:
@@ -200,6 +203,9 @@ class Worker:
 
     def _identify(self, sock: socket.socket) -> Flow | Awaitable[Flow | None] | None:
         return self._arrivals.identify(sock)
+
+    def _missed(self, sock: socket.socket, client: Address) -> Flow | None:
+        return self._arrivals.missed(sock, client)
 
     def _record(self, flow: Flow, notes: Sequence[Note]) -> None:
         asked, notes = reaction.contain(self._policy, flow, notes)
@@ -247,6 +253,7 @@ class Worker:
 
     async def _close(self) -> None:
         """Accept no more, let flows end by themselves for as long as we may, then end them."""
+        self._door.close()
         self._relay.stop()
         self._relay.deny_held(self._why)
         for wait, then in ((self._within_s, self._relay.fail), (END_S, lambda _: self._relay.abort())):
@@ -272,7 +279,7 @@ def fit(text: str) -> str:
 
 def main(words: Sequence[str]) -> int:
     """Become the user named, for good; then run a worker on inherited descriptors."""
-    uid, gid, hub, peers, images, carried, records, *listeners = map(int, words)
+    uid, gid, hub, door, peers, images, carried, records, *listeners = map(int, words)
     bare.become(uid, gid)  # before what follows: the kernel resets both at a change of user
     logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
     # Others of our user must not read what is in memory: masked values, questions, rules.
@@ -280,10 +287,10 @@ def main(words: Sequence[str]) -> int:
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     # A worker that is stopped when its hub dies would never see it, and keep its part of the listening port.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
-    sockets = [socket.socket(fileno=number) for number in listeners]
+    ends, sockets = ([socket.socket(fileno=number) for number in some] for some in ((hub, door), listeners))
 
     async def live() -> int:
-        return await Worker(socket.socket(fileno=hub), (peers, images, carried), records, sockets).run()
+        return await Worker(ends, (peers, images, carried), records, sockets).run()
 
     return uvloop.run(live())
 
