@@ -25,7 +25,7 @@ STDOUT = Path("-")
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--format", default="pcapng", show_default=True, metavar="|".join(FORMATS),
-              help="pcapng for Wireshark, jsonl for programs, asciicast for players.")  # fmt: skip
+              help="pcapng for Wireshark, jsonl for programs, asciicast for players, har for browsers.")  # fmt: skip
 @click.option("--bundle", is_flag=True, help="All formats, approvals, rules and the proof, as one tar.")
 @click.option("--redact", multiple=True, metavar="column:NAME|detector:NAME",
               help="Take it out, for readers who may not see it. May be given again.")  # fmt: skip

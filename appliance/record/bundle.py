@@ -36,6 +36,7 @@ README = """What some vendors' agents did over the network, as vendorgate record
 sessions.json     the list of sessions
 sessions.pcapng   for Wireshark: each message as its client had it, with who it was and each verdict in comments
 sessions.jsonl    the same for programs, one note a line; bytes are base64
+sessions.har      HTTP for browsers; without entries where none was spoken
 casts/            for asciinema and its player
 approvals.jsonl   what was held for a reviewer, and who answered
 rules/            the rules that decided, by revision

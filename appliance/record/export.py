@@ -1,4 +1,4 @@
-"""Sessions handed over: to Wireshark (pcapng), to programs (JSON, one object a line), to players (asciicast).
+"""Sessions handed over: to Wireshark (pcapng), to programs (JSON, one object a line), to players (asciicast), to browsers (HAR).
 
 Every format is made from frames as they come, and holds no more of them than it must. None knows a protocol.
 """
@@ -9,7 +9,7 @@ from typing import BinaryIO
 import msgspec
 
 from appliance.model import ConfigError, Decision, Flow, Named, NoteKind, Spent
-from appliance.record import cast
+from appliance.record import cast, har
 from appliance.record import pcapng as capture
 from appliance.record.frame import Frame
 from appliance.record.session import Filter
@@ -85,8 +85,8 @@ FORMATS: dict[str, Callable[[Iterable[Frame]], Iterator[bytes]]] = {
     "jsonl": lines,
     "asciicast": cast.v2,
     "asciicast-v3": cast.v3,
+    "har": har.blocks,
 }
-MISSING = {"har": "it is made of HTTP requests, and this version records none"}  # formats to come, and what they lack
 
 
 def known(format: str) -> None:
@@ -94,8 +94,6 @@ def known(format: str) -> None:
     Raises:
         ConfigError: sessions cannot be written so.
     """
-    if format in MISSING:
-        raise ConfigError("format", f"`{format}` cannot be written: {MISSING[format]}", f"one of {', '.join(FORMATS)}")
     if format not in FORMATS:
         raise ConfigError("format", f"`{format}` is not known", f"one of {', '.join(FORMATS)}")
 

@@ -112,7 +112,7 @@ class Exports:
     def _members(self, asked: Export, numbers: "array[int]", hiding: Redaction | None) -> Iterator[Member]:
         yield Member("README.txt", iter([bundle.readme(asked.redact)]))
         yield Member("sessions.json", _array(self._sessions(numbers, hiding)))
-        for name in ("pcapng", "jsonl"):
+        for name in ("pcapng", "jsonl", "har"):
             yield Member(f"sessions.{name}", FORMATS[name](self._frames(numbers, hiding)))
         for number, session in zip(numbers, islice(self._index.listed(numbers), bundle.MAX_CASTS), strict=False):
             cast = FORMATS["asciicast"](self._frames([number], hiding))

@@ -553,7 +553,7 @@ def test_an_export_does_not_go_to_a_terminal(up: list[str]) -> None:
 
 
 def test_an_unknown_format_is_wrong_use(up: list[str], capsys: Captured) -> None:
-    refused(capsys, [*up, "export", "f1", "--format", "har", "-o", "x"], 2)
+    refused(capsys, [*up, "export", "f1", "--format", "pdf", "-o", "x"], 2)
 
 
 # -- without a hub --------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def test_what_is_in_a_bundle(place: Place, tmp_path: Path) -> None:
     root = place.unpacked(tmp_path / "out", "a", "c", reason="case 7")
     found = names(root)
     assert {
-        "README.txt", "manifest.json", "manifest.sig", "sessions.json", "sessions.pcapng", "sessions.jsonl",
+        "README.txt", "manifest.json", "manifest.sig", "sessions.json", "sessions.pcapng", "sessions.jsonl", "sessions.har",
         "casts/a.cast", "casts/c.cast", "approvals.jsonl", "rules/r1/10.yaml", "verify.py", "proof/key.pub", "proof/excerpt",
     } <= found  # fmt: skip
     assert any(name.startswith("records/") for name in found)

@@ -143,7 +143,6 @@ def test_the_keeper_killed_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert report.whole, describe(report)
     assert report.deleted > 0, "it did drop"
     assert not list(records.glob("*.new"))
-    assert sum(path.stat().st_size for path in records.iterdir()) > 0
     hub.close()
 
 

@@ -15,8 +15,11 @@ import pytest
 
 from appliance.lab.nginx import Nginx
 from appliance.model import Address, Answered
+from appliance.record import har
+from appliance.record.frame import Frame
 from tests.evasion.http.conftest import read
 from tests.gate import Gate
+from tests.record.test_har import validated
 from tests.wire.http.dialogues import BROKEN, CHUNKED, GET, ask, chunks
 
 pytestmark = pytest.mark.peer
@@ -239,3 +242,13 @@ def test_a_download_is_whole(nginx: Nginx) -> None:
     rules = "rules: [{id: rest, to: db, do: allow}]"
     with Gate(Address("127.0.0.1", nginx.port), rules, protocol="http") as gate:
         assert one(gate, "GET", "/big") == (200, b"0123456789abcdef" * (1 << 18))
+
+
+def test_the_archive_of_a_session(gate: Gate) -> None:
+    say(gate, ask("GET /people HTTP/1.1") + ask("GET /admin/users HTTP/1.1") + ask("GET /hello HTTP/1.1", "Accept-Encoding: gzip"))
+    frames = [Frame(n, 1.7e9 + n / 10, id, note) for n, (id, note) in enumerate(gate.notes)]
+    document = json.loads(b"".join(har.blocks(frames)))
+    validated(document)
+    told = [(e["response"]["status"], e["_vendorgate"]["rule"]) for e in document["log"]["entries"]]
+    assert told == [(200, "rest"), (403, "no-admin"), (200, "rest")]
+    assert "ada@example.com" not in json.dumps(document)

@@ -1,0 +1,143 @@
+"""HAR of sessions: entries, order, bodies; what the validator of a browser-grade tool says of it."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.model import Decision, Note, Side
+from appliance.record import har
+from appliance.record.frame import Frame
+from tests.record.samples import T, closed, flow
+
+C, S = Side.CLIENT, Side.SERVER
+ROOT = Path(__file__).parents[2]
+ALLOW = Decision("allow", "reads", "10.yaml", "r1")
+BLOCK = Decision("block", "no-admin", "10.yaml", "r1")
+GET = b"GET /a?x=1&y=%20z HTTP/1.1\r\nHost: api.example\r\nAccept: */*\r\n\r\n"
+POST = b"POST /b HTTP/1.1\r\nHost: api.example\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{\"a\": 1}"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
+NO = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def opened() -> Note:
+    return Note("opened", "a -> b", identity="acme", target="api", protocol="http")
+
+
+def asked(raw: bytes, decision: Decision = ALLOW) -> list[Note]:
+    return [Note("message", "x", C, "request", raw), Note("decision", "x", decision=decision, id="1")]
+
+
+def told(raw: bytes, kind: str = "complete") -> Note:
+    return Note("message", "", S, kind, raw)
+
+
+def made(*notes: Note, step: float = 0.5) -> dict[str, Any]:
+    frames = [Frame(n, T + n * step, "f1", note, flow=flow() if not n else None) for n, note in enumerate(notes)]
+    log: dict[str, Any] = json.loads(b"".join(har.blocks(frames)))["log"]
+    return log
+
+
+def entries(*notes: Note) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = made(opened(), *notes, closed())["entries"]
+    return found
+
+
+def validated(document: dict[str, Any]) -> None:
+    """Have the HAR schema of har-validator look at it."""
+    code = (
+        "require('har-validator').har(JSON.parse(require('fs').readFileSync(0)))"
+        ".then(() => process.exit(0), e => { console.error(e.errors || e); process.exit(1) })"
+    )
+    words = ["node", "-e", code]
+    done = subprocess.run(words, cwd=ROOT / "build/node", input=json.dumps(document), text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_entry() -> None:
+    (entry,) = entries(*asked(GET), told(OK))
+    assert entry["startedDateTime"] == "2023-11-14T22:13:20.500000+00:00"
+    assert (entry["request"]["method"], entry["request"]["url"]) == ("GET", "http://api.example/a?x=1&y=%20z")
+    assert entry["request"]["queryString"] == [{"name": "x", "value": "1"}, {"name": "y", "value": " z"}]
+    assert (entry["response"]["status"], entry["response"]["content"]) == (200, {"size": 5, "mimeType": "text/plain", "text": "hello"})
+    assert entry["_vendorgate"]["rule"] == "reads"
+    assert entry["_vendorgate"]["exe"] == "/usr/bin/psql"
+    assert entry["serverIPAddress"] == "10.0.3.2"
+    assert entry["time"] == 1000
+
+
+def test_a_body_that_was_sent() -> None:
+    (entry,) = entries(*asked(POST), told(OK))
+    assert entry["request"]["postData"] == {"mimeType": "application/json", "text": '{"a": 1}', "params": []}
+
+
+PIECES = {
+    "whole": [OK, CHUNKED],
+    "byte by byte": [bytes([byte]) for byte in OK + CHUNKED],
+    "joined": [OK + CHUNKED],
+    "interim": [b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK, CHUNKED],
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_answers_however_they_were_noted(name: str) -> None:
+    found = entries(*asked(GET), *asked(POST), *(told(piece) for piece in PIECES[name]))
+    assert [entry["response"]["content"]["text"] for entry in found] == ["hello", "hello"]
+    assert [entry["request"]["method"] for entry in found] == ["GET", "POST"]
+
+
+def test_a_refused_request_has_our_answer() -> None:
+    (entry,) = entries(*asked(GET, BLOCK), told(NO, "error"))
+    assert (entry["response"]["status"], entry["_vendorgate"]["verdict"]) == (403, "block")
+
+
+def test_a_body_without_length_ends_with_the_session() -> None:
+    (entry,) = entries(*asked(GET), told(b"HTTP/1.0 200 OK\r\n\r\nhello", "body"))
+    assert entry["response"]["content"]["text"] == "hello"
+
+
+def test_an_answer_without_a_body() -> None:
+    head = asked(GET.replace(b"GET", b"HEAD"))
+    found = entries(*head, told(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), *asked(GET), told(b"HTTP/1.1 204 No Content\r\n\r\n"))
+    assert [entry["response"]["status"] for entry in found] == [200, 204]
+
+
+def test_bytes_that_are_no_text() -> None:
+    (entry,) = entries(*asked(GET), told(OK.replace(b"hello", b"\xff\0\1\2\3")))
+    assert entry["response"]["content"]["encoding"] == "base64"
+
+
+def test_tls_is_said() -> None:
+    (entry,) = entries(Note("message", "TLS opened: api.example", S, "tls"), *asked(GET), told(OK))
+    assert entry["request"]["url"].startswith("https://api.example/")
+
+
+def test_max_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(har, "MAX_TEXT", 3)
+    (entry,) = entries(*asked(GET), told(OK))
+    assert (entry["response"]["content"]["text"], entry["response"]["content"]["size"]) == ("hel", 5)
+    assert entry["response"]["content"]["comment"] == "the first 3 of 5 bytes"
+
+
+def test_max_sessions_and_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(har, "MAX_SESSIONS", 1)
+    monkeypatch.setattr(har, "MAX_WAITING", 2)
+    assert len(entries(*asked(GET), *asked(GET), *asked(GET), told(OK + OK + OK))) == 2
+    frames = [Frame(n, T, f"f{n}", note) for n, note in enumerate([asked(GET)[0], asked(GET)[0]])]
+    assert b'"entries":[]' in b"".join(har.blocks([*frames, Frame(9, T, "f0", told(OK))]))
+
+
+def test_sessions_of_other_protocols_and_what_was_not_kept() -> None:
+    assert made(Note("opened", protocol="postgres"), Note("message", "select 1", C, "query", b"Q"), told(b"Z", "ready"))["entries"] == []
+    (entry,) = entries(*asked(b""), told(OK))
+    assert entry["request"]["url"].startswith("http://10.0.3.2:5432/")
+
+
+@pytest.mark.peer
+def test_a_validator_takes_it() -> None:
+    notes = [opened(), *asked(GET), told(OK), *asked(POST, BLOCK), told(NO, "error"), *asked(GET), told(CHUNKED), *asked(b""), told(OK)]
+    validated({"log": made(*notes, closed())})
+    validated({"log": made(opened(), closed())})
