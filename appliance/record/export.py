@@ -1,4 +1,4 @@
-"""Sessions handed over: to Wireshark (pcapng), to programs (JSON, one object a line), to players (asciicast), to browsers (HAR).
+"""Sessions handed over: to Wireshark (pcapng), programs (JSON lines), players (asciicast) and browsers (HAR).
 
 Every format is made from frames as they come, and holds no more of them than it must. None knows a protocol.
 """
