@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-MAX_ROWS = 100_000  # columns and the like that are taken in, about 40 MB here; a server with more stays unknown
-MAX_VIEW = 65_536  # characters of a view's definition; a longer one is not known
+MAX_ROWS = 50_000  # columns and the like that are taken in, about 20 MB here; a server with more stays unknown
+MAX_VIEW = 16_384  # characters of a view's definition; a longer one is not known
 
 _WORD = re.compile(r"[0-9A-Za-z_$\x80-\U0010ffff]+")
 

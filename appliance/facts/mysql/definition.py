@@ -7,11 +7,13 @@ Source: MySQL 8.4 manual, "Data Definition Statements"; MariaDB, the same.
 
 from collections.abc import Sequence
 
+from appliance.facts.mysql.builtins import EFFECTS, PURE
 from appliance.facts.mysql.cursor import Cursor
 from appliance.facts.mysql.lexer import Token, Unreadable
 from appliance.facts.mysql.names import full
-from appliance.facts.mysql.reading import RELATIONS
+from appliance.facts.mysql.reading import RELATIONS, Step
 from appliance.facts.mysql.relations import source
+from appliance.facts.mysql.reserved import BOTH
 from appliance.facts.mysql.session import plain
 from appliance.facts.mysql.statement import begins, cursor, rows
 from appliance.facts.mysql.values import union
@@ -192,25 +194,31 @@ def _options(walk: Walk, tokens: Sequence[Token]) -> None:
 
 
 def _harmless(walk: Walk, tokens: Sequence[Token]) -> None:
-    """Look at definitions of columns: their defaults and checks may call functions."""
-    from appliance.facts.mysql.builtins import EFFECTS, PURE  # noqa: PLC0415
-
+    """Look at definitions of columns: their defaults and checks may call functions, their keys refer to tables."""
     for at, token in enumerate(tokens[:-1]):
-        name = token.text.lower()
-        after = tokens[at - 1].key if at else ""
-        if tokens[at + 1].key != "(" or token.key in _TYPES or after in (",", "(", "REFERENCES", "KEY", "INDEX"):
+        before, key = tokens[at - 1].key if at else "", token.key
+        if key == "REFERENCES":
+            inner = cursor(walk, tokens[at + 1 :])
+            walk.add("table", walk.world.word(inner.parts(2)))
+        called = tokens[at + 1].key == "(" and (key == "<name>" or key.replace("_", "A").isalnum())
+        if not called or key in BOTH or key in _TYPES or before in _NAMED:
             continue
-        if token.key.replace("_", "A").isalnum() and name not in PURE and name not in EFFECTS and after in _EXPRESSES:
+        name = token.text.lower()
+        if before == "." and at > 2 and tokens[at - 3].key == "REFERENCES":
+            continue
+        if before == "." or (name not in PURE and name not in EFFECTS):
             walk.opaque(f"function {name[:64]} is not known to be harmless")
-    for at, token in enumerate(tokens[:-1]):
-        if token.key == "REFERENCES":
-            parts = [t.text for t in tokens[at + 1 : at + 4] if t.key not in ("(", ".")]
-            dotted = at + 2 < len(tokens) and tokens[at + 2].key == "."
-            walk.add("table", walk.world.word(tuple(parts[:2] if dotted else parts[:1])))
 
 
-_TYPES = frozenset("IN AND OR NOT CHECK AS VALUES THAN BY DEFAULT USING".split())
-_EXPRESSES = frozenset("DEFAULT ( , + - * / = < > AND OR NOT AS".split())
+_TYPES = frozenset(
+    """
+BIT BOOL COLUMNS DATE DATETIME ENUM FIXED GEOMETRY HASH LIST NCHAR NVARCHAR TEXT THAN TIME TIMESTAMP VECTOR YEAR
+""".split()
+)
+_NAMED = frozenset(
+    "CONSTRAINT EXISTS FULLTEXT INDEX KEY PARTITION REFERENCES SPATIAL SUBPARTITION UNIQUE USING".split()
+)
+"""Words behind which a name stands that is no function."""
 
 
 def _index(walk: Walk, c: Cursor) -> None:
@@ -302,8 +310,6 @@ def _drop(walk: Walk, c: Cursor) -> None:
     c.need("DROP")
     if c.at("PREPARE"):
         c.step()
-        from appliance.facts.mysql.reading import Step  # noqa: PLC0415
-
         plain(walk, "DEALLOCATE")
         walk.steps.append(Step("deallocate", c.name().lower()))
         return

@@ -7,7 +7,7 @@ from appliance.facts.mysql import reserved
 from appliance.facts.mysql.cursor import Cursor
 from appliance.facts.mysql.expression import expression, expressions, special
 from appliance.facts.mysql.lexer import Unreadable
-from appliance.facts.mysql.tree import Call, Name, Node
+from appliance.facts.mysql.tree import Call, Name, Node, Sequence
 
 _STRINGS = frozenset("CHAR BINARY NCHAR VARCHAR".split())
 _CHARSETS = frozenset("utf8 utf8mb3 utf8mb4 binary".split())
@@ -60,6 +60,14 @@ def _extract(c: Cursor, name: str) -> Call:
         raise Unreadable("EXTRACT of no unit")
     c.need("FROM")
     return Call(name, (expression(c),))
+
+
+@special("NEXTVAL", "LASTVAL", "SETVAL")
+def _sequence(c: Cursor, name: str) -> Call:
+    args: tuple[Node, ...] = (Sequence(c.parts(2)),)
+    if c.take(","):
+        args += expressions(c)
+    return Call(name, args)
 
 
 @special("TRIM")

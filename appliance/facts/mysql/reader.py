@@ -69,6 +69,8 @@ class MySQL:
         kind = message.kind
         if kind in _SILENT:
             return None
+        if self._asked is None or self._asked[0] is not message:
+            self._settings.another()
         self._settings.used()
         match kind:
             case "query" | "prepare":
@@ -142,7 +144,7 @@ class MySQL:
         sensitive = '"' in text or "\\" in text or not text.isascii()
         statement = self._settings.wanted(reading.missing, sensitive)
         if statement:
-            self._settings.trying()
+            self._settings.trying(statement)
         return statement
 
     def origins(self, facts: Facts, column: Column) -> Names | None:

@@ -120,7 +120,7 @@ def _view(catalog: Catalog, relation: Relation) -> Known:
         tuple(Output(name.lower(), names | {ANY}, sure=False) for name, names in own.items()),
         frozenset((word, ANY_TABLE)),
     )
-    if not text or "\\" in text:
+    if not text or "\\'" in text or '\\"' in text:  # whether that ends a string is not certain
         return hidden
     inner = read(text, World(Mode(), relation.path[0], catalog, True))
     columns = inner.results[0] if len(inner.results) == 1 else None

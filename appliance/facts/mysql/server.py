@@ -39,7 +39,7 @@ def _show(walk: Walk, c: Cursor) -> None:
         if "(" in words:  # COUNT(*)
             walk.results[-1] = (Output("count", sure=False),)
         return
-    if set(words) & _VALUES or (words[:1] == ["ENGINE"] and "STATUS" in words) or words[:1] == ["ANALYZE"]:
+    if set(words) & _VALUES or words[:1] == ["ENGINE"] or words[:1] == ["ANALYZE"]:
         walk.add("effect", *_ADMIN.get(next((w for w in words if w in _ADMIN), ""), ("session",)))
         walk.add("table", ANY_TABLE)
         walk.results.append(None)

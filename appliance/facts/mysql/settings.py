@@ -27,7 +27,7 @@ class Settings:
         self._mode = Mode()
         self._database = ""
         self._sure = True  # as long as there is no login: a text without a server is read by defaults
-        self._tried = False  # asked in vain; not again before something changed
+        self._tried: set[str] = set()  # asked before the statement at hand: not again for it
         self._missed: set[str] = set()  # names looked for in vain
         self._own = False  # the schema was changed by this flow since the catalogue was read
         self._temporary: frozenset[tuple[str, str]] = frozenset()
@@ -76,15 +76,18 @@ class Settings:
     def wanted(self, missing: frozenset[str], sensitive: bool) -> str:
         """Return what to ask before a statement that lacks these names is judged; `sensitive`: how it reads depends
         on settings."""
-        if self._tried:
-            self._missed |= missing if len(self._missed) + len(missing) <= MAX_MISSED else frozenset()
-            return ""
-        if self._needs:
-            entry = self._entry
-            old = entry.stale or entry.catalog is None or entry.age > MAX_AGE
-            if old or self._own or not missing <= self._missed:
+        entry, tried = self._entry, self._tried
+        old = entry.stale or entry.catalog is None or entry.age > MAX_AGE or self._own
+        if self._needs and old and CATALOGUE not in tried:
+            return CATALOGUE
+        if not self._sure and (self._needs or sensitive) and not tried:
+            return STATE  # with a database known, other names are looked for
+        if self._needs and not missing <= self._missed:
+            if CATALOGUE not in tried:
                 return CATALOGUE
-        return STATE if not self._sure and (self._needs or sensitive) else ""
+            if len(self._missed) + len(missing) <= MAX_MISSED:
+                self._missed |= missing
+        return ""
 
     # -- what happens to it -----------------------------------------------------------------------------------------
 
@@ -101,13 +104,12 @@ class Settings:
 
     def doubt(self) -> None:
         """Note that any setting may have changed."""
-        self._sure = self._tried = False
+        self._sure = False
         self._world = None
 
     def stale(self) -> None:
         """Note that the schema may have changed."""
         self._entry.stale = self._own = True
-        self._tried = False
         self._missed.clear()
         self._world = None
 
@@ -131,9 +133,14 @@ class Settings:
 
     # -- answers to statements of our own ---------------------------------------------------------------------------
 
-    def trying(self) -> None:
+    def trying(self, statement: str) -> None:
         """Note that a statement of our own goes up."""
-        self._tried, self._answer = True, Answer()
+        self._tried.add(statement)
+        self._answer = Answer()
+
+    def another(self) -> None:
+        """Note that another statement is judged."""
+        self._tried.clear()
 
     def answer(self, message: Message) -> None:
         """Take one result, of rows of three columns."""

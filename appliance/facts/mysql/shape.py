@@ -12,6 +12,7 @@ from appliance.facts.mysql.lexer import Mode, Token, readings
 
 SHAPED = frozenset(("SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "WITH", "("))
 _BEFORE = frozenset("= <=> <> != < > <= >= + - * / % LIKE BETWEEN AND OR LIMIT OFFSET".split())
+_QUERY = frozenset(("SELECT", "WITH", "TABLE", "VALUES", "("))
 _PLAIN = {"<string>": "'s'", "<number>": "1"}
 
 
@@ -59,6 +60,8 @@ class _Shape:
             self._out.append(piece if token.glued else " " + piece)
             self._begin(key, last, following)
             last = key
+        if self._lists[-1].rows:
+            self._fold(self._lists[-1])
         return "".join(self._out)
 
     def _free(self, last: str) -> bool:
@@ -67,7 +70,8 @@ class _Shape:
     def _begin(self, key: str, last: str, following: str) -> None:
         at = len(self._out)
         if key == "(":
-            self._lists.append(_List(at, literals=last == "IN" or self._lists[-1].rows))
+            literals = (last == "IN" and following not in _QUERY) or self._lists[-1].rows
+            self._lists.append(_List(at, literals=literals))
         elif key in ("VALUES", "VALUE") and following in ("(", "ROW"):
             self._lists.append(_List(at, rows=True))
         elif key == "," and (self._lists[-1].rows or self._lists[-1].literals):

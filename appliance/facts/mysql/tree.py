@@ -59,13 +59,19 @@ class Case(msgspec.Struct, frozen=True):
     results: tuple["Node", ...]
 
 
+class Sequence(msgspec.Struct, frozen=True):
+    """The name of a sequence, as an argument."""
+
+    parts: tuple[str, ...]
+
+
 class Sub(msgspec.Struct, frozen=True):
     """A query in an expression."""
 
     query: "Query"
 
 
-Node = Nothing | Name | Star | Variable | System | Group | Call | Case | Sub
+Node = Nothing | Name | Star | Variable | System | Group | Call | Case | Sequence | Sub
 
 
 class Item(msgspec.Struct, frozen=True):

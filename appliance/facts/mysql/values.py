@@ -1,11 +1,12 @@
 """Expressions: which columns a value comes from, and what is called on the way."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import abc
+from collections.abc import Callable, Iterable
 
 from appliance.facts.mysql.builtins import CHOOSES, EFFECTS, KEEPS, KEYWORDS, PURE, TOTAL, TOTAL_BUT
 from appliance.facts.mysql.names import full
 from appliance.facts.mysql.reading import COLUMNS, NONE, Names, Output
-from appliance.facts.mysql.tree import Call, Case, Group, Name, Node, Query, Star, Sub, System, Variable
+from appliance.facts.mysql.tree import Call, Case, Group, Name, Node, Query, Sequence, Star, Sub, System, Variable
 from appliance.facts.mysql.walk import Env, Source, Walk
 
 Reads = Callable[[Walk, Query, Env], list[Output]]
@@ -48,6 +49,8 @@ def value(walk: Walk, node: Node, env: Env) -> Names:
         case System(name):
             walk.diagnoses = walk.diagnoses or name in _DIAGNOSES
             walk.sure = walk.sure and name not in _DIAGNOSES
+        case Sequence(parts):
+            walk.add("table", walk.world.word(parts))
         case Star(parts):
             return union(star(walk, parts, env))
     return NONE
@@ -58,7 +61,7 @@ def values(walk: Walk, nodes: Iterable[Node], env: Env) -> Names:
     return NONE.union(*(value(walk, node, env) for node in nodes))
 
 
-def union(outputs: Sequence[Output]) -> Names:
+def union(outputs: abc.Sequence[Output]) -> Names:
     """Return all columns the values of these come from."""
     return NONE.union(*(o.names for o in outputs))
 

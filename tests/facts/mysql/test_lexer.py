@@ -1,0 +1,154 @@
+"""What a text is cut into, for every setting that decides it. The real server says the same: tests/evasion/mysql/."""
+
+import pytest
+
+from appliance.facts.mysql.lexer import MAX_CHOICES, MAX_TEXT, MAX_TOKENS, UNSAFE, Mode, Unreadable, readings
+
+ANSI = Mode(ansi_quotes=True)
+BARE = Mode(backslash=False)
+UNKNOWN = Mode(known=False, charset="")
+
+
+def cut(text: str, mode: Mode = Mode()) -> str:  # noqa: B008 (it is frozen)
+    """Return the tokens, with "|" between different readings."""
+    return " | ".join(" ".join(t.text if t.key != "<string>" else f"<{t.text}>" for t in r) for r in readings(text, mode))
+
+
+CASES = {
+    "select 1--1": "select 1 - - 1",
+    "select 1-- 1\n, 2": "select 1 , 2",
+    "select 1--\t1\n, 2": "select 1 , 2",
+    "select 1--\x011\n, 2": "select 1 , 2",
+    "select 1 --": "select 1",
+    "select 1 # drop\n, 2": "select 1 , 2",
+    "select 1 /* drop */ , 2": "select 1 , 2",
+    "select /* /* */ 1": "select 1",
+    "select /*/ 1 */ 2": "select 2",
+    "select /*! 1, */ 2": "select 1 , 2",
+    "select /*!40101 1, */ 2": "select 1 , 2",
+    "select /*!50000 1, */ 2": "select 1 , 2 | select 2",
+    "select /*!100100 1, */ 2": "select 1 , 2 | select 0 1 , 2 | select 2",
+    "select /*M!100100 1, */ 2": "select 1 , 2 | select 0 1 , 2 | select 2",
+    "select /*M! 1, */ 2": "select 1 , 2 | select 2",
+    "select /*! 1 /* x */ , */ 2": "select 1 , 2",
+    "select /*! '*/' */ 2": "select <*/> 2",
+    "sel/**/ect 1": "sel ect 1",
+    "select 1e1from t": "select 1e1 from t",
+    "select 1.from t": "select 1. from t",
+    "select 1.5e+3, .5, 1e-2, 1.e1": "select 1.5e+3 , .5 , 1e-2 , 1.e1",
+    "select 0x41, 0b01, x'41', B'01', 0X41, 0x4g, 1a": "select 0x41 , 0b01 , x'41' , B'01' , 0X41 , 0x4g , 1a",
+    "select t.1e5, t.5, t.select": "select t . 1e5 , t . 5 , t . select",
+    "select 'a''b', 'a\\'b', \"a\", 'a' 'b'": "select <a''b> , <a\\'b> , <a> , <a> <b>",
+    "select `a``b`, ``` `": "select a`b , ` ",
+    "select @a, @`b c`, @'d', @e.f, @@g, @@session.h, @@`i`": "select a , b c , d , e.f , g , session.h , i",
+    "select \\N, a->>'$.b', a:=1, a<=>b": "select NULL , a ->> <$.b> , a := 1 , a <=> b",
+    "select _utf8'x', n'y', N'z'": "select _utf8 <x> , <y> , <z>",
+    "a@b 'u'@'h'": "a b <u> h",
+    "select {d '2020-01-01'}": "select { d <2020-01-01> }",
+    "select straße": "select straße",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_tokens(text: str) -> None:
+    assert cut(text) == CASES[text]
+
+
+def test_a_string_that_only_some_servers_see_is_not_read() -> None:
+    """Executed, the comment holds a string; skipped, what follows it is one without an end."""
+    with pytest.raises(Unreadable, match="without an end"):
+        cut("select /*!50000 '*/' */ , 2")
+
+
+UNREADABLE = {
+    "select /* x": "comment without an end",
+    "select /*! x": "comment without an end",
+    "select /*!50000 /* x */ 1 */": "comment",
+    "select /*!123 x */": "version",
+    "select /*! /*! 1 */ */": "executed comment in another",
+    "select /*! -- */\n */": "executed comment",
+    "select 'x": "without an end",
+    "select 'x''": "without an end",
+    "select `x": "without an end",
+    "select ``": "quoted name",
+    "select 1.e(1)": "different places",
+    "select 1.5.5": "different places",
+    "select \x01": "no token",
+    "select 1\0; drop table t": "no token",
+    "select 1 -- \0drop table t": "zero byte",
+    "select @@": "without a name",
+    "select x'4'": "no number",
+    "select /*+ SET_VAR(sql_mode='') */ 1": "hint",
+    "select '\udcff'": "not utf8mb4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_what_is_not_certain_is_not_read(text: str) -> None:
+    with pytest.raises(Unreadable, match=UNREADABLE[text]):
+        readings(text, Mode())
+
+
+def test_ansi_quotes() -> None:
+    assert cut('select "a""b", \'c\'', ANSI) == 'select a"b , <c>'
+    assert [t.key for t in readings('select "a"', ANSI)[0]] == ["SELECT", "<name>"]
+
+
+def test_no_backslash_escapes() -> None:
+    assert cut("select 'a\\', 'b'", BARE) == "select <a\\> , <b>"
+    with pytest.raises(Unreadable):
+        cut("select 'a\\', 'b'")
+
+
+@pytest.mark.parametrize("text", ['select "a"', "select 'a\\'b'"])
+def test_unknown_sql_mode(text: str) -> None:
+    with pytest.raises(Unreadable, match="sql_mode"):
+        cut(text, UNKNOWN)
+
+
+def test_unknown_sql_mode_where_it_does_not_matter() -> None:
+    assert cut("select 'a', `b`", UNKNOWN) == "select <a> , b"
+
+
+@pytest.mark.parametrize("mode", ["ORACLE", "MSSQL"])
+def test_grammars_of_other_databases(mode: str) -> None:
+    with pytest.raises(Unreadable, match=mode):
+        cut("select 1", Mode(foreign=mode))
+
+
+@pytest.mark.parametrize("charset", [*UNSAFE, ""])
+def test_charsets_whose_characters_hold_quotes(charset: str) -> None:
+    assert cut("select 'a'", Mode(charset=charset)) == "select <a>"
+    with pytest.raises(Unreadable, match="quote"):
+        cut("select '誠'", Mode(charset=charset))
+
+
+def test_names_in_other_charsets() -> None:
+    """In latin1 the byte A0 is a space, and which bytes are letters depends on the charset."""
+    assert cut("select 'ä'", Mode(charset="latin1")) == "select <ä>"
+    for text in ("select\u00a01", "select `ä`"):
+        with pytest.raises(Unreadable):
+            cut(text, Mode(charset="latin1"))
+
+
+def test_letters_that_look_like_others_are_no_keywords() -> None:
+    assert [t.key for t in readings("ſelect", Mode())[0]] == ["<name>"]
+    assert [t.key for t in readings("ＳＥＬＥＣＴ", Mode())[0]] == ["<name>"]
+
+
+def test_limit_of_text() -> None:
+    assert readings("a" * MAX_TEXT, Mode())
+    with pytest.raises(Unreadable, match="longer"):
+        readings("a" * (MAX_TEXT + 1), Mode())
+
+
+def test_limit_of_tokens() -> None:
+    assert readings("," * MAX_TOKENS, Mode())
+    with pytest.raises(Unreadable, match="words"):
+        readings("," * (MAX_TOKENS + 1), Mode())
+
+
+def test_limit_of_choices() -> None:
+    assert len(readings("/*!50000 a */" * MAX_CHOICES, Mode())) == 2**MAX_CHOICES
+    with pytest.raises(Unreadable, match="comments"):
+        readings("/*!50000 a */" * (MAX_CHOICES + 1), Mode())
