@@ -82,7 +82,7 @@ def of(who: Rights, outside: dict[int, list[str]]) -> Iterator[tuple[str, str]]:
         elif who.bounding & DANGEROUS and not who.settled:
             yield f"{who.name} may gain capabilities by a setuid program", "set NoNewPrivileges=yes"
         if who.uid == 0 and _writes_cgroups(who.pid):
-            yield f"{who.name} is root and can move to another cgroup", "set ProtectControlGroups=yes and User="
+            yield f"{who.name} is root and can leave the slice", "set ProtectControlGroups=yes and User="
     shared = outside.get(who.uid, [])
     if who.uid == 0:
         yield f"{who.name} runs as root, who owns the files of the host", "set User= to an account of its own"

@@ -124,6 +124,7 @@ class Health(msgspec.Struct, frozen=True, tag="health"):
     unrecorded: int
     messages: int
     bytes: int
+    unattributed: int = 0
     at: float = 0.0  # time.monotonic() before the accounts were taken
     accounts: tuple[Account, ...] = ()  # those that have changed since the last
 

@@ -20,6 +20,7 @@ class Counts:
         self.unrecorded = 0  # flows ended because the record could not be written
         self.messages = 0
         self.bytes = 0  # sent, both ways
+        self.unattributed = 0  # flows whose executable nobody found out in time
 
 
 class Tally:

@@ -15,6 +15,7 @@ import msgspec
 from appliance.kernel.original import original
 from appliance.kernel.peers import Peer, Peers, netns_of
 from appliance.model import Address, Decision, Flow, Note, Process
+from appliance.relay.tally import Counts
 from appliance.service.ids import Ids
 from appliance.service.secrets import hide
 
@@ -35,11 +36,12 @@ class Arrivals:
         ids: Ids,
         incident: Callable[[Flow | None, str], None],
         record: Callable[[Flow, Sequence[Note]], None],
+        counts: Counts,
     ) -> None:
         self._peers, self._ids, self._incident, self._record = peers, ids, incident, record
+        self._counts = counts
         self._flows: dict[int, Flow] = {}  # by cookie
         self._waiting = 0
-        self.unattributed = 0  # flows whose executable nobody found out in time
 
     def identify(self, sock: socket.socket) -> Flow | Awaitable[Flow | None] | None:
         """Return whose connection this is; None when no governed process opened it, or it is aimed at us."""
@@ -108,7 +110,7 @@ class Arrivals:
         return self._flow(client, peer)
 
     def _flow(self, client: Address, peer: Peer) -> Flow | None:
-        self.unattributed += bool(peer.image)
+        self._counts.unattributed += bool(peer.image)
         flow = self._flow_of(client, peer)
         if flow.process is None:
             self._deny(flow)

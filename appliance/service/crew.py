@@ -244,5 +244,5 @@ class Crew:
 
 
 def _losses(health: Health | None) -> Counter[str]:
-    names = ("refused", "full", "unreached", "failed", "unrecorded")
+    names = ("refused", "full", "unreached", "failed", "unrecorded", "unattributed")
     return Counter({name: getattr(health, name) if health else 0 for name in names})

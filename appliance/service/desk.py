@@ -84,8 +84,9 @@ class Desks:
 
     def _losses(self, fence: Mapping[str, int]) -> dict[str, int]:
         lineage = {name: fence.get(name, 0) for name in ("lost_process", "unknown_process", "lost_event")}
-        lost = {"incidents": self._hub.incidents, "unattributed": self._hub.attribution.lost}
-        return {**self._hub.crew.losses(), **lineage, **lost}
+        crew = self._hub.crew.losses()
+        images = crew.get("unattributed", 0) + self._hub.attribution.lost
+        return {**crew, **lineage, "unattributed": images, "incidents": self._hub.incidents}
 
     def _workers(self) -> dict[str, str | int]:
         found: dict[str, str | int] = {}

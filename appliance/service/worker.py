@@ -12,6 +12,7 @@ still change.
 
 import asyncio
 import ctypes
+import itertools
 import logging
 import os
 import signal
@@ -39,6 +40,8 @@ from appliance.relay.channel import (
     Drain,
     Health,
     Incident,
+    Mint,
+    Minted,
     Over,
     Ran,
     Ready,
@@ -53,6 +56,7 @@ from appliance.service import bare, reaction
 from appliance.service.arrivals import Arrivals
 from appliance.service.door import Door
 from appliance.service.ids import Ids
+from appliance.service.syncing import Syncer
 from appliance.session import Session
 
 log = logging.getLogger("vendorgate.worker")
@@ -80,9 +84,12 @@ class Worker:
         self._told = 0  # incidents in this second
         self._untold = 0
         self._unrecorded = 0  # notes lost, where the record is not required
+        self._numbers = itertools.count(1)
+        self._minting: dict[int, asyncio.Future[str]] = {}  # certificates asked for
         self._end = asyncio.Event()
         self._within_s = 0.0
         self._why = ""
+        self._syncer: Syncer | None = None
         self._inbox: asyncio.Queue[Setup | Rules] = asyncio.Queue()
 
     async def run(self) -> int:
@@ -111,10 +118,23 @@ class Worker:
             case Answer(answered):
                 self._relay.answer(answered)
             case Ran(cookie):
-                self._arrivals.ran(cookie)
+                self._ran(cookie)
+            case Minted(id, pem, error):
+                waiting = self._minting.pop(id, None)
+                if waiting and not waiting.done():
+                    waiting.set_exception(ValueError(error)) if error else waiting.set_result(pem)
             case Drain(within_s):
                 self._within_s, self._why = within_s, "vendorgate is stopping"
                 self._end.set()
+
+    def _ran(self, cookie: int) -> None:
+        """End a flow that the rules would not give to the program that has it now."""
+        changed = self._arrivals.ran(cookie)
+        if changed:
+            before, after, text = changed
+            rules = self._rules()
+            if rules.identify(before.process) != rules.identify(after.process):
+                self._relay.fail(text, before.id)
 
     def _lost(self, why: str) -> None:
         if self._end.is_set():
@@ -137,10 +157,12 @@ class Worker:
     def _take(self, setup: Setup) -> None:
         self._setup = setup
         peers = Peers(self._maps[0], Path(setup.slice), *self._maps[1:])
-        self._arrivals = Arrivals(peers, Ids(setup.worker), self._incident, self._record)
+        self._arrivals = Arrivals(peers, Ids(setup.worker), self._incident, self._record, self._relay.counts)
         # By its descriptor: the directories above need not be open to the user we run as.
         records = Path(f"/proc/self/fd/{self._records_fd}")
-        self._log = Log(records, f"worker{setup.worker}", setup.level)
+        self._log = Log(records, f"worker{setup.worker}", setup.level, synced=setup.sync)
+        if setup.sync:
+            self._syncer = Syncer(self._log, setup.required, lambda text: self._incident(None, text))
 
     async def _judge_by(self, rules: Rules) -> None:
         """Put rules in force for the next message of every flow. Compiling them is done aside."""
@@ -174,6 +196,7 @@ class Worker:
                     unrecorded=counts.unrecorded + self._unrecorded,
                     messages=counts.messages,
                     bytes=counts.bytes,
+                    unattributed=counts.unattributed,
                     at=time.monotonic(),
                     accounts=self._relay.accounts(),
                 )
@@ -195,6 +218,8 @@ class Worker:
             incident=self._incident,
             over=self._over,
             missed=self._missed,
+            mint=self._mint,
+            gate=lambda: self._syncer.gate if self._syncer else None,
         )
 
     def _rules(self) -> Policy:
@@ -220,6 +245,8 @@ class Worker:
             self._unrecorded += len(notes)
             self._incident(flow, f"goes on unrecorded: {error}")
             return
+        if self._syncer:
+            self._syncer.recorded()
         if flow.sequence and notes and notes[0].kind == "opened":
             self._channel.send(Recorded(flow.epoch, flow.scope, flow.sequence))
 
@@ -235,6 +262,16 @@ class Worker:
 
     def _cancel(self, effect: Cancel) -> None:
         self._channel.send(Cancelled(effect.server, effect.key))
+
+    async def _mint(self, names: tuple[str, ...]) -> str:
+        id = next(self._numbers)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._minting[id] = future
+        try:
+            self._channel.send(Mint(id, names))
+            return await future
+        finally:
+            self._minting.pop(id, None)
 
     def _over(self, flow: Flow) -> None:
         self._arrivals.over(flow)
