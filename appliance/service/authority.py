@@ -95,7 +95,7 @@ def _make(key: Path, certificate: Path) -> None:
     """Make the authority: a key that is root's alone, and a certificate that others may read."""
     private = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"vendorgate on this host, {now:%Y-%m-%d}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"vendorgate on this host since {now:%Y-%m-%d}")])
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
