@@ -214,6 +214,12 @@ int main(int argc, char **argv)
 
 		return got != 0 && !(got < 0 && errno == ECONNRESET);
 	}
+	if (!strcmp(mode, "stay")) { /* until the other side closes */
+		char byte;
+		int fd = connected();
+
+		return read(fd, &byte, 1) > 0;
+	}
 	if (!strcmp(mode, "handed")) {
 		char byte;
 

@@ -221,6 +221,26 @@ os.execve(fd, ["agent", "one", *sys.argv[-2:], "x"], {{}})
     assert session["process"]["sha256"] == sha256(storm) and session["identity"] == "memory"
 
 
+@pytest.mark.parametrize("mount", [
+    "mount -t tmpfs none {home}/box",
+    "mount -t tmpfs none {home}/box && mkdir {home}/box/a {home}/box/b {home}/box/c"
+    " && cp {storm} {home}/box/a/agent && mount -t overlay -o lowerdir={home}/box/a,upperdir={home}/box/b,"
+    "workdir={home}/box/c none {home}/box",
+])  # fmt: skip
+def test_a_program_that_only_its_container_sees_has_a_digest_and_no_package(
+    lab: Lab, storm: Path, seen: Seen, mount: str
+) -> None:
+    home = storm.parent
+    (home / "box").mkdir(exist_ok=True)
+    enter = mount.format(home=home, storm=storm)
+    code = f'{enter} && {{ [ -e {home}/box/agent ] || cp {storm} {home}/box/agent; }} && exec {home}/box/agent stay "$@"'
+    words = ["unshare", "--mount", "sh", "-c", code, "sh", lab.target_ip, str(PORT), "word"]
+    done = lab.run(words, cgroup="acme.service", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    process = seen.one()["process"]
+    assert (process["exe"], process["sha256"], process["package"]) == (f"{home}/box/agent", sha256(storm), "")
+
+
 @pytest.mark.parametrize("case", [
     ("served@1.service", "served@1.service", "", "served"),
     ("a.slice/served@2.service/worker", "served@2.service", "", "served"),
