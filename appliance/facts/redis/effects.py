@@ -59,6 +59,7 @@ _NAMED = {
     "admin write": "SWAPDB",
     "flush write delete": "FLUSHALL,FLUSHDB",
     "migrate read": "MIGRATE",
+    "read write delete": "MOVE",
     "write delete": "RESTORE,RESTORE-ASKING,EXPIRE,PEXPIRE,EXPIREAT,PEXPIREAT",  # a time that is past deletes
 }
 NAMED = {name: frozenset(words.split()) for words, names in _NAMED.items() for name in names.split(",")}
@@ -130,7 +131,7 @@ COMPARE_SEVERAL = frozenset(
     "SINTER SINTERCARD SDIFF SUNION ZINTER ZINTERCARD ZDIFF ZUNION PFCOUNT".split()
 )
 
-COPIES = frozenset("DUMP MIGRATE MOVE COPY RENAME RENAMENX SMOVE".split())
+COPIES = frozenset("DUMP MIGRATE MOVE SMOVE".split())
 """Commands that put the value they read elsewhere, whatever the server's flags say."""
 
 

@@ -70,8 +70,8 @@ def meaning(words: Words, scripts: Scripts) -> Meaning:
         effects(command, words),
         frozenset((name,)),
         (*texts, EVERY) if name in TOUCH_ALL else texts,
-        _every(name) or frozenset(texts if compares(command, words, several) else ()),
-        _every(name) or frozenset(texts if name in COPIES else map(shown, found.copied)),
+        _every(name) or (_shown(found.read or found.all) if compares(command, words, several) else frozenset()),
+        _every(name) or _shown(_copied(name, found)),
         channels,
         frozenset(_loads(name, words, scripts)),
         unknown | ({"channel"} if loose else frozenset()),
@@ -81,6 +81,15 @@ def meaning(words: Words, scripts: Scripts) -> Meaning:
 
 def _every(name: str) -> frozenset[str]:
     return frozenset((EVERY,)) if name in COPY_ALL else frozenset()
+
+
+def _copied(name: str, found: Keys) -> Iterable[bytes]:
+    """Return the keys whose values it writes elsewhere; COPY may keep the name, in another database."""
+    return found.all if name in COPIES else found.read if name == "COPY" else found.copied
+
+
+def _shown(keys: Iterable[bytes]) -> frozenset[str]:
+    return frozenset(shown(key) for key in keys if len(key) <= MAX_KEY)
 
 
 def _names(found: Keys) -> tuple[tuple[str, ...], frozenset[str], str]:

@@ -18,7 +18,7 @@ import msgspec
 
 MAX_SCRIPT = 256 * 1024  # bytes of a script that is read, or kept; ours: written ones have some hundred
 MAX_SCRIPTS = 500  # scripts kept by their SHA1, of all flows of a worker; at most 128 MiB
-MAX_CALLS = 1_000  # calls of one script; ours
+MAX_CALLS = 1_000  # uses of redis in one script; ours
 MAX_TOKENS = 2_000  # between the brackets of one call; ours: with MAX_CALLS a hostile script takes under a second
 
 _TOKEN = re.compile(
@@ -163,11 +163,12 @@ class _Walk:
         self._calls: list[Call] = []
         self._why = ""
         self._loose = False
+        self._uses = 0  # of redis
         self._brackets: list[str] = []  # open ones
 
     def reading(self) -> Reading:
         at = 0
-        while self._tokens[at][0] != "end":
+        while self._tokens[at][0] != "end" and self._uses <= MAX_CALLS:
             kind, text = self._tokens[at]
             if kind == "name" and text == "redis":
                 at = self._redis(at)
@@ -181,13 +182,17 @@ class _Walk:
                 elif kind == "sign" and text in ")]}" and self._brackets:
                     self._brackets.pop()
                 at += 1
-        return Reading(tuple(self._calls[:MAX_CALLS]), self._why, self._loose or bool(self._why))
+        return Reading(tuple(self._calls), self._why, self._loose or bool(self._why))
 
     def _texts(self, at: int, count: int) -> list[str]:
         return [text if kind != "string" else "" for kind, text in self._tokens[at : at + count]]
 
     def _redis(self, at: int) -> int:
         """Read a use of `redis`; return where to go on."""
+        self._uses += 1
+        if self._uses > MAX_CALLS:
+            self._why = f"it uses redis more than {MAX_CALLS} times"
+            return at + 1
         dot, name = self._texts(at + 1, 2)
         before = self._texts(at - 1, 1)[0] if at else ""
         if dot != "." or before in (".", ":", "function", "local") or name not in HARMLESS | {"call", "pcall"}:
@@ -234,8 +239,6 @@ class _Walk:
             return
         last = arguments[-1]
         self._calls.append(Call(tuple(map(_argument, arguments)), open=len(arguments) > 1 and _several(last)))
-        if len(self._calls) > MAX_CALLS:
-            self._why = f"it has more than {MAX_CALLS} calls"
 
     def _keys(self, at: int) -> int:
         """Read a use of KEYS: it is safe to read one by its number, or to count them."""
