@@ -13,7 +13,7 @@ from appliance.wire.mysql import capabilities as caps
 from appliance.wire.mysql import parameters
 from appliance.wire.mysql.client import Requests
 from appliance.wire.mysql.compression import last_frame, pack, renumber
-from appliance.wire.mysql.flow import Ledger, Link, Request, Statement
+from appliance.wire.mysql.flow import Ledger, Link, Request, Statement, plain
 from appliance.wire.mysql.packets import FULL, moved, packets
 from appliance.wire.mysql.refusals import Failure
 from appliance.wire.mysql.server import Answers
@@ -80,6 +80,8 @@ class MySQL:
                 return self._execute(message, plan, redact)
         if kind == "prepare":
             link.last_refused = False
+        elif kind == "reset" and message.name in link.statements:
+            link.statements[message.name].renew()
         self._ask(message, plan, redact)
         return self._command(message)
 
@@ -93,7 +95,10 @@ class MySQL:
             statement = link.statement(name)
             text = statement.text if statement is not None else ""
         sequence, frame = self._next(message)
-        self._ledger.ask(Request(message.kind, plan, redact, name=name, text=text, sequence=sequence, frame=frame))
+        if plan is None and not (redact or name or text):
+            self._ledger.ask(plain(message.kind, sequence, frame))
+        else:
+            self._ledger.ask(Request(message.kind, plan, redact, name=name, text=text, sequence=sequence, frame=frame))
 
     def _next(self, message: Message) -> tuple[int, int]:
         """Return the numbers the first packet and the first frame of the answer have for the client."""
@@ -141,7 +146,8 @@ class MySQL:
             link.file_ended = ends
             return [Send(Side.SERVER, self._numbered(message.raw))]
         link.dropping = not ends
-        return []
+        answer, link.upload_answer = (link.upload_answer, b"") if ends else (b"", link.upload_answer)
+        return [Send(Side.CLIENT, self._answered(message, answer))] if answer else []
 
     def _numbered(self, raw: bytes) -> bytes:
         """Return a piece of a file with the numbers the server expects."""
@@ -195,12 +201,17 @@ class MySQL:
 
     def _refuse(self, message: Message, failure: Failure) -> list[Send]:
         """Answer a request with an error of ours, in its turn."""
-        sequence, frame = self._next(message)
         if self._ledger.queue:
+            sequence, frame = self._next(message)
             self._ledger.ask(Request(message.kind, refusal=failure.write(), sequence=sequence, frame=frame))
             return []
-        raw = packets(failure.write(), sequence)
-        return [Send(Side.CLIENT, pack(raw, frame, self._link.algorithm) if self._requests.stream.algorithm else raw)]
+        return [Send(Side.CLIENT, self._answered(message, failure.write()))]
+
+    def _answered(self, message: Message, payload: bytes) -> bytes:
+        """Return the packet that answers a message."""
+        sequence, frame = self._next(message)
+        raw = packets(payload, sequence)
+        return pack(raw, frame, self._link.algorithm) if self._requests.stream.algorithm else raw
 
     # -- of our own ---------------------------------------------------------------------------------------------
 

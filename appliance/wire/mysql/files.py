@@ -8,15 +8,15 @@ a server from taking what was not offered to it.
 import re
 from collections.abc import Iterator
 
-# A string, a comment to skip, a word, or one other character. The mark of an executable comment is skipped, its
-# content is read.
+# A string or quoted name, a comment to skip, a word, or one other character. The mark of an executable comment is
+# skipped, its content is read. What has no end goes to that of the text, so that no character is looked at twice.
 TOKEN = re.compile(
-    r"""(?P<text>'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|""|\\.)*")"""
-    r"|(?P<skip>\s+|/\*M?!\d*|\*/|/\*(?!M?!).*?\*/|\#[^\n]*|--(?=\s)[^\n]*)"
+    r"""(?P<text>'(?:[^'\\]|''|\\.?)*+(?:'|\Z)|"(?:[^"\\]|""|\\.?)*+(?:"|\Z)|`[^`]*+(?:`|\Z))"""
+    r"|(?P<skip>\s+|/\*M?!\d*|\*/|/\*(?!M?!).*?(?:\*/|\Z)|\#[^\n]*|--(?=\s)[^\n]*)"
     r"|(?P<word>\w+)|(?P<other>.)",
     re.DOTALL,
 )
-PLAIN = re.compile(TOKEN.pattern.replace(r"|\\.", "").replace(r"\\", ""), re.DOTALL)  # backslashes mean nothing
+PLAIN = re.compile(TOKEN.pattern.replace(r"|\\.?", "").replace(r"\\", ""), re.DOTALL)  # backslashes mean nothing
 ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 SPECIAL = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
 BEFORE = (["load", "data"], ["load", "xml"])
@@ -28,10 +28,10 @@ def names(text: str, name: str, escapes: bool) -> bool:
     words: list[str] = []
     for token in _tokens(text, escapes):
         if token == ";":
-            words = []
+            words.clear()
         elif token[0] in "'\"" and words[-2:] == ["local", "infile"]:
             begins = [word for word in words[:-2] if word not in OPTIONS]
-            if begins in BEFORE and _said(token, escapes) == name:
+            if begins in BEFORE and len(token) > 1 and token[-1] == token[0] and _said(token, escapes) == name:
                 return True
             words.append("?")
         else:
@@ -47,8 +47,7 @@ def _tokens(text: str, escapes: bool) -> Iterator[str]:
 
 def _said(literal: str, escapes: bool) -> str:
     """Return what a string literal says."""
-    quote, inner = literal[0], literal[1:-1].replace(literal[0] * 2, literal[0])
+    inner = literal[1:-1].replace(literal[0] * 2, literal[0])
     if not escapes:
         return inner
-    assert quote in "'\""
     return ESCAPE.sub(lambda match: SPECIAL.get(match[1], match[1]), inner)

@@ -14,6 +14,7 @@ those, and a server that is sent one for the other says "packets out of order" a
 """
 
 from collections import deque
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -67,6 +68,11 @@ class Statement:
         self.poisoned = False  # long data was refused: it cannot be executed
         self.plan: Plan | None = None  # of the execution that opened its cursor
 
+    def renew(self) -> None:
+        """Note a COM_STMT_RESET."""
+        self.poisoned = False
+        self.long = {}
+
 
 class Request(msgspec.Struct, frozen=True):
     """One thing sent up that has an answer. What changes while it is answered is of server.py."""
@@ -79,6 +85,12 @@ class Request(msgspec.Struct, frozen=True):
     text: str = ""  # what is prepared, or may ask for a file
     sequence: int = 1  # the number the answer's first packet has for the client
     frame: int = 1  # ... and its first frame
+
+
+@lru_cache(maxsize=1024)
+def plain(kind: str, sequence: int, frame: int) -> Request:
+    """Return a request that nothing is attached to: those of a long pipeline are one object."""
+    return Request(kind, sequence=sequence, frame=frame)
 
 
 class Link:
@@ -107,6 +119,7 @@ class Link:
         self.dropping = False  # ... that goes nowhere
         self.file_ended = False  # its end was sent up
         self.upload_refusal: bytes | None = None  # what the client is told in place of the answer to its file
+        self.upload_answer = b""  # ... the same, when the answer has come before the end of the file
         self.status = 0  # as the server said last
         self.frame_up = 0  # number of the next frame to the server
         self.frame_client = 0  # number of the last frame of the client that was read

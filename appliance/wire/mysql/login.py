@@ -96,12 +96,12 @@ def startup(link: Link, raw: bytes, payload: bytes) -> Message:
     fields = Fields(payload, ANSWER_FIELDS)
     user = charset.decode(fields.until_nul())
     if agreed & caps.PLUGIN_AUTH_LENENC:
-        answer = fields.string()
+        size = len(fields.string())
+        secret = 4 + fields.at - size, size
     else:
-        answer = fields.take(fields.number(1)) if agreed & caps.SECURE_CONNECTION else fields.until_nul()
-    at = 4 + fields.at - len(answer)
+        secret = _answer(link, fields)
     database = charset.decode(fields.until_nul()) if agreed & caps.CONNECT_WITH_DB else ""
-    shown = Shown("startup", _blanked(raw, at, len(answer)), user, database, payload[8])
+    shown = Shown("startup", _blanked(raw, secret), user, database, payload[8])
     return _message(link, shown, fields)
 
 
@@ -109,14 +109,13 @@ def change_user(link: Link, raw: bytes, payload: bytes) -> Message:
     """Read a COM_CHANGE_USER; `raw` is its packet, `payload` what is in it."""
     fields = Fields(payload, 1)
     user = fields.until_nul()
-    answer = fields.take(fields.number(1)) if link.capabilities & caps.SECURE_CONNECTION else fields.until_nul()
-    at = 4 + fields.at - len(answer)
+    secret = _answer(link, fields)
     database, collation = fields.until_nul(), 0
     if fields.left >= 2:
         collation = fields.number(2)
         link.charset_next = charsets.of_client(collation)
     decode = link.charset_next.decode
-    blanked = _blanked(packets(payload, raw[3]), at, len(answer))
+    blanked = _blanked(packets(payload, raw[3]), secret)
     return _message(link, Shown("change-user", blanked, decode(user), decode(database), collation), fields)
 
 
@@ -130,7 +129,17 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
     collation: int
 
 
-def _blanked(raw: bytes, at: int, size: int) -> bytes:
+def _answer(link: Link, fields: Fields) -> tuple[int, int]:
+    """Take what is given of the password, with a length of a byte or to a NUL; return place and size in the packet."""
+    if link.capabilities & caps.SECURE_CONNECTION:
+        size = len(fields.take(fields.number(1)))
+        return 4 + fields.at - size, size
+    at = 4 + fields.at
+    return at, len(fields.until_nul())
+
+
+def _blanked(raw: bytes, secret: tuple[int, int]) -> bytes:
+    at, size = secret
     return raw[:at] + bytes(size) + raw[at + size :]
 
 

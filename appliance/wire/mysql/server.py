@@ -251,9 +251,9 @@ class Answers:
     def _after_file(self, sequence: int) -> None:
         """The server answers what it made of a file, whether or not it read it to the end."""
         link = self._link
-        if link.file or not link.file_ended:
+        if not link.file_ended:
             link.dropping = True  # it reads no more of it: what the client still sends would be taken for commands
-        if not self._stream.algorithm:
+        elif not self._stream.algorithm:
             link.shift = (link.sequence_client + 1 - sequence) & 0xFF
         self._frame = (link.frame_client + 1) & 0xFF
         self._results.step = "first"
@@ -318,6 +318,9 @@ class Answers:
         self._results.failed(head)
         if head.kind == "inject":
             self._results.failure = failure
+        elif refusal is not None and link.dropping:  # the client hears of it when it has sent its file to the end
+            link.upload_answer = failure.write()
+            yield self._report(b"", failure)
         else:
             yield self._report(moved(raw, link.shift), failure)
         if head.kind == "change-user":

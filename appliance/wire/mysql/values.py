@@ -172,6 +172,8 @@ def cell(kind: int, fields: Fields) -> bytes:
 
 def parameter(kind: int, unsigned: bool, fields: Fields, charset: Charset) -> Value:
     """Take one parameter; its value in text form, as UTF-8, where it has one."""
+    if kind == NULL_TYPE:
+        return Value(None, kind)
     data = cell(kind, fields)
     found = form(kind, unsigned)
     try:

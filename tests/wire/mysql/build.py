@@ -188,9 +188,15 @@ def reset(number: int) -> bytes:
     return numbered(26, number)
 
 
-def change_user(user: str = "bob", database: str = "other", answer: bytes = b"s3cret-too", capabilities: int = MODERN) -> bytes:
+def change_user(
+    user: str = "bob",
+    database: str = "other",
+    answer: bytes = b"s3cret-too",
+    capabilities: int = MODERN,
+    plugin: str = "x_plugin",
+) -> bytes:
     body = user.encode() + b"\0" + bytes([len(answer)]) + answer + database.encode() + b"\0" + struct.pack("<H", 45)
-    body += b"x_plugin\0" if capabilities & caps.PLUGIN_AUTH else b""
+    body += plugin.encode() + b"\0" if capabilities & caps.PLUGIN_AUTH else b""
     return command(17, body + (b"\0" if capabilities & caps.CONNECT_ATTRS else b""))
 
 
