@@ -33,6 +33,7 @@ http {{
   default_type text/plain;
   server {{
     listen {listen}:{port};
+    {secure}
     root {home}/files;
     gzip on;
     gzip_types *;
@@ -46,8 +47,13 @@ http {{
 class Nginx:
     """One nginx. Use as a context manager; `files` is its root, `log` has a JSON line for each request it read."""
 
-    def __init__(self, home: Path, port: int, netns: str | None = None, listen: str = "127.0.0.1") -> None:
+    def __init__(
+        self, home: Path, port: int, netns: str | None = None, listen: str = "127.0.0.1", pem: Path | None = None
+    ) -> None:
+        """With `pem`, a key and its certificates, it takes TLS too, on the port above."""
         self.home, self.port, self._netns, self._listen = home, port, netns, listen
+        tls = f"listen {listen}:{port + 1} ssl; ssl_certificate {pem}; ssl_certificate_key {pem};"
+        self._secure = tls if pem else ""
         self.files = home / "files"
         self.log = home / "access.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,7 +61,7 @@ class Nginx:
     def __enter__(self) -> "Nginx":
         self.files.mkdir(parents=True, exist_ok=True)
         config = self.home / "nginx.conf"
-        config.write_text(CONFIG.format(home=self.home, port=self.port, listen=self._listen))
+        config.write_text(CONFIG.format(home=self.home, port=self.port, listen=self._listen, secure=self._secure))
         words = ["nginx", "-c", str(config), "-p", str(self.home)]
         try:
             self._process = subprocess.Popen([*enter(self._netns), *words], stderr=subprocess.DEVNULL)
