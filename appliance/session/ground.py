@@ -60,7 +60,7 @@ class Ground:
             target=self.target,
             protocol=self.protocol,
             text=subject,
-            raw=message.raw,
+            raw=b"" if message.secret else message.raw,
             decision=decision,
             asked=asked,
             expires=asked + within,

@@ -146,7 +146,7 @@ class Scribe:
                 text=last.status or last.text,
                 side=Side.SERVER,
                 message=last.kind,
-                raw=b"".join(m.raw for m in run),
+                raw=b"".join(m.raw for m in run if not m.secret),
                 count=sum(m.count for m in run if m.kind in ("row", "copy-data")),
                 masked=masked,
                 masks=tuple(hits),

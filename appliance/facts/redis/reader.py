@@ -69,7 +69,7 @@ class Redis:
     def _become(self, queued: bool) -> None:
         """Note that what changes the connection was done, or will be at EXEC, or not."""
         user, database = self._next
-        self._next = ("", "")
+        self._next, self._last = ("", ""), None
         if user:
             self._user = (self._user if queued else frozenset()) | {user}
         if database:
