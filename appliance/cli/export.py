@@ -79,6 +79,8 @@ def _write(place: Source, asked: Export, output: Path) -> None:
         size = _to_stdout(pieces) if output == STDOUT else _to_file(pieces, output)
     except ValueError as error:
         raise HostError(f"export: {error}", "part of the record is gone: is its retention over?") from error
+    if not size and not asked.ids:
+        raise No("no session matches", "vendorgate sessions, with the same options, lists those that do")
     if not size:
         raise No(
             "nothing of these sessions is left in the record", "retention in the settings says how long it is"

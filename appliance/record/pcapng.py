@@ -22,6 +22,8 @@ MAX_COMMENT = 8192  # bytes; a process may have an argv of 2 MiB, an option of p
 COMMENT, APPLICATION, INTERFACE, DESCRIPTION = 1, 4, 2, 3  # options
 MAX_INTERFACES = 1_000  # then OTHERS is one for all further; rules name a few, but cgroups are made by vendors
 MAX_NAMES = 10_000  # addresses called by a name; each is remembered, so that it is said once
+TLS = "tls"  # kind of the messages that turn a connection to TLS: what was inside is shown, as if it had not
+SHORT = 8  # bytes; PostgreSQL's SSLRequest. A first message this short is written when the next note is known
 MAX_OVER = 65_536  # ended sessions remembered, as something may still be said of them
 UNKNOWN, OTHERS = "not identified", "others"
 ABOUT = (
@@ -97,6 +99,8 @@ class _Talk:
         self._open = False
         self._source = UNKNOWN
         self._waiting: list[str] = []  # comments for the next packet
+        self._steering: Frame | None = None  # a short first message; it may be what turned to TLS
+        self._spoken = False
         self._time = flow.opened
 
     def packets(self, frame: Frame) -> Iterator[Packet]:
@@ -112,9 +116,18 @@ class _Talk:
         if not self._open:
             self._open = True
             yield from self._hello(note)
+        steering, self._steering = self._steering, None
+        if note.message == TLS:
+            yield from self._say(f"{clean(note.text) or 'turns to TLS'}: what is inside follows as it was said")
+            return
+        if steering and steering.note.side:
+            yield from self._message(steering.note, steering.note.side, steering.dropped)
         self._time = max(self._time, frame.time)
         match note.kind:
+            case "message" if not self._spoken and note.side is Side.CLIENT and 0 < frame.size <= SHORT:
+                self._steering, self._spoken = frame, True
             case "message" if frame.size and note.side:
+                self._spoken = True
                 yield from self._message(note, note.side, frame.dropped)
             case "closed":
                 self._waiting.append(f"closed: {clean(note.text)}")
@@ -126,6 +139,10 @@ class _Talk:
 
     def rest(self) -> Iterator[Packet]:
         """Return what is left of a session without an end."""
+        if self._steering and self._steering.note.side:
+            for packet in self._message(self._steering.note, self._steering.note.side, self._steering.dropped):
+                packet.source = self._source
+                yield packet
         if self._waiting:
             packet = self._commented(self._connection.nod(self._time) or self._connection.idle(self._time))
             packet.source = self._source

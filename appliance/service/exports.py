@@ -47,7 +47,7 @@ class Exports:
         self._note, self._patterns = note, patterns
 
     def open(self, asked: Export, by: str) -> Iterator[bytes]:
-        """Return the export, piece by piece; an empty piece says that work goes on.
+        """Return the export, piece by piece; an empty piece says that work goes on. No session: no piece.
 
         Raises:
             ConfigError: what is asked for cannot be.
@@ -60,6 +60,8 @@ class Exports:
             raise ConfigError("--reason", f"longer than {MAX_REASON} characters")
         hiding = redaction(asked.redact, self._patterns()) if asked.redact else None
         numbers = self._numbers(asked)
+        if not numbers:
+            return iter(())
         try:
             self._note(self._deed(asked, by, numbers))
         except OSError as error:

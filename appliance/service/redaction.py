@@ -37,6 +37,7 @@ log = logging.getLogger("vendorgate.export")
 WHERE = "--redact"
 MAX_WORDS = 100  # things to redact in one export
 VALUES = ("compared", "copied", "written")  # facts whose columns' values may stand in the statement
+TLS = "tls"  # kind of a message behind which TLS begins
 ROWS = frozenset(("row", "copy-data"))
 TELLING = re.compile(rb"[\x21-\x7e\x80-\xff]{2}")  # more than a sign by itself: not in messages that only steer
 NOWHERE = Address("0.0.0.0", 0)
@@ -176,6 +177,8 @@ class _Talk:
             reader.sent(message)
             wire.allow(message, plan, redact)
             yield message
+            if message.kind == TLS:
+                wire.encrypted()
 
     def _raw(self, raw: bytes, messages: Sequence[Message]) -> bytes | None:
         """Return the bytes of requests with what is to be hidden overwritten; None if that cannot be done."""
@@ -213,6 +216,8 @@ class _Talk:
         for message in wire.feed(Side.SERVER, raw) if raw else ():
             self._reading(wire).heard(message)
             yield message
+            if message.kind == TLS:
+                wire.encrypted()  # the record goes on with what was inside
 
     # -- following -----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ line show them to every user of the host anyway (proc(5), cmdline).
 import re
 from collections.abc import Iterable
 
+from appliance.session.secret import veil
+
 HIDDEN = "***"
 NAMES = "pass|passwd|password|pgpassword|pwd|secret|token|api[-_]?key|access[-_]?key"
 # password=x, --token:x, 'password = x' in a connection string; a quoted value is taken whole
@@ -27,5 +29,6 @@ def hide(argv: Iterable[str]) -> tuple[str, ...]:
 
 
 def _hide(word: str) -> str:
+    word = veil(word)  # a statement, as of psql -c
     word = AUTHORIZATION.sub(rf"\1: {HIDDEN}", word)
     return URL.sub(rf"\1{HIDDEN}@", PAIR.sub(rf"\1{HIDDEN}", word))

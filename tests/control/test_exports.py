@@ -151,6 +151,12 @@ def test_a_bundle_without_a_hub_is_whole_and_on_record(recorded: list[str], caps
     assert verify(tmp_path / "state").whole
 
 
+def test_an_export_that_finds_nothing_is_a_no(recorded: list[str], capsys: Captured, tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    assert "no session matches" in refused(capsys, [*recorded, "export", "--who", "nobody", "-o", str(out)], 1)
+    assert not out.exists()
+
+
 def test_redaction_without_a_hub(recorded: list[str], capsys: Captured, tmp_path: Path) -> None:
     out = tmp_path / "x.jsonl"
     said(capsys, [*recorded, "export", "f2", "--format", "jsonl", "--redact", "detector:email", "-o", str(out)])

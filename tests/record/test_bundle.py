@@ -225,6 +225,11 @@ def test_an_export_of_sessions_by_what_they_are_found_by(place: Place) -> None:
     assert place.deeds[-1].ids == ("a", "b")
 
 
+def test_an_export_of_no_session_is_nothing(place: Place) -> None:
+    assert place.export(wanted=Filter(who="nobody", limit=0)) == place.export(wanted=Filter(who="nobody"), bundle=True) == b""
+    assert place.deeds == []
+
+
 # -- on record --------------------------------------------------------------------------------------------------
 
 

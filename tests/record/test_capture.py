@@ -25,7 +25,7 @@ SPOKEN = {
     "mysql": (3306, "mysql", bytes.fromhex("0900000003") + b"select 1", bytes.fromhex("0700000100000002000000")),
     "redis": (6379, "resp", b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"),
     "http": (80, "http", b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"),
-    "": (9, "data", b"anything", b"something"),
+    "": (9, "data", b"anything at all", b"something"),
 }
 GREETINGS = {"mysql": bytes.fromhex("4a0000000a352e352e35002a0000005c49564f6c6e3f6a00fff7080200ff8115000000000000000000006c") + b"y" * 12 + b"\0mysql_native_password\0"}
 
@@ -47,6 +47,41 @@ def test_tshark_knows_each_protocol_by_its_port(tmp_path: Path, protocol: str) -
     assert protocols and all(layer in found.split(":") for found in protocols), protocols
     ((comment,),) = fields(path, "frame.comment", only=f"frame.comment && tcp.dstport == {port} && tcp.len > 0")
     assert "verdict: block" in comment and "rule: no-drop" in comment
+
+
+SSL_REQUEST = Note("message", "", C, "ssl-request", bytes.fromhex("0000000804d2162f"))
+
+
+def test_what_was_said_inside_tls_is_shown_as_if_it_had_not_been(tmp_path: Path) -> None:
+    turns = [
+        SSL_REQUEST,
+        Note("message", "S", S, "tls", b"S"),
+        Note("message", "TLS hello for db.internal", C, "tls"),
+        Note("message", "TLS opened: db.internal, TLSv1.3", S, "tls"),
+    ]
+    path = export(tmp_path / "f.pcapng", frames([opened(), *turns, *d.whole()[1:]]))
+    assert complaints(path) == ""
+    protocols = {line[0] for line in fields(path, "frame.protocols", only="tcp.len > 0")}
+    assert not [one for one in protocols if "tls" in one]
+    kinds = [one for line in fields(path, "pgsql.type", only="pgsql") for one in line[0].split(",")]
+    assert kinds.count("Startup message") == 1 and kinds.count("Ready for query") == 6
+    comments = tshark(path, "-T", "fields", "-e", "frame.comment")
+    assert "TLS opened: db.internal, TLSv1.3: what is inside follows as it was said" in comments
+
+
+def test_tls_that_was_refused_is_shown_as_it_was(tmp_path: Path) -> None:
+    refused = [SSL_REQUEST, Note("message", "N", S, "ssl-answer", b"N")]
+    path = export(tmp_path / "f.pcapng", frames([opened(), *refused, *d.whole()[1:]]))
+    assert complaints(path) == ""
+    sent = [bytes.fromhex(line[0]) for line in fields(path, "tcp.payload", only="tcp.len > 0")]
+    assert sent[:2] == [SSL_REQUEST.raw, b"N"]
+    kinds = [one for line in fields(path, "pgsql.type", only="pgsql") for one in line[0].split(",")]
+    assert "Simple query" in kinds and kinds.count("Ready for query") == 6
+
+
+def test_a_session_that_ends_after_a_short_message_has_it(tmp_path: Path) -> None:
+    path = export(tmp_path / "f.pcapng", frames([opened(), SSL_REQUEST]))
+    assert [line[0] for line in fields(path, "tcp.payload", only="tcp.len > 0")] == [SSL_REQUEST.raw.hex()]
 
 
 def three() -> list[Frame]:

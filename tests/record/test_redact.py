@@ -19,7 +19,7 @@ from appliance.service import redaction
 from appliance.service.redaction import redaction as made
 from tests.gate import Gate
 from tests.record import dialogue as d
-from tests.record.samples import PSQL, C, T, closed, flow, opened
+from tests.record.samples import PSQL, C, S, T, closed, flow, opened
 from tests.record.test_pcapng import complaints, export, fields, frames, needs_tshark
 
 SSN, CARD = "078-05-1120", "4111 1111 1111 1111"
@@ -181,6 +181,19 @@ def test_an_error_that_quotes_it_is_not_handed_over() -> None:
 def test_a_detector_of_the_rules_may_be_named() -> None:
     out = redacted(session(asks("select 'EMP-00017'")), "detector:employee", employee="EMP-[0-9]+")
     assert b"EMP-00017" not in everything(out)
+
+
+def test_a_session_inside_tls_is_followed() -> None:
+    turns = [
+        Note("message", "", C, "ssl-request", bytes.fromhex("0000000804d2162f")),
+        Note("message", "S", S, "tls", b"S"),
+        Note("message", "TLS hello for db", C, "tls"),
+        Note("message", "TLS opened: db", S, "tls"),
+    ]
+    asked = asks("select * from users", column=["public.users.*"])
+    found = frames([opened(), *turns, *d.LOGIN, asked, answer("id", "name", "ssn", rows=[["17", "Ada", SSN]]), *d.BYE])
+    out = redacted(found, "column:public.users.ssn")
+    assert any(d.row("17", "Ada", "[redacted]") in f.note.raw for f in out)
 
 
 def test_several_at_once() -> None:
