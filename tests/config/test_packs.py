@@ -9,7 +9,7 @@ from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
 
 RULES = Path(__file__).parents[2] / "rules"
-ALONE = ["postgres-hygiene", "postgres-read-only"]
+ALONE = ["mysql-hygiene", "mysql-read-only", "postgres-hygiene", "postgres-read-only"]
 
 
 def pack(*names: str) -> list[tuple[str, str]]:
@@ -38,8 +38,9 @@ def test_pack(name: str) -> None:
 
 @pytest.mark.parametrize("beside", ALONE)
 def test_pii_pack_beside_one_that_allows(beside: str) -> None:
-    check(pack("postgres-pii", beside), "postgres-pii")
+    pii = f"{beside.partition('-')[0]}-pii"
+    check(pack(pii, beside), pii)
 
 
 def test_every_pack_is_tried_here() -> None:
-    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "postgres-pii"}
+    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "mysql-pii", "postgres-pii"}
