@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model import Note
-from appliance.record.index import Index, intake, search
+from appliance.record.index import Caught, Index, intake, search
 from appliance.record.log import Log
+from appliance.record.retention import Keep, prune
 from appliance.record.session import Filter
 from tests.record.samples import ASK_DBA, NO_DROP, PSQL, READS, C, S, T, closed, flow, opened, write
+from tests.record.store import Store
 from tests.record.synthetic import EVERY_S, RARE, write_sessions
 
 MANY = 100_000
@@ -276,3 +278,36 @@ def test_a_hundred_thousand_sessions_are_searched_in_a_moment(many: Index) -> No
 def test_all_of_them_can_be_listed(many: Index) -> None:
     assert len(ids(many, limit=0)) == MANY
     assert len(ids(many, verdict="block", limit=0)) == RARE_ONES == len(ids(many, rule=NO_DROP.rule, limit=0))
+
+
+# -- what retention takes ---------------------------------------------------------------------------------------
+
+
+def test_what_retention_took_out_of_a_log_is_not_found(tmp_path: Path) -> None:
+    """A session that a rule keeps longer stays in its log; of the other only hashes do."""
+    store = Store(tmp_path)
+    begun = time.time() - 10 * 86_400
+    kept = msgspec.structs.replace(READS, rule="kept")
+    for id, decision in (("gone", READS), ("stays", kept)):
+        notes = [opened(), said(f"select {id}_word from t", f"public.{id}"), Note("decision", "x", decision=decision), closed()]
+        for note in notes:
+            store.write(flow(id, begun), [note], begun)
+    index = Index(tmp_path / "index.sqlite", store.records)
+    assert index.catch_up().frames == 8
+    store.seal()
+    assert index.catch_up() == Caught(0, 0), "packed, and nothing else"
+    assert sorted(ids(index)) == ["gone", "stays"]
+    prune(store.keeper, Keep(86_400, 1 << 30, {"kept": 30 * 86_400.0}))
+    assert len(store.names()) == 1, "the log is still there"
+    assert [frame.id for frame in index.frames(["gone", "stays"])] == ["stays"] * 4, "the index does not know yet"
+    assert index.catch_up() == Caught(0, 0)
+    assert ids(index) == ["stays"]
+    assert ids(index, text="gone_word") == ids(index, table="public.gone") == []
+    assert ids(index, text="stays_word") == ["stays"]
+    index.close()
+    (tmp_path / "index.sqlite").unlink()
+    again = Index(tmp_path / "index.sqlite", store.records)
+    again.catch_up()
+    assert ids(again) == ["stays"]
+    again.close()
+    store.keeper.close()
