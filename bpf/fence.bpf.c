@@ -260,9 +260,13 @@ int vg_post_bind6(struct bpf_sock *ctx)
 	return post_bind(ctx);
 }
 
-/* Options that name another way or another sender than the addresses do: linux/in.h, linux/in6.h. */
+/* Options that name another way or another sender than the addresses do: linux/in.h, linux/in6.h. Of packet and XDP
+ * sockets, all: this hook is the only one that sees those, and without options they go by the slow way or not at all.
+ */
 static __always_inline bool misleads(__s32 level, __s32 name)
 {
+	if (level == 255 /* SOL_RAW */ || level == 263 /* SOL_PACKET */ || level == 283 /* SOL_XDP */)
+		return true;
 	if (level == SOCKET)
 		return name == MARK;
 	/* What is joined, the kernel announces on the wire: addresses of groups and sources that the vendor chooses. */

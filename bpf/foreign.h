@@ -6,7 +6,7 @@
 #ifndef VENDORGATE_FOREIGN_H
 #define VENDORGATE_FOREIGN_H
 
-enum { UNIX = 1, NETLINK = 16 };
+enum { UNIX = 1, INET = 2, INET6 = 10, NETLINK = 16, ALG = 38 /* ciphers, no network */ };
 
 /* The slice, filled by user space before the programs are attached. */
 struct {
@@ -51,24 +51,26 @@ static __always_inline bool below(struct cgroup *cgroup, __u64 slice)
 	return false;
 }
 
-/* True when a governed process has a socket in its hands that leads out and was opened outside. Those of unix are how
- * a service manager gives a service its journal; they have a rule of their own.
+/* Why a process may not send over this socket; 0 when it may: it is not governed, or the fence's own hooks see the socket.
+ * Those of unix are how a service manager gives a service its journal; they have a rule of their own.
  */
-static __always_inline bool foreign(struct sock *sk)
+static __always_inline __u32 past_the_fence(struct sock *sk)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct cgroup *theirs = sk->sk_cgrp_data.cgroup;
+	__u16 family = sk->__sk_common.skc_family;
+	bool inet = family == INET || family == INET6;
 	struct vg_settings *set;
 	__u32 zero = 0;
 
-	if (theirs == task->cgroups->dfl_cgrp) /* nearly always, and for nearly everybody on the host */
-		return false;
-	if (sk->__sk_common.skc_family == UNIX || sk->__sk_common.skc_family == NETLINK)
-		return false;
-	if (bpf_current_task_under_cgroup(&governed, 0) != 1)
-		return false;
+	if (inet && theirs == task->cgroups->dfl_cgrp) /* nearly always, and for nearly everybody on the host */
+		return 0;
+	if (family == UNIX || family == NETLINK || family == ALG || bpf_current_task_under_cgroup(&governed, 0) != 1)
+		return 0;
+	if (!inet)
+		return VG_REFUSE_FAMILY;
 	set = bpf_map_lookup_elem(&settings, &zero);
-	return !set || !below(theirs, set->slice);
+	return set && below(theirs, set->slice) ? 0 : VG_REFUSE_FOREIGN;
 }
 
 #endif

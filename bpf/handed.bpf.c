@@ -18,9 +18,11 @@ static __always_inline int check(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock_addr_kern *kern = bpf_cast_to_kern_ctx(ctx);
 
-	if (!foreign(kern->sk))
+	__u32 why = past_the_fence(kern->sk);
+
+	if (!why)
 		return 1;
-	bump(VG_REFUSE_FOREIGN);
+	bump(why);
 	bpf_set_retval(-1); /* EPERM */
 	return 0;
 }

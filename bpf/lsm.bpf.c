@@ -60,22 +60,35 @@ SEC("lsm/socket_sendmsg")
 int BPF_PROG(vg_lsm_sendmsg, struct socket *sock, struct msghdr *msg, int size, int ret)
 {
 	struct sock *sk = sock->sk;
+	__u32 why;
 
-	if (ret || !sk || !foreign(sk))
+	if (ret || !sk)
 		return ret;
-	bump(VG_REFUSE_FOREIGN);
+	why = past_the_fence(sk);
+	if (!why)
+		return 0;
+	bump(why);
 	return -EPERM_;
 }
 
 SEC("lsm/socket_create")
 int BPF_PROG(vg_lsm_create, int family, int type, int protocol, int kern, int ret)
 {
-	if (ret || kern || family == 2 || family == 10 || family == UNIX || family == NETLINK)
+	if (ret || kern || family == INET || family == INET6 || family == UNIX || family == NETLINK || family == ALG)
 		return ret;
 	if (bpf_current_task_under_cgroup(&governed, 0) != 1)
 		return 0;
 	bump(VG_REFUSE_FAMILY);
 	return -EAFNOSUPPORT_;
+}
+
+/* The id of the vendor of the process that runs this, as in inside.h. */
+static __always_inline __u64 current_vendor(__u64 slice)
+{
+	for (int i = 0; i < VG_LEVELS; i++)
+		if (bpf_get_current_ancestor_cgroup_id(i) == slice)
+			return bpf_get_current_ancestor_cgroup_id(i + 1) ?: slice;
+	return 0;
 }
 
 /* True when a governed process may not speak to this socket. */
@@ -89,7 +102,7 @@ static __always_inline bool unlisted(struct sock *other)
 		return false;
 	if (!set)
 		return true;
-	if (!(set->flags & VG_SET_UNIX) || below(BPF_CORE_READ(other, sk_cgrp_data.cgroup), set->slice))
+	if (!(set->flags & VG_SET_UNIX) || below(BPF_CORE_READ(other, sk_cgrp_data.cgroup), current_vendor(set->slice)))
 		return false;
 	inode = BPF_CORE_READ((struct unix_sock *)other, path.dentry, d_inode);
 	if (!inode) /* an abstract name is what it says: unix.bpf.c has looked at it */

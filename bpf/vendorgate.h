@@ -79,7 +79,7 @@ enum vg_reason {
 	VG_REFUSE_LOOPBACK,  /* a listener on this host that is not the vendor's own, and no rule names */
 	VG_REFUSE_OPTION,    /* setsockopt() of a mark, a source route, a foreign source address */
 	VG_REFUSE_UNIX,	     /* a unix socket that is not on the list */
-	VG_KILL_FOREIGN,     /* used a socket that was opened outside the slice, and was killed for it */
+	VG_KILL_FOREIGN,     /* sent over a socket from outside, or of such a family, and was killed for it */
 	VG_PASS_INSIDE,	     /* between two sockets of one vendor, over lo */
 	VG_PASS_KEPT,	     /* of a connection from before the fence, which it was told to keep */
 	VG_LOST_EVENT,	     /* no room in the ring: user space was not told of an image */

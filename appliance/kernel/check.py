@@ -9,6 +9,8 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ from appliance.kernel import fence, libbpf, load, nft, pins
 from appliance.kernel.fence import Place
 from appliance.kernel.layout import STEER_MARK
 from appliance.kernel.libbpf import Map, Object
+from appliance.kernel.load import Part
 from appliance.model import HostError
 
 BTF = Path("/sys/kernel/btf/vmlinux")
@@ -48,6 +51,7 @@ def preflight(place: Place, running: bool = False) -> list[Finding]:
         _try("bpf-fs", "the fence does not outlive its loader", "mount -t bpf bpf /sys/fs/bpf", _bpf_fs),
         _try("lineage", IDENTITY, "a kernel of 5.18 or later, with CONFIG_BPF_EVENTS", _lineage),
         _try("fence", FENCE, "a kernel of 5.18 or later, with CONFIG_CGROUP_BPF", _fence),
+        *(_try(part.name, part.promise, part.remedy, partial(_part, part)) for part in load.EXTRAS),
         _try("lookup", IDENTITY, "a kernel of 5.19 or later", _lookup),
         _try("redirect", STEERING, "nftables, and CONFIG_NFT_REDIR", lambda: _redirect(place)),
         _try("firewalls", STEERING, "accept what goes out and comes in over lo", _firewalls),
@@ -114,6 +118,16 @@ def _lineage() -> str:
 def _fence() -> str:
     with Object(load.object_directory() / "fence.bpf.o"):
         return f"{', '.join(load.FENCE.links)} load"
+
+
+def _part(part: Part) -> str:
+    """Load one of the parts that not every kernel takes, and nothing more than that."""
+    objects = load.object_directory()
+    if part.instead:
+        with suppress(HostError), Object(objects / part.instead):
+            return f"not needed where {part.instead.removesuffix('.bpf.o')} loads"
+    with Object(objects / part.file, None, part.kinds if part.unnamed else None):
+        return f"{', '.join((*part.links, *part.runs))} load"
 
 
 def _lookup() -> str:

@@ -210,7 +210,7 @@ def _missing(place: Place, there: Path) -> tuple[str, ...]:
     """Return the programs that are not effective on the slice or on a cgroup below it."""
     parts = [part for part in load.PARTS if part in (load.LINEAGE, load.FENCE) or _has(there, part)]
     found = {name: _program(there / f"link_{name}") for part in parts for name in part.links}
-    kinds = {name: kind for part in parts for name, kind in {**part.slice, **part.root}.items()}
+    kinds = {name: kind for part in parts for name, kind in part.kinds.items()}
     missing = {name for name, program in found.items() if not program}
     for path in cgroups.governed(place.cgroup).values():
         try:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -46,6 +46,11 @@ class Part(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         return self.file.removesuffix(".bpf.o")
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """All programs of cgroups with their attach types."""
+        return {**self.slice, **self.root}
 
     @property
     def links(self) -> tuple[str, ...]:
@@ -113,14 +118,14 @@ EXTRAS = (
             "vg_lsm_receive", "vg_lsm_sendmsg", "vg_lsm_create", "vg_lsm_unix_connect", "vg_lsm_unix_send",
         ),
         maps=("unix_inodes",),
-        promise="the first send over a socket handed in from outside leaves before its sender is killed; families"
-        " beside IP (packet, vsock) are kept out by the unit's RestrictAddressFamilies= alone; unix sockets are"
-        " told by path and not by inode",
+        promise="the first send over a socket handed in from outside, and the first frame of a packet or vsock socket"
+        " where the unit's RestrictAddressFamilies= allows one, leaves before its sender is killed; a vendor that wins"
+        " a race over its own files may speak to a unix socket that is not on the list",
         remedy="a kernel with CONFIG_BPF_LSM, and `bpf` in its list of security modules (lsm= on its command line)",
     ),
     Part(
         "foreign.bpf.o", tracing=("vg_foreign",), instead="lsm.bpf.o",
-        promise="a socket handed in from outside the slice can be sent over",
+        promise="a socket handed in from outside the slice, or a packet socket, can be sent over",
         remedy="a kernel of 5.18 or later",
     ),
 )  # fmt: skip
@@ -202,7 +207,7 @@ class Load:
     def _put(self, stack: ExitStack, part: Part, objects: Path, port: int) -> None:
         if part.instead and not (self._new / f"lacks_{part.instead.removesuffix('.bpf.o')}").is_dir():
             return
-        kinds = {**part.slice, **part.root} if part.unnamed else None
+        kinds = part.kinds if part.unnamed else None
         try:
             loaded = stack.enter_context(Object(objects / part.file, self._maps, kinds))
         except HostError:
@@ -320,8 +325,3 @@ def descriptor(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def kinds(part: Part) -> Mapping[str, int]:
-    """Return all cgroup programs of a part with their attach types."""
-    return {**part.slice, **part.root}

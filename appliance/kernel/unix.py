@@ -1,8 +1,8 @@
-"""`unix:` of the settings: which unix sockets governed processes may speak to. Without it, any they can open.
+"""`unix:` of the settings: which unix sockets governed processes may speak to, besides those of their own vendor.
 
 An entry is a path, a directory with a slash at its end (whatever is below it), or `@` and an abstract name. The
-kernel's hook sees what the process writes, so a path is let by in this one form only; bpf/unix.bpf.c says what that leaves open.
-Where LSM programs are taken, the socket's file must be on the list too, by its inode.
+kernel's hook sees what the process writes, so a path is let by in this one form only; bpf/unix.bpf.c says what that
+leaves open. Where LSM programs are taken, the socket's file must be on the list too, by its inode.
 
 Source: unix(7), "Address format".
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.kernel import check, libbpf, load, nft, pins
+from appliance.kernel import check, fence, libbpf, load, nft, pins
 from appliance.kernel.check import Finding, preflight
 from appliance.kernel.fence import Place
 from appliance.kernel.host import Host
@@ -32,10 +32,31 @@ def of(findings: list[Finding], name: str) -> Finding:
 
 def test_this_host_can(lab: Lab, inside: Inside) -> None:
     found = inside(preflight, lab.place())
-    assert [f for f in found if not f.ok] == []
+    extras = [part.name for part in load.EXTRAS]
+    assert [f for f in found if not f.ok and f.name not in extras] == []
     assert [f.name for f in found] == [
-        "rights", "cgroup", "btf", "libbpf", "bpf-fs", "lineage", "fence", "lookup", "redirect", "firewalls", "port",
+        "rights", "cgroup", "btf", "libbpf", "bpf-fs", "lineage", "fence", *extras, "lookup", "redirect", "firewalls", "port",
     ]  # fmt: skip
+
+
+def test_check_and_the_fence_agree_on_what_the_kernel_does_not_take(lab: Lab, inside: Inside) -> None:
+    place = msgspec.structs.replace(lab.place(), slice=f"{lab.slice}/checked.slice")
+    inside(fence.up, place).close()
+    lacking = inside(fence.status, place).lacking
+    fence.down(place)
+    found = [f for f in inside(preflight, place) if f.name in {part.name for part in load.EXTRAS}]
+    assert tuple(f.promise for f in found if not f.ok) == lacking
+    assert all(f.remedy for f in found if not f.ok)
+
+
+@pytest.mark.parametrize("part", load.EXTRAS, ids=lambda part: part.name)
+def test_each_part_names_what_is_lost_without_it(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: load.Part) -> None:
+    objects = load.object_directory()
+    for other in load.PARTS:
+        (tmp_path / other.file).write_bytes(b"" if other in (part, load.EXTRAS[-2]) else (objects / other.file).read_bytes())
+    monkeypatch.setattr(load, "OBJECTS", (tmp_path,))
+    finding = of(preflight(lab.place()), part.name)
+    assert not finding.ok and finding.promise == part.promise and finding.remedy == part.remedy
 
 
 def test_a_cgroup_root_that_is_none(lab: Lab, inside: Inside, tmp_path: Path) -> None:

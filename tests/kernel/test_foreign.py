@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from appliance.lab.hosts import TARGET_IP, TARGET_IP6
+from tests.evasion.field import attacks
+from tests.evasion.wire import Wire
 from tests.kernel.stage import PORT, PYTHON, Stage, vendor
 
 pytestmark = pytest.mark.kernel
@@ -79,6 +81,58 @@ def test_an_inherited_one_is_as_foreign(stage: Stage) -> None:
         with stage.wire() as wire:
             assert taker.wait(20) != 0
     assert payloads(wire) <= 1
+
+
+FRAMES = ["packet", "packet_raw", "packet_other"]
+OPTIONS = ["packet_bypass", "packet_raw_bypass", "packet_ring"]
+
+
+@pytest.fixture(scope="module")
+def frames(module_stage: Stage) -> Iterator[Wire]:
+    wire = Wire(module_stage.lab)
+    yield wire
+    wire.close()
+
+
+def as_root(stage: Stage, case: str) -> "subprocess.CompletedProcess[str]":
+    words = [PYTHON, "-SE", str(attacks()), "root", f"{case}@{TARGET_IP}@{PORT}"]
+    return stage.lab.run(words, cgroup="acme.service", capture_output=True, text=True, timeout=60)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("case", FRAMES)
+def test_root_that_sends_frames_is_killed(stage: Stage, frames: Wire, case: str) -> None:
+    """A unit with CAP_NET_RAW is named by `check`; where nothing sees its frames, the first is its last."""
+    frames.frames()
+    before = stage.status().counters["kill_foreign"]
+    done = as_root(stage, case)
+    status = stage.status()
+    if any("first send" in text for text in status.lacking):
+        assert done.returncode == -9 and status.counters["kill_foreign"] == before + 1
+        assert len(frames.frames()) <= 1
+    else:
+        assert done.stdout == "errno 97\n" and frames.frames() == []
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_root_gets_no_way_past_the_queues(stage: Stage, frames: Wire, case: str) -> None:
+    """PACKET_QDISC_BYPASS and rings are set up by socket options, which are refused."""
+    frames.frames()
+    done = as_root(stage, case)
+    assert done.returncode == 0 and done.stdout.startswith("errno")
+    assert frames.frames() == []
+
+
+def test_root_gets_no_xdp(stage: Stage) -> None:
+    """Such a socket sends nothing before it is given memory, by SOL_XDP, XDP_UMEM_REG (linux/if_xdp.h)."""
+    code = (
+        "import socket\n"
+        "try:\n"
+        "    socket.socket(44, socket.SOCK_RAW).setsockopt(283, 4, bytes(32))\n"
+        "except OSError as error:\n"
+        "    print(error.errno)\n"
+    )
+    done = stage.lab.run([PYTHON, "-SEc", code], cgroup="acme.service", capture_output=True, text=True, timeout=30)
+    assert done.stdout in ("1\n", "97\n")  # refused; or the kernel has none, or LSM programs refuse the family
 
 
 def test_unix_sockets_from_outside_are_how_services_get_their_journal(stage: Stage) -> None:
