@@ -172,7 +172,7 @@ def test_pip(lab: Lab, appliance: Appliance, trusted: Path, tmp_path: Path, how:
 def test_judged_masked_recorded(lab: Lab, appliance: Appliance, trusted: Path, how: str) -> None:
     url = urls(lab)[how]
     done = run(lab, trusted, "curl", "-sS", f"{url}/people", f"{url}/x/../admin/x", "--path-as-is")
-    assert done.stdout.startswith("[redacted]\n")
+    assert done.stdout.startswith("[redacted]\n"), appliance.cli("show", "last").stdout
     assert '"status": 403' in done.stdout
     (session,) = appliance.json("sessions", "--limit", "1")
     assert session["process"]["exe"] == "/usr/bin/curl"
