@@ -183,7 +183,8 @@ class Session:
             for message in self._scribe.meter.reading(wire.feed(Side.SERVER, data)):
                 self._reading(wire).heard(message)
                 if message.kind == "injected-done":
-                    self._injected = False
+                    # What was asked may tell how the text of those that wait is to be read.
+                    self._injected, self._queue = False, deque(map(wire.again, self._queue))
                 elif message.kind != "injected":
                     answers.append(message)
                 encrypts = encrypts or message.kind == "tls"
@@ -264,7 +265,7 @@ class Session:
             if facts.cancels:
                 self._scribe.do(Cancel(self._flow.server, facts.cancels))
         reader.sent(message)
-        self._scribe.do(*wire.allow(message, plan, redact))
+        self._scribe.refusal(wire.allow(message, plan, redact), "not relayed")
         if facts is not None and facts.changes:
             self._scribe.do(*wire.settle())
 
