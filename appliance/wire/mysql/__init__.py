@@ -49,7 +49,8 @@ Messages of the server:
     copy-in           text: name of the file the server wants
     parameter         name, status: a variable that changed, by session tracking; name "schema": the database
     statistics progress
-    injected injected-done   as in wire.Wire; the values are of text form
+    injected injected-done   as in wire.Wire; the values are of text form. A column of name "character_set_client"
+                      tells, in its first row, in which set the client's statements are
 
 The last message of the answer to a request has "ready" among the words in `cursor`; the answer to one that was refused,
 and so did not reach the server, has "refused" there if it had to wait its turn, else it is no message at all. Other

@@ -48,14 +48,14 @@ class Requests:
                 return
 
     def again(self, message: Message) -> Message:
-        """Return the message as it reads with what is known now."""
+        """Return the message as it reads with what is known now; the same object if that is the same."""
         if message.kind not in AGAIN or message.status == "oversize":
             return message
         payload = self.payload(message.raw)
         self._link.again = True
         found = COMMANDS[payload[0]].read(self._link, message.raw, payload, message.kind)
         self._link.again = False
-        return found
+        return message if found == message else found
 
     def payload(self, raw: bytes) -> bytes:
         """Return what is in the packets of a command."""
