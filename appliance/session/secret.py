@@ -11,6 +11,7 @@ a long statement full of such words holds nobody up.
 import re
 
 WORDS = ("passw", "pwd", "identified", "authorization", "cookie", "secret", "token", "api", "://")
+_RAW_WORDS = tuple(word.encode() for word in WORDS)
 MAX_PLACES = 8  # of one word; statements that set a secret set one
 BEFORE, AFTER = 128, 2048  # characters about a word that are looked at; a signed token has about 1,000
 
@@ -46,9 +47,10 @@ def veil(text: str) -> str:
 def veil_raw(raw: bytes) -> bytes:
     """Return the bytes of a message with secrets overwritten, as `veil` does."""
     low = raw.lower()
-    if not any(word.encode() in low for word in WORDS):
-        return raw
-    return veil(raw.decode("latin-1")).encode("latin-1")
+    for word in _RAW_WORDS:
+        if word in low:
+            return veil(raw.decode("latin-1")).encode("latin-1")
+    return raw
 
 
 def _places(text: str) -> list[tuple[int, int]]:
@@ -58,12 +60,13 @@ def _places(text: str) -> list[tuple[int, int]]:
         low = "".join(c.lower() if c.isascii() else c for c in text)
     found = []
     for word in WORDS:
-        at = low.find(word)
-        for _ in range(MAX_PLACES):
-            if at < 0:
-                break
-            found.append((max(0, at - BEFORE), at + AFTER))
-            at = low.find(word, at + len(word))
+        if word in low:
+            at = low.find(word)
+            for _ in range(MAX_PLACES):
+                if at < 0:
+                    break
+                found.append((max(0, at - BEFORE), at + AFTER))
+                at = low.find(word, at + len(word))
     places: list[tuple[int, int]] = []
     for start, end in sorted(found):
         if places and start <= places[-1][1]:
