@@ -283,6 +283,8 @@ class Trust(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""  # in its certificate, where the client names none
     ca: str = ""  # path of a file of certificates; only those are trusted
     pin: tuple[str, ...] = ()  # SHA-256 of its certificate, in hexadecimal digits: nothing else is asked
+    present: str = ""  # path of a file with a key and its certificates: who we are to the server
+    passes: bool = False  # TLS is not opened; the client must name `name`, if there is one
 
 
 class Open(msgspec.Struct, frozen=True):

@@ -137,14 +137,21 @@ def target(key: Node, node: Node, resolve: Resolve) -> Target:
 
 def _trust(node: Node, what: str) -> Trust:
     """Return how a server proves who it is."""
-    fields = document.mapping(node, what, ("ca", "name", "pin"))
+    if node.fields is None:
+        document.choice(node, what, ("pass",))
+        return Trust(passes=True)
+    fields = document.mapping(node, what, ("ca", "name", "pin", "present", "pass"))
     if not fields:
         node.fail(f"{what}: is empty", "write ca:, name: or pin:, or leave `tls` out to trust what this host trusts")
-    if "pin" in fields and len(fields) > 1:
+    if "pin" in fields and fields.keys() & {"ca", "name"}:
         fields["pin"].fail(f"{what}: pin leaves nothing for ca and name to say", "write pin alone, or the others")
-    ca = document.string(fields["ca"], f"{what}: ca") if "ca" in fields else ""
-    if ca and not ca.startswith("/"):
-        fields["ca"].fail(f"{what}: ca: `{ca}` is not a whole path", f"write /etc/vendorgate/{ca}")
+    passes = "pass" in fields and document.flag(fields["pass"], f"{what}: pass")
+    if passes and fields.keys() & {"ca", "pin", "present"}:
+        fields["pass"].fail(f"{what}: what is passed unread proves nothing to us", "write pass and name alone")
+    paths = {key: document.string(fields[key], f"{what}: {key}") for key in ("ca", "present") if key in fields}
+    for key, path in paths.items():
+        if not path.startswith("/"):
+            fields[key].fail(f"{what}: {key}: `{path}` is not a whole path", f"write /etc/vendorgate/{path}")
     name_ = document.string(fields["name"], f"{what}: name") if "name" in fields else ""
     if name_ and not HOST.fullmatch(name_):
         fields["name"].fail(f"{what}: name: `{name_}` is no name of a server", "write it as in db.internal")
@@ -152,7 +159,7 @@ def _trust(node: Node, what: str) -> Trust:
         if not PIN.fullmatch(text):
             n.fail(f"{what}: pin: `{text[:70]}` is no SHA-256", "write 64 hexadecimal digits in small letters")
     pin = document.strings(fields["pin"], f"{what}: pin") if "pin" in fields else ()
-    return Trust(name_, ca, pin)
+    return Trust(name_, paths.get("ca", ""), pin, paths.get("present", ""), passes)
 
 
 def inline(node: Node, rule: str, text: str) -> Target:

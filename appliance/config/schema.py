@@ -44,7 +44,8 @@ def _rules() -> Json:
     identity = _identity()
     pin = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
     path = {"type": "string", "pattern": "^/"}
-    trust = {**_closed({"ca": path, "name": TEXT, "pin": _many(pin)}), "minProperties": 1}
+    proof = {"ca": path, "name": TEXT, "pin": _many(pin), "present": path, "pass": {"type": "boolean"}}
+    trust = {"anyOf": [{"const": "pass"}, {**_closed(proof), "minProperties": 1}]}
     target = {"protocol": {"enum": list(PROTOCOLS)}, "address": _many(TEXT), "tls": trust}
     return _closed(
         {
@@ -122,11 +123,11 @@ def _rule() -> Json:
 
 def _when() -> Json:
     keys: Json = {}
-    for known in PROTOCOLS.values():
-        for name, key in known.items():
-            same = {key.says: key for other in PROTOCOLS.values() if name in other for key in (other[name],)}
-            words = tuple(dict.fromkeys(word for one in same.values() for word in one.words))
-            keys[name] = _condition(msgspec.structs.replace(key, words=words, says="; or ".join(same)))
+    for name in dict.fromkeys(name for known in PROTOCOLS.values() for name in known):
+        same = [known[name] for known in PROTOCOLS.values() if name in known]
+        words = tuple(dict.fromkeys(word for key in same for word in key.words))
+        says = "; or ".join(dict.fromkeys(key.says for key in same))
+        keys[name] = _condition(msgspec.structs.replace(same[0], words=words, says=says))
     detect = {"anyOf": [{"enum": list(BUILT_IN)}, TEXT], "description": "or a name of `patterns`"}
     return {**_closed({**keys, "detect": _many(detect)}), "minProperties": 1}
 

@@ -137,7 +137,7 @@ class Contexts:
         """Return what a server is met with.
 
         Raises:
-            OSError: the file of authorities cannot be read.
+            OSError: a file that is named cannot be read.
         """
         found = self._clients.get((trust, alpn))
         if found is None:
@@ -149,6 +149,8 @@ class Contexts:
                 context.load_verify_locations(trust.ca)
             else:
                 context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+            if trust.present:
+                context.load_cert_chain(trust.present)
             if alpn:
                 context.set_alpn_protocols(list(alpn))
             found = _keep(self._clients, (trust, alpn), context, MAX_CONTEXTS)

@@ -166,11 +166,16 @@ class Session:
         why = self._encryption.open(self._ground.trust)
         if why:
             self._close(why)
+        elif self._encryption.unread:
+            self._wire, self._login_by = None, None
+            self._scribe.decision(self._ground.unread(), "TLS that is not opened")
+            self._pass(Side.CLIENT, self._encryption.unread)
 
     def _pass(self, side: Side, data: bytes) -> None:
         """A raw flow lives as long as a rule passes it: rules that no longer do end it."""
         self._meet()
-        if self._ground.passes() is None:
+        passed = self._ground.unread() if self._encryption.unread else self._ground.passes()
+        if passed is None or passed.verdict != "allow":
             self._close("the rules in force no longer pass this flow", abort=True)
         else:
             self._scribe.send(side.other, data)

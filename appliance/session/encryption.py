@@ -21,6 +21,7 @@ class Encryption:
         self._scribe = scribe
         self._hello: bytearray | None = None
         self._begun = False  # bytes have come that were not TLS, or TLS is opened
+        self.unread = b""  # what has come of TLS that is passed on as it is
 
     def takes(self, side: Side, data: bytes) -> bool:
         """Return True if what came is the beginning of TLS, by itself or because `begin` said so."""
@@ -51,12 +52,24 @@ class Encryption:
         data, self._hello = bytes(self._hello or b""), None
         offered = tuple(name for name in said.alpn if name in READ)
         self._scribe.do(Note("message", _text(said), Side.CLIENT, "tls"))
+        if trust.passes:
+            return self._pass(said, trust, data)
         if said.alpn and not offered:
             why = f"the client speaks only {', '.join(said.alpn)[:200]}, which is not read here"
             self._scribe.incident(why, Side.CLIENT)
             self._scribe.do(Send(Side.CLIENT, ALERT + NO_PROTOCOL))
             return why
         self._scribe.do(Open(data, said.name, offered, trust))
+        return ""
+
+    def _pass(self, said: Hello, trust: Trust, data: bytes) -> str:
+        """Leave TLS closed, for a client that takes no certificate but the server's own."""
+        if said.ech or (trust.name and said.name != trust.name):
+            why = "an encrypted hello" if said.ech else f"a hello for {said.name or 'no name'}, not {trust.name}"
+            self._scribe.incident(f"{why}: TLS is not passed unread", Side.CLIENT)
+            self._scribe.do(Send(Side.CLIENT, ALERT + HANDSHAKE_FAILURE))
+            return why
+        self.unread = data
         return ""
 
     def opened(self, event: Opened) -> None:

@@ -4,6 +4,8 @@ from appliance.facts import Facts
 from appliance.model import Decision, Flow, Message, Note, Question, Trust
 from appliance.policy import Masks, Policy
 
+UNREAD = Facts("tls", {}, frozenset(("text",)), "TLS is not opened")
+
 
 class Ground:
     """What one flow stands on; it changes with the rules."""
@@ -38,6 +40,11 @@ class Ground:
 
     def passes(self) -> Decision | None:
         return self._policy.passes(self._who, self._flow.server)
+
+    def unread(self) -> Decision:
+        """Judge TLS that is not opened: nothing is known of what is said in it."""
+        passed = self.trust.passes
+        return self.decide(UNREAD) if passed else Decision("block", "", reason="the target no longer passes TLS")
 
     def decide(self, facts: Facts) -> Decision:
         return self._policy.decide(self._who, self._flow.server, facts)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.config import rules
 from appliance.config.conditions import MAX_VALUES
@@ -241,6 +242,12 @@ def test_a_key_of_another_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="`effect` is not a condition of other"):
         rules([("a.yaml", text + "rules: [{id: a, to: db, when: {effect: read}, do: block}]")], resolve)
     assert rules([("a.yaml", text + "rules: [{id: a, to: db, when: {user: x}, do: block}]")], resolve).rules
+
+
+def test_a_key_that_means_different_things_needs_to_know_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, "other", {"table": replace(KEYS["table"], parts=1)})
+    with pytest.raises(ConfigError, match="table: means different things in different protocols"):
+        policy("rules: [{id: a, when: {table: x}, do: block}]")
 
 
 def many(rule: str, count: int) -> str:

@@ -250,7 +250,7 @@ class TestBeforeLogin:
     def test_gss_is_answered_n(self) -> None:
         with opened(session()) as p:
             p >> Received(C, pg.GSS_REQUEST)
-            p << noted("message", message="gss-request") << sent(C, b"N")
+            p << noted("message", message="gss-request") << noted("message", text="not relayed") << sent(C, b"N")
             p >> Received(C, pg.startup())
             p << noted("message") << noted("decision", verdict="allow") << sent(S, pg.startup())
 
@@ -302,6 +302,34 @@ class TestBeforeLogin:
             p.take()
             p >> Unopened(C, "unknown ca")
             p << noted("incident", has="refuses our certificate") << noted("closed") << a(Close)
+
+    def test_tls_that_is_passed_is_judged_by_what_is_known_of_it(self) -> None:
+        text = HEAD.replace("5432\"]}", "5432\"], tls: {pass: true, name: x}}") + "  - {id: pass, who: acme, to: db, do: allow}\n"
+        policy = config.rules([("r.yaml", text)], lambda n: [n])
+        with opened(session(lambda: policy)) as p:
+            hello = client_hello("x")
+            p >> Received(C, hello)
+            p << noted("message", has="TLS hello for x") << noted("decision", verdict="allow", rule="pass") << sent(S, hello)
+            p >> Received(S, b"\x16 sealed") << sent(C, b"\x16 sealed")
+            p >> Received(C, b"more") << sent(S, b"more")
+            text = text.replace("pass: true, ", "")
+            policy = config.rules([("r.yaml", text)], lambda n: [n])
+            p >> Received(C, b"more") << noted("closed", has="no longer pass") << a(Close)
+
+    @pytest.mark.parametrize("rule", ["", "  - {id: reads, to: db, when: {effect: read}, do: allow}\n", "  - {id: b, to: db, when: {table: x}, do: block}\n"])
+    def test_tls_is_not_passed_by_a_rule_that_looks_inside(self, rule: str) -> None:
+        policy = config.rules([("r.yaml", HEAD.replace("5432\"]}", "5432\"], tls: pass}") + rule)], lambda n: [n])
+        with opened(session(lambda: policy)) as p:
+            p >> Received(C, client_hello("x"))
+            p << noted("message") << noted("decision", verdict="block") << noted("closed") << a(Close)
+
+    @pytest.mark.parametrize("name", ["y", None])
+    def test_tls_for_another_name_is_not_passed(self, name: str | None) -> None:
+        text = HEAD.replace("5432\"]}", "5432\"], tls: {pass: true, name: x}}") + "  - {id: pass, to: db, do: allow}\n"
+        policy = config.rules([("r.yaml", text)], lambda n: [n])
+        with opened(session(lambda: policy)) as p:
+            p >> Received(C, client_hello(name))
+            p << noted("message") << noted("incident", has="not passed unread") << a(Send, to=C) << noted("closed") << a(Close)
 
     def test_no_hello_is_an_error(self) -> None:
         with opened(session()) as p:
