@@ -1,6 +1,8 @@
 """A real PostgreSQL and a real MariaDB, and the schema the cases of peer/ and evasion/ speak of."""
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,10 +42,20 @@ def server(postgres: Postgres) -> Address:
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
-    """A MariaDB with a database "shop"; acme, the vendor's role, may do all in it, tester all there is."""
-    home = reachable(tmp_path_factory.mktemp("mariadb"))
-    with MariaDB(home, free_port(), listen="127.0.0.1") as server:
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB with a database "shop"; acme, the vendor's role, may do all in it, tester all there is.
+
+    Not below the folders of pytest: another pytest that starts (a driver's own suite) closes those to other users, and
+    this server opens files by their full names at any time.
+    """
+    with tempfile.TemporaryDirectory(prefix="vendorgate-mariadb-") as name, _mariadb(Path(name)) as server:
+        yield server
+
+
+@contextmanager
+def _mariadb(folder: Path) -> Iterator[MariaDB]:
+    folder.chmod(0o755)
+    with MariaDB(folder / "home", free_port(), listen="127.0.0.1") as server:
         server.admin("create user acme identified by 'secret'; create user tester identified by 'secret'")
         server.admin("grant all on *.* to tester with grant option; create database shop")
         server.admin("grant all on shop.* to acme; grant all on other.* to acme; grant file on *.* to acme")
