@@ -95,13 +95,6 @@ class Scribe:
                 self.do(Note("message", text, Side.SERVER, "error", send.data))
             self.do(send)
 
-    def relay(self, sends: Iterable[Send]) -> None:
-        """Send what a message that is allowed comes to; what the wire itself tells the client is noted."""
-        for send in sends:
-            if send.to is Side.CLIENT:
-                self.do(Note("message", side=Side.SERVER, message="answer", raw=send.data))
-            self.do(send)
-
     def decision(self, decision: Decision, subject: str) -> str:
         """Note a decision; return its id."""
         id = self.next_id()
