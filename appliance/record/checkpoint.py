@@ -151,7 +151,7 @@ class Checkpoints:
             directory.mkdir(mode=0o700, exist_ok=True)
             _claim(directory / KEY, signer)
             with self._locked():
-                pass
+                self._whole()
         except (OSError, BadFrame) as error:
             raise HostError(f"the checkpoints in {directory}: {error}", "`vendorgate verify` says more") from error
 
@@ -197,6 +197,14 @@ class Checkpoints:
         """Take in what other processes appended."""
         with self._locked():
             pass
+
+    def _whole(self) -> None:
+        """Refuse to go on with a chain that has lost its end: what is written next would hide it."""
+        path = self._directory / LATEST
+        words = path.read_text().split() if path.exists() else ["0"]
+        if words[:1] and words[0].isdecimal() and int(words[0]) > self._number:
+            what = f"the checkpoints in {self._directory} end with {self._number}, and {words[0]} was written"
+            raise HostError(what, "keep proof and records for whoever looks into it, and move both aside to go on")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -106,15 +106,19 @@ class Notary:
     async def _anchors(self, to: Anchor) -> None:
         store = sink(to.place) if to.place else None
         due = 0.0
-        while True:
-            await asyncio.sleep(LOOK_S)
-            written, now = self._latest, time.monotonic()
-            if written is None or now < due or written.entry.number <= self.anchored:
-                continue
-            failed = await self._tell(to, store, written)
-            due = now + (min(AGAIN_S, to.every_s) if failed else to.every_s)
-            if not failed:
-                self.anchored = written.entry.number
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                written, now = self._latest, time.monotonic()
+                if written is None or now < due or written.entry.number <= self.anchored:
+                    continue
+                failed = await self._tell(to, store, written)
+                due = now + (min(AGAIN_S, to.every_s) if failed else to.every_s)
+                if not failed:
+                    self.anchored = written.entry.number
+        finally:
+            if store:
+                await store.close()
 
     async def _tell(self, to: Anchor, store: Sink | None, written: Written) -> bool:
         """Tell each of those named; return whether one of them did not take it."""
@@ -133,14 +137,17 @@ class Notary:
 
     async def _ships(self, to: Place) -> None:
         store = sink(to)
-        while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                await self._ship(store)
-                self.troubles.pop("ship", None)
-            except (ShipError, OSError) as error:
-                self._trouble("ship", f"segments wait to be shipped: {error}")
-                await asyncio.sleep(AGAIN_S)
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                try:
+                    await self._ship(store)
+                    self.troubles.pop("ship", None)
+                except (ShipError, OSError) as error:
+                    self._trouble("ship", f"segments wait to be shipped: {error}")
+                    await asyncio.sleep(AGAIN_S)
+        finally:
+            await store.close()
 
     async def _ship(self, store: Sink) -> None:
         """Send what was not sent; each segment may be dropped only from then on."""

@@ -361,6 +361,16 @@ def test_a_public_key_that_is_gone_is_not_made_again(store: Store) -> None:
         Checkpoints(store.home / "proof", Signer(SECRET))
 
 
+def test_a_chain_that_lost_its_end_is_not_gone_on_with(store: Store) -> None:
+    """What is written next would hide that something was cut off."""
+    store.keeper.note(Deed("start", "hub"))
+    store.keeper.note(Deed("start", "hub"))
+    (path,) = files(store.home / "proof")
+    os.truncate(path, len(next(entries(path)).data))
+    with pytest.raises(HostError, match="end with 1, and 2 was written"):
+        Checkpoints(store.home / "proof", Signer(SECRET))
+
+
 def test_rubbish_among_the_checkpoints_stops_the_start(store: Store) -> None:
     store.keeper.note(Deed("start", "hub"))
     (path,) = files(store.home / "proof")
