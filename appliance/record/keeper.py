@@ -25,7 +25,7 @@ from appliance.record.checkpoint import Checkpoints, Counter, Deed, Lost, Said, 
 from appliance.record.frame import BadFrame, segments
 from appliance.record.log import sync
 from appliance.record.packed import Packed, Signed, is_packed
-from appliance.record.seal import Head, Seal, Walk, is_open
+from appliance.record.seal import Head, Seal, Walk, is_open, locked
 from appliance.record.signing import SEAL, Signer
 
 log = logging.getLogger(__name__)
@@ -192,8 +192,12 @@ class Keeper:
         return True
 
     def _drop_empty(self, path: Path) -> None:
-        if path.stat().st_mtime < time.time() - EMPTY_S:
-            path.unlink()
+        """Remove a segment that has not even a header. A worker that made it just now finds out, and makes another."""
+        status = path.stat()
+        if status.st_mtime < time.time() - EMPTY_S:
+            with locked(path) as ours:
+                if ours and path.stat().st_size == status.st_size:
+                    path.unlink()
 
     def _forget(self, name: str) -> None:
         self._walks.pop(name, None)

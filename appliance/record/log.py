@@ -170,6 +170,10 @@ class Log:
                 self._number += 1
                 continue
             fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink == 0:  # taken for what a killed worker left, before it was locked
+                os.close(fd)
+                self._number += 1
+                continue
             self._path, self._size, self._begun = path, 0, now
             self._header = pack(
                 Header(FORMAT, self._worker, now, self._sequence, self._number, self._chain, self._segment, self._head)

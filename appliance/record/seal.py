@@ -4,8 +4,10 @@ Sealing reads all of the segment and checks what the worker wrote: a segment tha
 is sealed as far as it is, and the rest is an incident.
 """
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -154,12 +156,20 @@ class Walk:
 
 def is_open(path: Path) -> bool:
     """Tell whether a worker has the segment open: it holds the lock until it is done with it, or dies."""
+    with locked(path) as ours:
+        return not ours
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a segment, if nobody else does; say whether."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(fd)

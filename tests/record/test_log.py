@@ -135,6 +135,23 @@ def test_max_tries_bounds_the_search_for_a_name(tmp_path: Path, monkeypatch: pyt
         Log(tmp_path, "w0").append(flow(), [opened()], T)
 
 
+def test_a_segment_removed_before_it_was_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub removes what killed workers left without a header; it must not be one that is just made."""
+    real = log_module.fcntl.flock
+    removed: list[Path] = []
+
+    def lock(fd: int, how: int) -> None:
+        if not removed:
+            removed.append(only(tmp_path))
+            removed[0].unlink()
+        real(fd, how)
+
+    monkeypatch.setattr(log_module.fcntl, "flock", lock)
+    Log(tmp_path, "w0").append(flow(), [opened()], T)
+    assert [f.note.kind for f in read(tmp_path)] == ["opened"]
+    assert only(tmp_path) != removed[0]
+
+
 def test_a_clock_set_back_keeps_the_order_of_segments(tmp_path: Path) -> None:
     log = Log(tmp_path, "w0")
     for now in (T, T - 100):
