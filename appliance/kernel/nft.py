@@ -14,44 +14,65 @@ Source: nft(8), "NAT statements" and "CT TIMEOUT"; linux/netfilter_ipv4.h, prior
 
 import subprocess
 
+import msgspec
+
 from appliance.model import HostError
 
 TABLE = "vendorgate"
-TIMEOUTS = """\tct timeout brief {
-\t\tprotocol tcp
-\t\tl3proto inet
-\t\tpolicy = { syn_sent : 1, syn_recv : 5 }
-\t}
-"""  # seconds; over lo the answer comes at once, or the first is sent again after a second
+# Seconds; over lo the answer comes at once, or the first is sent again after a second.
+TIMEOUTS = "protocol tcp; l3proto inet; policy = { syn_sent : 1, syn_recv : 5 };"
 TIMEOUT = 10.0  # seconds; a transaction takes milliseconds, and waits only for other writers
 
 
-def ruleset(port: int, mark: int, brief: bool = True) -> str:
-    """Return the script that puts the table in place of any there was.
+class Chain(msgspec.Struct, frozen=True):
+    """A base chain and its rules."""
+
+    name: str
+    hook: str
+    rules: tuple[str, ...]
+
+
+def chains(port: int, mark: int, brief: bool = True) -> tuple[Chain, ...]:
+    """Return what the table holds.
 
     Without `brief`, for a kernel that has no CONFIG_NF_CONNTRACK_TIMEOUT, unanswered entries live as the host says.
     """
-    timeout = TIMEOUTS if brief else ""
-    keep = f"\t\tmeta mark {mark:#010x} meta l4proto tcp ct timeout set \"brief\"\n" if brief else ""
+    marked = f"meta mark {mark:#010x}"
     syn = "tcp flags & (fin | syn | rst | ack) == syn"
     stale = f"ct direction original ct status dnat ct reply proto-src {port}"
-    return f"""table inet {TABLE}
-delete table inet {TABLE}
-table inet {TABLE} {{
-{timeout}\tchain stale {{
-\t\ttype filter hook output priority -190; policy accept;
-{keep}\t\tmeta mark != {mark:#010x} {syn} {stale} reject with tcp reset
-\t}}
-\tchain steer {{
-\t\ttype nat hook output priority -110; policy accept;
-\t\tmeta mark {mark:#010x} meta l4proto tcp redirect to :{port}
-\t}}
-\tchain guard {{
-\t\ttype filter hook postrouting priority 300; policy accept;
-\t\tmeta mark {mark:#010x} oifname != "lo" drop
-\t}}
-}}
-"""
+    keep = (f'{marked} meta l4proto tcp ct timeout set "brief"',) if brief else ()
+    return (
+        Chain(
+            "stale", "filter hook output priority -190",
+            (*keep, f"meta mark != {mark:#010x} {syn} {stale} reject with tcp reset"),
+        ),
+        Chain("steer", "nat hook output priority -110", (f"{marked} meta l4proto tcp redirect to :{port}",)),
+        Chain("guard", "filter hook postrouting priority 300", (f'{marked} oifname != "lo" drop',)),
+    )  # fmt: skip
+
+
+def ruleset(port: int, mark: int, brief: bool = True) -> str:
+    """Return the script that puts the table in place of any there was."""
+    words = ["\tct timeout brief {", *(f"\t\t{part.strip()}" for part in TIMEOUTS.rstrip(";").split(";")), "\t}"]
+    lines = words if brief else []
+    for chain in chains(port, mark, brief):
+        lines += [f"\tchain {chain.name} {{", f"\t\ttype {chain.hook}; policy accept;"]
+        lines += [*(f"\t\t{rule}" for rule in chain.rules), "\t}"]
+    return f"table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n" + "\n".join(lines) + "\n}\n"
+
+
+def filling(port: int, mark: int, brief: bool = True) -> str:
+    """Return the script that fills a table that is there, in place of what it held.
+
+    It does not speak of the table itself: nft would ask for one without the flags that kernel/table.py gave it.
+    """
+    lines = [f"flush table inet {TABLE}"]
+    if brief:
+        lines.append(f"add ct timeout inet {TABLE} brief {{ {TIMEOUTS} }}")
+    for chain in chains(port, mark, brief):
+        lines.append(f"add chain inet {TABLE} {chain.name} {{ type {chain.hook}; policy accept; }}")
+        lines += [f"add rule inet {TABLE} {chain.name} {rule}" for rule in chain.rules]
+    return "\n".join(lines) + "\n"
 
 
 def removal() -> str:

@@ -1,0 +1,150 @@
+"""Our nftables table, kept by us: no `nft flush ruleset` takes it, nobody else may change it, and it outlives us.
+
+A table with the flag `owner` belongs to the netlink socket that claimed it, and with `persist` it stays when that
+socket is closed, as an orphan that whoever comes next may claim, or flush. So the table is made persistent, filled by
+nft while it is an orphan, and then claimed. nft(8) can set neither flag from a script: this speaks netlink for that.
+
+Where the kernel has no `persist` (before linux 6.9), the table is everybody's, as any other: a flush is seen and undone
+by the hub within a second, and the fence drops meanwhile.
+
+Source: linux/netfilter/nf_tables.h, NFT_TABLE_F_*; net/netfilter/nf_tables_api.c, nf_tables_updtable; nfnetlink(7).
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable
+from itertools import count
+
+from appliance.kernel import nft
+from appliance.model import HostError
+
+NETFILTER = 12  # NETLINK_NETFILTER
+SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+INET = 1  # NFPROTO_INET
+BEGIN, END = 16, 17  # NFNL_MSG_BATCH_*
+NEW, DELETE = 0, 2  # NFT_MSG_*TABLE
+REQUEST, ACK, CREATE = 1, 4, 0x400  # NLM_F_*
+ERROR = 2  # NLMSG_ERROR
+NAME, FLAGS = 1, 2  # NFTA_TABLE_*
+OWNER, PERSIST = 2, 4  # NFT_TABLE_F_*
+HEADER = struct.Struct("=IHHII")
+WAIT_S = 10.0  # for the kernel's answer; another writer's transaction may come first
+ROOM = 65536  # bytes of one answer
+
+_numbers = count(1)  # of messages: what is left unread of one batch is not taken for the next one's
+Step = tuple[int, int, int | None]  # message, flags of the message, flags of the table
+
+
+class Table:
+    """`put`, as often as need be; `release` at the end: the table stays."""
+
+    def __init__(self, port: int, mark: int) -> None:
+        self._port, self._mark = port, mark
+        self._socket: socket.socket | None = None
+
+    @property
+    def owned(self) -> bool:
+        return self._socket is not None
+
+    def put(self) -> str:
+        """Put the table in force, claim it where the kernel lets us, and return how nft lists it.
+
+        Raises:
+            HostError: nft or the kernel refuses it.
+        """
+        self.release()
+        sock = _opened()
+        try:
+            if _persistent(sock):
+                _apply(lambda brief: nft.filling(self._port, self._mark, brief))
+                claimed = not _ask(sock, (NEW, 0, OWNER | PERSIST))
+                self._socket = sock.dup() if claimed else None
+            else:
+                _apply(lambda brief: nft.ruleset(self._port, self._mark, brief))
+        finally:
+            sock.close()
+        return nft.listing()
+
+    def release(self) -> None:
+        """Let go of the table, which stays in force."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def remove() -> None:
+    """Remove the table; one that is not there is fine.
+
+    Raises:
+        HostError: another process of ours holds it.
+    """
+    with _opened() as sock:
+        number = _ask(sock, (DELETE, 0, None))
+    if number not in (0, errno.ENOENT):
+        raise HostError(f"remove table inet {nft.TABLE}: {os.strerror(number)}", "stop vendorgate first")
+
+
+def _persistent(sock: socket.socket) -> bool:
+    """Have a table that outlives its owner, in place of one that would not. False when the kernel knows none such."""
+    number = _ask(sock, (NEW, CREATE, PERSIST))
+    if number == errno.EPERM:
+        raise HostError("another vendorgate is running: it holds the nftables table of this namespace", "stop it first")
+    return not number or not _ask(sock, (DELETE, 0, None), (NEW, CREATE, PERSIST))
+
+
+def _apply(script: Callable[[bool], str]) -> None:
+    try:
+        nft.apply(script(True))
+    except HostError:  # again without what not all kernels have; what else is wrong is raised by this
+        nft.apply(script(False))
+
+
+def _opened() -> socket.socket:
+    try:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER)
+        sock.bind((0, 0))
+        sock.settimeout(WAIT_S)
+    except OSError as error:
+        raise HostError(f"open netlink: {error.strerror}", "a kernel with CONFIG_NF_TABLES") from error
+    return sock
+
+
+def _ask(sock: socket.socket, *steps: Step) -> int:
+    """Do the steps in one transaction; return 0, or the errno of the first that failed."""
+    begin, *numbers, end = (next(_numbers) for _ in range(len(steps) + 2))
+    batch = _message(BEGIN, REQUEST, begin, bytes(2) + struct.pack("!H", SUBSYSTEM))
+    for number, (kind, flags, table) in zip(numbers, steps, strict=True):
+        body = bytes((INET, 0, 0, 0)) + _attribute(NAME, nft.TABLE.encode() + b"\0")
+        if table is not None:
+            body += _attribute(FLAGS, struct.pack("!I", table))
+        batch += _message(SUBSYSTEM << 8 | kind, REQUEST | ACK | flags, number, body)
+    batch += _message(END, REQUEST, end, bytes(2) + struct.pack("!H", SUBSYSTEM))
+    try:
+        sock.send(batch)
+        for number in numbers:
+            if said := _answer(sock, number):
+                return said
+    except TimeoutError as error:
+        raise HostError(f"nftables did not answer within {WAIT_S:.0f} s") from error
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _answer(sock: socket.socket, wanted: int) -> int:
+    """Return the errno of one message; a batch that fails is not answered to its end."""
+    while True:
+        data = sock.recv(ROOM)
+        _length, kind, _flags, number, _port = HEADER.unpack_from(data)
+        if kind == ERROR and number >= wanted:
+            return -int(struct.unpack_from("=i", data, HEADER.size)[0])
+
+
+def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
+    return HEADER.pack(HEADER.size + len(body), kind, flags, number, 0) + body
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)

@@ -1,0 +1,124 @@
+"""Our nftables table: what others can do to it while we hold it, and after us."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from appliance.kernel import nft, table
+from appliance.kernel.table import Table
+from appliance.lab.hosts import Lab
+from appliance.model import HostError
+from tests.kernel.stage import Inside
+
+pytestmark = pytest.mark.kernel
+
+MARK = 0x56470001
+OTHERS = "table inet other {\n}\n"
+
+
+@pytest.fixture
+def inside(lab: Lab) -> Iterator[Inside]:
+    inside = Inside(lab.host)
+    yield inside
+    inside(table.remove)
+    inside.close()
+
+
+@pytest.fixture
+def ours(inside: Inside) -> Iterator[Table]:
+    ours = Table(15001, MARK)
+    inside(ours.put)
+    if not ours.owned:
+        pytest.skip("this kernel has no persistent tables (linux 6.9)")
+    yield ours
+    ours.release()
+
+
+def does(lab: Lab, words: str) -> int:
+    return int(lab.run(["nft", *words.split()], capture_output=True).returncode)
+
+
+def rules(listing: str) -> list[str]:
+    """Return the lines of a listing but those of flags and owner."""
+    return [line for line in listing.splitlines()[1:] if line.strip() and "flags owner" not in line and line.strip() != "flags"]
+
+
+def test_it_holds_what_the_plain_one_holds(inside: Inside, ours: Table) -> None:
+    owned = inside(nft.listing)
+    ours.release()
+    inside(table.remove)
+    inside(nft.apply, nft.ruleset(15001, MARK))
+    assert rules(owned) == rules(inside(nft.listing))
+    inside(nft.apply, nft.removal())
+
+
+def test_a_flush_by_others_leaves_it(lab: Lab, inside: Inside, ours: Table) -> None:
+    inside(nft.apply, OTHERS)
+    listing = inside(nft.listing)
+    assert does(lab, "flush ruleset") == 0
+    assert inside(nft.listing) == listing and inside(nft.present)
+    assert "other" not in lab.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("words", [
+    "delete table inet vendorgate", "flush table inet vendorgate", "flush chain inet vendorgate steer",
+    "delete chain inet vendorgate guard", "add rule inet vendorgate steer accept",
+])  # fmt: skip
+def test_others_cannot_change_it(lab: Lab, inside: Inside, ours: Table, words: str) -> None:
+    listing = inside(nft.listing)
+    assert does(lab, words) == 1
+    assert inside(nft.listing) == listing
+
+
+def test_it_outlives_us_and_is_taken_up_again(lab: Lab, inside: Inside, ours: Table) -> None:
+    ours.release()
+    assert inside(nft.present)
+    after = Table(15002, MARK)
+    inside(after.put)
+    assert after.owned and "redirect to :15002" in inside(nft.listing)
+    assert inside(nft.listing).count("redirect to") == 1
+    inside(after.put)  # as often as need be
+    assert after.owned and does(lab, "flush ruleset") == 0 and inside(nft.present)
+    after.release()
+
+
+def test_there_is_one_owner(inside: Inside, ours: Table) -> None:
+    second = Table(15001, MARK)
+    with pytest.raises(HostError, match="another vendorgate is running"):
+        inside(second.put)
+    with pytest.raises(HostError, match="Operation not permitted"):
+        inside(table.remove)
+    assert not second.owned and inside(nft.present)
+
+
+def test_a_plain_table_is_taken_over(inside: Inside) -> None:
+    inside(nft.apply, nft.ruleset(1, MARK))
+    ours = Table(15001, MARK)
+    inside(ours.put)
+    assert inside(nft.listing).count("redirect to") == 1 and "redirect to :15001" in inside(nft.listing)
+    ours.release()
+
+
+def test_a_kernel_without_persistent_tables(lab: Lab, inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "PERSIST", 1 << 30)  # a flag that no kernel knows
+    ours = Table(15001, MARK)
+    listing: Callable[[], str] = nft.listing
+    assert inside(ours.put) == inside(listing) and not ours.owned
+    assert inside(nft.present)
+    assert does(lab, "flush ruleset") == 0 and not inside(nft.present)
+    inside(ours.put)
+    assert inside(nft.present)
+
+
+def test_removal_twice_is_fine(inside: Inside, ours: Table) -> None:
+    ours.release()
+    inside(table.remove)
+    inside(table.remove)
+    assert not inside(nft.present)
+
+
+def test_the_filling_speaks_of_chains_only() -> None:
+    text = nft.filling(15001, MARK)
+    assert text.startswith("flush table inet vendorgate\nadd ct timeout inet vendorgate brief {")
+    assert all(line.startswith(("flush table", "add ct timeout", "add chain", "add rule")) for line in text.splitlines())
+    assert "brief" not in nft.filling(15001, MARK, brief=False)
