@@ -92,7 +92,7 @@ class End(asyncio.Protocol):
         gate: Gate | None = None,
     ) -> None:
         self.sock = sock
-        self.full = False  # over the high water mark, until under the low one
+        self._full = False  # over the high water mark, until under the low one
         self.finished = False  # its peer will send no more
         self.shut = False  # we send no more
         self.gone = False  # there is no connection any more
@@ -105,8 +105,14 @@ class End(asyncio.Protocol):
         self._layer: Layer | None = None
         self._said_end = False
         self._gate = gate
+        self._held_bytes = 0
         self._held: deque[tuple[Layer | None, bytes]] = deque()  # waits for the disk
         self._after: list[Callable[[], None]] = []  # what is to be done when nothing is held any more
+
+    @property
+    def full(self) -> bool:
+        """True while so much waits to be written that no more should be read for it."""
+        return self._full or self._held_bytes > self._limits.high_water
 
     @property
     def open(self) -> bool:
@@ -119,7 +125,7 @@ class End(asyncio.Protocol):
         if self.gone:
             return 0
         waiting = self._transport.get_write_buffer_size() if self._transport else 0
-        return waiting + sum(map(len, self._unsent)) + sum(len(data) for _, data in self._held)
+        return waiting + sum(map(len, self._unsent)) + self._held_bytes
 
     @property
     def unread(self) -> int:
@@ -153,6 +159,7 @@ class End(asyncio.Protocol):
             return
         if self._gate and (self._held or self._gate.shut):
             self._held.append((self._layer, data))
+            self._held_bytes += len(data)
             self._gate.wait(self._let_out, self.reset)
         else:
             self._put(self._layer, data)
@@ -170,7 +177,9 @@ class End(asyncio.Protocol):
         """Write what was held longest; the disk has its record."""
         if self.gone or not self._held:
             return
-        self._put(*self._held.popleft())
+        layer, data = self._held.popleft()
+        self._held_bytes -= len(data)
+        self._put(layer, data)
         if not self._held:
             after, self._after = self._after, []
             for then in after:
@@ -229,6 +238,7 @@ class End(asyncio.Protocol):
         if self.gone:
             return
         self._held.clear()
+        self._held_bytes = 0
         self._after.clear()
         if self.sock:
             reset_on_close(self.sock)
@@ -294,11 +304,11 @@ class End(asyncio.Protocol):
         self._owner.lost(self._side)
 
     def pause_writing(self) -> None:
-        self.full = True
+        self._full = True
         self._owner.regulate()
 
     def resume_writing(self) -> None:
-        self.full = False
+        self._full = False
         self._owner.regulate()
 
     def _end(self) -> None:
