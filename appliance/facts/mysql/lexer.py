@@ -41,6 +41,9 @@ class Mode(msgspec.Struct, frozen=True, gc=False):
     foreign: str = ""  # a mode with a grammar of its own is on: ORACLE, MSSQL
 
 
+UNSURE = Mode(known=False, charset="")
+
+
 class Token(msgspec.Struct, frozen=True, gc=False):
     """`key` is the keyword in capitals, the operator, or the kind in angle brackets."""
 

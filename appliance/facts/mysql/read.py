@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from appliance.facts.mysql import definition, server, session
-from appliance.facts.mysql.lexer import Token, Unreadable, readings
+from appliance.facts.mysql.lexer import UNSURE, Token, Unreadable, readings
 from appliance.facts.mysql.reading import Reading, alternatives, unread
 from appliance.facts.mysql.statement import statement
 from appliance.facts.mysql.walk import Walk
@@ -30,6 +32,10 @@ def _one(tokens: Sequence[Token], text: str, world: World, depth: int) -> Readin
     walk = Walk(world)
     walk.read = lambda inner: read(inner, world, depth + 1)
     for part in split(tokens):
+        if walk.changes or any(step.verb == "execute" for step in walk.steps):
+            # A server cuts each statement by what those before it have set.
+            _rest(walk, text[part[0].start :], depth)
+            break
         walk.count += 1
         before = len(walk.results)
         statement(walk, part, text)
@@ -38,6 +44,18 @@ def _one(tokens: Sequence[Token], text: str, world: World, depth: int) -> Readin
     if not walk.count:
         walk.add("effect", "session")
     return walk.reading()
+
+
+def _rest(walk: Walk, text: str, depth: int) -> None:
+    """Read the statements behind one after which settings may be others."""
+    world = walk.world
+    stays = walk.sets["statement"] <= {"SET", "SELECT"} and "effect" not in walk.unknown  # in its database
+    inner = read(text, msgspec.structs.replace(world, mode=UNSURE, database=world.database if stays else ""), depth)
+    walk.absorb(inner)
+    walk.steps += inner.steps
+    walk.count += inner.count
+    walk.results += inner.results if inner.results else [None] * inner.count
+    walk.creates |= inner.creates
 
 
 def split(tokens: Sequence[Token]) -> list[Sequence[Token]]:

@@ -248,9 +248,14 @@ class MySQL:
 
     def _whole(self, reading: Reading) -> Reading:
         """Return the reading with what its EXECUTE stands for, and what it tells of the statement before."""
+        inside: dict[str, Statement | None] = {}  # what the text itself prepares: it goes no further when that fails
         for step in reading.steps:
-            if step.verb == "execute":
-                known = self._statements.named(step.name)
+            if step.verb == "prepare" and step.text is not None:
+                inside[step.name] = Statement(step.text, self._settings.world())
+            elif step.verb in ("prepare", "deallocate"):
+                inside[step.name] = None
+            elif step.verb == "execute":
+                known = inside[step.name] if step.name in inside else self._statements.named(step.name)
                 inner = self._meaning(known) if known is not None else unread(f"{step.name!r} was not prepared here")
                 results = inner.results if reading.count == 1 else ()
                 reading = msgspec.structs.replace(joined(reading, inner), results=results)

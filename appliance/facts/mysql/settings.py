@@ -6,7 +6,7 @@ another user. Statements that look back at the one before (ROW_COUNT() and the l
 """
 
 from appliance.facts.mysql.catalog import CATALOGUE, STATE, Answer, Catalog, State
-from appliance.facts.mysql.lexer import Mode
+from appliance.facts.mysql.lexer import UNSURE, Mode
 from appliance.facts.mysql.store import MAX_AGE, Entry, Store
 from appliance.facts.mysql.world import World
 from appliance.model import Message
@@ -14,7 +14,6 @@ from appliance.model import Message
 MAX_MISSED = 1_000  # names looked for in vain that are remembered
 MAX_TEMPORARY = 200  # temporary tables of one session that are known
 
-_UNSURE = Mode(known=False, charset="")
 _TRACKED = frozenset(("schema", "sql_mode", "character_set_client"))
 
 
@@ -63,7 +62,7 @@ class Settings:
         """Return what words are read against."""
         world, catalog = self._world, self.catalog
         if world is None or world.catalog is not catalog:
-            mode = self._mode if self._sure else _UNSURE
+            mode = self._mode if self._sure else UNSURE
             database = self._database if self._sure else ""
             made = World(mode, database, catalog, self._needs, self._own, self._temporary)
             self._world = world = self._store.world(made)

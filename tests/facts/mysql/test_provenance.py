@@ -61,7 +61,7 @@ SHAPES = [
     "select x from orders union select ssn from users", "select ssn from users except select 'x'", "select ssn from users intersect select ssn from users",
     "select (select ssn from users limit 1)", "select (select ssn from users where users.id = orders.user_id) from orders", "select cast(ssn as char), convert(ssn using utf8mb4), binary ssn from users",
     "select ssn collate utf8mb4_bin from users", "select json_object('a', ssn), json_array(ssn), json_arrayagg(ssn) from users group by id",
-    "select profile from users", "select json_value(profile, '$.ssn'), json_extract(profile, '$.ssn') from users", "select @a := ssn from users", "select @a from users",
+    "select profile from users", "select json_value(profile, '$.ssn'), json_extract(profile, '$.ssn') from users", "select @a := ssn from users",
     "select * from json_table((select json_arrayagg(ssn) from users), '$[*]' columns (x varchar(20) path '$')) orders", "select b from renamed", "select * from renamed",
     "select c, d from twice", "select * from held", "select b as x from held orders", "select * from joined", "select * from united", "select * from grouped", "select * from with_cte", "select * from slashed",
     "select * from `odd.view`", "select * from sub", "select * from defined", "select id, ssn from defined d", "select * from calls", "select peek(1)", "select * from kept", "select folded, hidden from kept",

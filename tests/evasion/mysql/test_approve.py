@@ -1,0 +1,85 @@
+"""Statements that wait for a reviewer, on a real MariaDB: what is shown is what runs, and silence is a denial."""
+
+import threading
+
+import pytest
+
+from appliance.lab.servers import MariaDB
+from tests.evasion.mysql.line import ASKER, DENIED, Line, address
+from tests.gate import Gate
+
+pytestmark = pytest.mark.peer
+
+
+def tables(shop: MariaDB, like: str) -> str:
+    return shop.admin(f"show tables like '{like}'", "shop")
+
+
+class Held(threading.Thread):
+    """A statement that somebody else must let go."""
+
+    def __init__(self, line: Line, text: str) -> None:
+        super().__init__(daemon=True)
+        self._line, self._text, self.error = line, text, -1
+        self.start()
+
+    def run(self) -> None:
+        self.error = self._line.fails(self._text)
+
+    def ended(self) -> int:
+        self.join(20)
+        assert not self.is_alive(), "it is still held"
+        return self.error
+
+
+GUISES = {
+    "plain": "create table {} (a int)",
+    "an executable comment": "/*! create table {} (a int) */",
+    "EXECUTE IMMEDIATE": "execute immediate 'create table {} (a int)'",
+    "several statements": "select 1; create table {} (a int)",
+    "a prepared statement": "prepare s from 'create table {} (a int)'; execute s",
+}
+
+
+@pytest.mark.parametrize("name", GUISES)
+def test_approved_it_runs_and_denied_it_does_not(shop: MariaDB, name: str) -> None:
+    table = "asked_" + name.replace(" ", "_").lower()
+    text = GUISES[name].format(table)
+    for approved in (False, True):
+        with Gate(address(shop), ASKER, protocol="mysql") as gate, Line(gate.port) as line:
+            held = Held(line, text)
+            question = gate.wait_question()
+            assert question.text == text
+            assert tables(shop, table) == ""
+            gate.say(question, approved)
+            assert held.ended() == (0 if approved else DENIED)
+            assert line.run("select 1") == [[(1,)]]
+        assert tables(shop, table) == (table if approved else "")
+    shop.admin(f"drop table {table}", "shop")
+
+
+def test_a_statement_that_is_prepared_is_asked_for_when_it_runs(shop: MariaDB) -> None:
+    with Gate(address(shop), ASKER, protocol="mysql") as gate, Line(gate.port) as line:
+        worker = threading.Thread(target=line.binary, args=("create table asked_binary (a int)",), daemon=True)
+        worker.start()
+        question = gate.wait_question()
+        assert question.text == "create table asked_binary (a int)"
+        assert tables(shop, "asked_binary") == ""
+        gate.say(question, True)
+        worker.join(20)
+        assert not worker.is_alive()
+    assert tables(shop, "asked_binary") == "asked_binary"
+    shop.admin("drop table asked_binary", "shop")
+
+
+@pytest.mark.parametrize("text", ["kill query {}", "KILL /*!50000 QUERY */ {}"])
+def test_kill_query_takes_back_what_waits(shop: MariaDB, text: str) -> None:
+    """As mysql(1) does on Ctrl-C, over a second connection."""
+    with Gate(address(shop), ASKER, protocol="mysql") as gate, Line(gate.port) as line, Line(gate.port) as other:
+        number = line.thread_id()
+        held = Held(line, "create table asked_taken_back (a int)")
+        question = gate.wait_question()
+        assert question.cancel_key == number.to_bytes(4, "little")
+        other.run(text.format(number))
+        assert held.ended() > 0
+    assert tables(shop, "asked_taken_back") == ""
