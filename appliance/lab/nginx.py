@@ -20,7 +20,7 @@ master_process off;
 user nobody nogroup;
 pid {home}/nginx.pid;
 error_log {home}/error.log;
-events {{ worker_connections 256; }}
+events {{ worker_connections {connections}; }}
 http {{
   log_format read escape=json '{{"method": "$request_method", "uri": "$uri", "line": "$request", "host": "$host",'
     ' "status": $status, "length": "$http_content_length", "body": "$request_body"}}';
@@ -48,12 +48,13 @@ class Nginx:
     """One nginx. Use as a context manager; `files` is its root, `log` has a JSON line for each request it read."""
 
     def __init__(
-        self, home: Path, port: int, netns: str | None = None, listen: str = "127.0.0.1", pem: Path | None = None
+        self, home: Path, port: int, netns: str | None = None, listen: str = "127.0.0.1", pem: Path | None = None,
+        *, connections: int = 256,
     ) -> None:
         """With `pem`, a key and its certificates, it takes TLS too, on the port above."""
         self.home, self.port, self._netns, self._listen = home, port, netns, listen
         tls = f"listen {listen}:{port + 1} ssl; ssl_certificate {pem}; ssl_certificate_key {pem};"
-        self._secure = tls if pem else ""
+        self._secure, self._connections = tls if pem else "", connections
         self.files = home / "files"
         self.log = home / "access.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +62,8 @@ class Nginx:
     def __enter__(self) -> "Nginx":
         self.files.mkdir(parents=True, exist_ok=True)
         config = self.home / "nginx.conf"
-        config.write_text(CONFIG.format(home=self.home, port=self.port, listen=self._listen, secure=self._secure))
+        said = {"home": self.home, "port": self.port, "listen": self._listen}
+        config.write_text(CONFIG.format(secure=self._secure, connections=self._connections, **said))
         words = ["nginx", "-c", str(config), "-p", str(self.home)]
         try:
             self._process = subprocess.Popen([*enter(self._netns), *words], stderr=subprocess.DEVNULL)

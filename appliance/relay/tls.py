@@ -141,19 +141,7 @@ class Contexts:
         """
         found = self._clients.get((trust, alpn))
         if found is None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if trust.pin:
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # `_proved` looks at the pin
-            elif trust.ca:
-                context.load_verify_locations(trust.ca)
-            else:
-                context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-            if trust.present:
-                context.load_cert_chain(trust.present)
-            if alpn:
-                context.set_alpn_protocols(list(alpn))
-            found = _keep(self._clients, (trust, alpn), context, MAX_CONTEXTS)
+            found = _keep(self._clients, (trust, alpn), met_with(trust, alpn), MAX_CONTEXTS)
         return found
 
     async def downstream(self, names: tuple[str, ...], alpn: str) -> ssl.SSLContext:
@@ -169,9 +157,9 @@ class Contexts:
             found = _keep(self._servers, (names, alpn), context, MAX_CONTEXTS)
         return found
 
-    def forget(self) -> None:
-        """Forget certificates and sessions: there are new ones."""
-        self._servers.clear()
+    def renew(self) -> None:
+        """Read what is named in files again from now on."""
+        self._clients.clear()
         self._sessions.clear()
 
     def session(self, server: Address, name: str, ask: Open) -> ssl.SSLSession | None:
@@ -181,6 +169,27 @@ class Contexts:
         """Keep a session for the next connection to the same server under the same settings."""
         if session is not None:
             _keep(self._sessions, (server, name, ask.trust, ask.alpn), session, MAX_SESSIONS)
+
+
+def met_with(trust: Trust, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """Return new settings for a server.
+
+    Raises:
+        OSError: a file that is named cannot be read, or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if trust.pin:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # `_proved` looks at the pin
+    elif trust.ca:
+        context.load_verify_locations(trust.ca)
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if trust.present:
+        context.load_cert_chain(trust.present)
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
 
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,3 +201,17 @@ def test_a_client_that_pins_fails_closed_and_is_named(lab: Lab, appliance: Appli
     (session,) = appliance.json("sessions", "--limit", "1")
     shown = appliance.cli("show", session["id"]).stdout
     assert "refuses our certificate" in shown
+
+
+def test_a_file_of_authorities_that_workers_cannot_read_changes_nothing(lab: Lab, appliance: Appliance, trusted: Path, ca: Path) -> None:
+    before = (appliance.home / "rules.d/10.yaml").read_text()
+    try:
+        appliance.rule("10.yaml", before.replace(str(ca / "authority.pem"), "/nowhere/ca.pem"))
+        until = time.monotonic() + 20
+        while "/nowhere/ca.pem" not in appliance.log.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert "the user of the workers must be able to read it" in appliance.log.read_text()
+        assert run(lab, trusted, "curl", "-sS", f"{urls(lab)['tls']}/hello").stdout == "hello\n"
+    finally:
+        appliance.rule("10.yaml", before)
