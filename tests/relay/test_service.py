@@ -151,11 +151,14 @@ def records(appliance: Appliance) -> set[str]:
     return {str(path) for path in (appliance.home / "state/records").iterdir()}
 
 
-def test_records_are_the_workers_and_the_rest_is_roots(lab: Lab, appliance: Appliance) -> None:
+def test_workers_may_add_to_the_records_and_the_rest_is_roots(lab: Lab, appliance: Appliance) -> None:
     say_hello(lab)
     state = appliance.home / "state"
     assert (state.stat().st_uid, state.stat().st_mode & 0o777) == (0, 0o700)
-    assert ((state / "records").stat().st_uid, (state / "records").stat().st_mode & 0o777) == (65534, 0o700)
+    records = (state / "records").stat()
+    assert (records.st_uid, records.st_gid, records.st_mode & 0o7777) == (0, 65534, 0o1770)
+    assert {path.stat().st_uid for path in (state / "records").iterdir()} <= {0, 65534}
+    assert [(state / name).stat().st_mode & 0o777 for name in ("keys", "proof", "keys/record.key")] == [0o700, 0o700, 0o600]
     assert {path.stat().st_mode & 0o777 for path in (state / "records").iterdir()} == {0o600}
     assert (state / "mask.key").stat().st_mode & 0o777 == 0o600
 
