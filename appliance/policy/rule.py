@@ -49,9 +49,9 @@ class Identity(msgspec.Struct, frozen=True):
         return True if sure else None
 
     def _runs(self, process: Process) -> bool | None:
-        """Return whether the program is one of these; what became another by exec is neither for certain."""
+        """Return whether the program is one of these. Who connected is believed; what it became could be one."""
         answer = self._program(process)
-        if process.became is not None and self._program(process.became) != answer:
+        if answer is False and process.became is not None and self._program(process.became) is not False:
             return None
         return answer
 

@@ -17,6 +17,7 @@ from appliance.kernel.peers import Peer, Peers, netns_of
 from appliance.model import Address, Decision, Flow, Note, Process
 from appliance.relay.tally import Counts
 from appliance.service.ids import Ids
+from appliance.service.reaction import EXEC
 from appliance.service.secrets import hide
 
 FIND_S = 2.0  # to hash the largest executables there are (1 GB) on a quiet machine
@@ -88,7 +89,7 @@ class Arrivals:
         process = msgspec.structs.replace(flow.process, became=hidden(became))
         after = self._flows[cookie] = msgspec.structs.replace(flow, process=process)
         text = f"what connected as {flow.process.exe} is now {became.exe}"
-        self._record(flow, (Note("incident", text),))
+        self._record(flow, (Note("incident", text, message=EXEC),))
         self._incident(flow, text)
         return flow, after, text
 

@@ -12,7 +12,7 @@ def lacks(settings: config.Settings, who: launch.User) -> tuple[str, ...]:
     """Return what the settings ask for and cannot have, and what they give up."""
     found = []
     if settings.existing_connections == "keep":
-        found.append("existing_connections: keep: what was open before the fence passes unjudged, until a rule denies it")
+        found.append("existing_connections: keep: what was open before the fence passes until a rule denies it")
     if settings.on_failure == "open":
         found.append("on_failure: open: a stop of the service takes the fence away")
     if who.name == launch.FALLBACK != settings.relay.user:

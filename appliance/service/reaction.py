@@ -6,6 +6,7 @@ from appliance.model import Flow, Note, Side
 from appliance.policy import Policy
 from appliance.relay.channel import Contain
 
+EXEC = "exec"  # `message` of the note that a process became another program: told, but programs do that
 MAX_WHY = 300  # characters; the whole is in the record
 
 
@@ -18,7 +19,7 @@ def called(policy: Policy, flow: Flow, notes: Sequence[Note]) -> Iterator[tuple[
         decision = note.decision
         if note.kind == "decision" and decision and decision.verdict == "block" and decision.rule in rules:
             yield decision.rule, f"blocked: {note.text}"
-        elif note.kind == "incident" and note.side is not Side.SERVER:
+        elif note.kind == "incident" and note.side is not Side.SERVER and note.message != EXEC:
             who = policy.identify(flow.process)
             for rule in rules.values():
                 about = not rule.to or any(target.holds(flow.server) for target in rule.to)

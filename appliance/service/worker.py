@@ -52,6 +52,7 @@ from appliance.relay.channel import (
     Withdrawn,
 )
 from appliance.relay.relay import Duties, Relay
+from appliance.relay.tls import met_with, why
 from appliance.service import bare, reaction
 from appliance.service.arrivals import Arrivals
 from appliance.service.door import Door
@@ -128,12 +129,13 @@ class Worker:
                 self._end.set()
 
     def _ran(self, cookie: int) -> None:
-        """End a flow that the rules would not give to the program that has it now."""
+        """End a flow when the program that has it now is one that rules speak of."""
         changed = self._arrivals.ran(cookie)
         if changed:
             before, after, text = changed
             rules = self._rules()
-            if rules.identify(before.process) != rules.identify(after.process):
+            new = set(rules.identify(after.process)) - set(rules.identify(before.process))
+            if any(rules.who(rule, tuple(new)) is not False for rule in rules.rules if rule.who):
                 self._relay.fail(text, before.id)
 
     def _lost(self, why: str) -> None:
@@ -172,6 +174,7 @@ class Worker:
             self._channel.send(Ready(self._policy.revision if self._policy else "", str(error)))
             return
         first, self._policy = self._policy is None, policy
+        self._relay.contexts.renew()
         if first:
             for sock in self._listeners:
                 self._relay.listen(sock)
@@ -179,7 +182,15 @@ class Worker:
         self._channel.send(Ready(policy.revision))
 
     def _compile(self, rules: Rules) -> Policy:
-        return config.rules(rules.files, lambda name: rules.resolved.get(name, ()), self._setup.key)
+        policy = config.rules(rules.files, lambda name: rules.resolved.get(name, ()), self._setup.key)
+        files = {(t.trust.ca, t.trust.present): t for t in policy.targets if t.trust.ca or t.trust.present}
+        for target in files.values():
+            try:
+                met_with(target.trust)
+            except OSError as error:
+                what = f"target {target.name}: tls: {target.trust.ca or target.trust.present}: {why(error)}"
+                raise ConfigError(target.where, what, "the user of the workers must be able to read it") from None
+        return policy
 
     async def _report(self) -> None:
         while True:

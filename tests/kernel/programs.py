@@ -1,9 +1,11 @@
 """Programs of vendors that are hard to name, and the appliance that records who opened each of their connections."""
 
+import contextlib
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,14 @@ PATIENCE_S = 30.0
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[-2], int(sys.argv[-1])))"
 
 
-def compiled(home: Path) -> Path:
-    """Return storm.c as a program that every user may run, at a path that no other test uses."""
-    home.mkdir(parents=True, exist_ok=True)
-    for folder in (home, *home.parents):
-        if folder != Path("/") and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    home.chmod(0o755)
-    subprocess.run(["gcc", "-O1", "-Wall", "-pthread", str(SOURCE), "-o", str(home / "storm")], check=True, timeout=60)
-    return home / "storm"
+@contextlib.contextmanager
+def compiled() -> Iterator[Path]:
+    """Yield storm.c as a program in a folder of its own that every user may read. pytest's are only root's."""
+    with tempfile.TemporaryDirectory(prefix="vg-storm-") as home:
+        program = Path(home) / "storm"
+        program.parent.chmod(0o755)
+        subprocess.run(["gcc", "-O1", "-Wall", "-pthread", str(SOURCE), "-o", str(program)], check=True, timeout=60)
+        yield program
 
 
 def copied(program: Path, name: str) -> Path:

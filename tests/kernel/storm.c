@@ -225,9 +225,12 @@ int main(int argc, char **argv)
 
 		return read(0, &byte, 1) > 1;
 	}
-	if (!strcmp(mode, "later") && read(0, word, 1) < 0) /* until it is told to */
-		return 6;
 	say(mode, word);
+	if (!strcmp(mode, "later")) { /* when it is told to, and until the other side closes */
+		char byte;
+
+		return read(0, &byte, 1) < 0 || read(connected(), &byte, 1) > 0;
+	}
 	if (!strcmp(mode, "lie"))
 		prctl(PR_SET_NAME, "sshd");
 	if (strcmp(mode, "ring") || connected_by_ring() < 0)

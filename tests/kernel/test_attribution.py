@@ -43,8 +43,9 @@ identities:
 
 
 @pytest.fixture(scope="module")
-def storm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("storm"))
+def storm() -> Iterator[Path]:
+    with compiled() as program:
+        yield program
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def test_a_memory_file_has_a_digest_and_is_a_class(lab: Lab, storm: Path, seen: 
 import os, sys
 fd = os.memfd_create("agent", 0)
 os.write(fd, open({str(storm)!r}, "rb").read())
-os.execve(fd, ["agent", "one", *sys.argv[-2:], "x"], {{}})
+os.execve(fd, ["agent", "stay", *sys.argv[-2:], "x"], {{}})
 """
     connect(lab, PYTHON, "-SEc", code)
     session = seen.one()

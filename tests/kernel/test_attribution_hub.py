@@ -33,6 +33,7 @@ identities:
 targets:
   echo: {address: "TARGET:7"}
 rules:
+  - {id: no-handed, who: handed, to: echo, do: block}
   - {id: passes, who: connects, to: echo, do: allow, inspect: false}
 default: allow
 """
@@ -50,8 +51,9 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def storm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("storm"))
+def storm() -> Iterator[Path]:
+    with compiled() as program:
+        yield program
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +99,15 @@ def test_an_image_that_was_driven_out_is_found_out_again(appliance: Appliance, m
     who = lambda: Executed.unpack(lineage.lookup(agent.pid.to_bytes(4, sys.byteorder)) or bytes(PROCESS.size))  # noqa: E731
     wait_for(lambda: who().exe == str(storm) and images.lookup(who().image))
     images.delete(who().image)
-    agent.communicate("x", timeout=30)
+    assert agent.stdin
+    agent.stdin.write("x")
+    agent.stdin.flush()
     assert len(seen.one()["process"]["sha256"]) == 64
+    agent.kill()
+    agent.communicate()
 
 
-def test_a_flow_ends_when_its_process_becomes_what_the_rules_treat_otherwise(
+def test_a_flow_ends_when_its_process_becomes_what_a_rule_speaks_of(
     appliance: Appliance, storm: Path
 ) -> None:
     other = copied(storm, "storm-handed")
