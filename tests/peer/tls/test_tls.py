@@ -1,5 +1,6 @@
 """TLS opened between real clients and real servers: what is inside is judged, masked and recorded like anything else."""
 
+import asyncio
 import contextlib
 import datetime
 import socket
@@ -262,3 +263,57 @@ def test_curl(web: Gate, ours: Pair) -> None:
     words = ["curl", "-sS", "--http1.1", "--cacert", str(ours[1]), "--connect-to", f"web.example:443:127.0.0.1:{web.port}", "https://web.example/"]
     done = subprocess.run(words, capture_output=True, timeout=30)
     assert (done.stdout, done.stderr) == (b"yes", b"")
+
+
+# -- TLS from the first byte ----------------------------------------------------------------------------------------
+
+
+def terminated(pem: Path, server: Postgres) -> socket.socket:
+    """What a server of version 17 does by itself: TLS from the first byte for ALPN postgresql, before an older one."""
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(pem)
+    ours.set_alpn_protocols(["postgresql"])
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, before = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    sink.write(data)
+                    await sink.drain()
+            sink.close()
+
+        await asyncio.gather(copy(reader, before), copy(behind, writer))
+
+    async def main() -> None:
+        async with await asyncio.start_server(serve, sock=listener, ssl=ours) as served:
+            await served.serve_forever()
+
+    def live() -> None:
+        with contextlib.suppress(RuntimeError, OSError, ValueError):
+            asyncio.run(main())
+
+    threading.Thread(target=live, daemon=True).start()
+    return listener
+
+
+@pytest.fixture
+def direct(secured: Postgres, theirs: Pair, ours: Pair, tmp_path: Path) -> Iterator[Gate]:
+    pem = tmp_path / "front.pem"
+    pem.write_text(theirs[0].certify(("DNS:db.example", "IP:127.0.0.1")))
+    listener = terminated(pem, secured)
+    with Gate(Address("127.0.0.1", listener.getsockname()[1]), RULES, tls=f"{{ca: {theirs[1]}, name: db.example}}") as gate:
+        gate.authority = ours[0]
+        yield gate
+
+
+def test_tls_without_a_request_for_it(direct: Gate, ours: Pair) -> None:
+    assert psycopg.pq.version() >= 170000  # the client that can
+    address = f"host=127.0.0.1 port={direct.port} user=acme password=secret dbname=shop sslnegotiation=direct sslmode=verify-full"
+    with psycopg.connect(f"{address} sslrootcert={ours[1]}") as connection:
+        assert connection.execute("select ssn from users limit 1").fetchone() == ("[redacted]",)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="denied by vendorgate"):
+            connection.execute("drop table users")
+    assert any("postgresql" in note.text for note in direct.of("message") if note.message == "tls")
