@@ -43,7 +43,9 @@ def down(site: Site) -> None:
     \b
     vendorgate fence down
     """
-    barrier.take_down(site.settings)
+    stays = barrier.take_down(site.settings)
+    if stays:
+        click.echo(stays, err=True)
     click.echo(f"The fence of {site.settings.slice} is down: what runs there is free.")
 
 

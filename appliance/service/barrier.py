@@ -3,8 +3,9 @@
 import logging
 
 from appliance import config
-from appliance.kernel import fence, nft, unix
+from appliance.kernel import fence, table, unix
 from appliance.kernel.fence import Fence, Kept, Place
+from appliance.model import HostError
 
 log = logging.getLogger("vendorgate.hub")
 
@@ -33,10 +34,14 @@ def put_up(settings: config.Settings) -> Fence:
     return up
 
 
-def take_down(settings: config.Settings) -> None:
-    """Remove the fence, and the steering that nothing marks packets for any more."""
+def take_down(settings: config.Settings) -> str:
+    """Remove the fence, and the steering that nothing marks packets for any more; return what stays, and why."""
     fence.down(place(settings))
-    nft.apply(nft.removal())
+    try:
+        table.remove()
+    except HostError as error:  # a hub runs, which holds the table and will put the fence back
+        return str(error)
+    return ""
 
 
 def told(kept: tuple[Kept, ...]) -> list[str]:

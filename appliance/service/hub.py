@@ -27,10 +27,11 @@ from appliance.control.api import Control
 from appliance.control.approvals import Approvals
 from appliance.control.approvals import Limits as Held
 from appliance.control.peer import is_below, slice_path
-from appliance.kernel import fence, nft
+from appliance.kernel import fence
 from appliance.kernel.fence import Fence, Place
 from appliance.kernel.judge import Judge
 from appliance.kernel.layout import STEER_MARK
+from appliance.kernel.table import Table
 from appliance.model import ConfigError, HostError
 from appliance.policy import Policy, entries
 from appliance.record.index import Index
@@ -156,8 +157,12 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _steering(self) -> AsyncIterator[None]:
         """It stays at the stop: then what it steers is refused at once."""
+        self.steering = Table(self.settings.relay.port, STEER_MARK)
         self.steer()
-        yield
+        try:
+            yield
+        finally:
+            self.steering.release()
 
     @contextlib.asynccontextmanager
     async def _listeners(self) -> AsyncIterator[None]:
@@ -234,11 +239,7 @@ class Hub:
 
     def steer(self) -> None:
         """Put the table in place, and remember how nft lists it: a change by others shows."""
-        try:
-            nft.apply(nft.ruleset(self.settings.relay.port, STEER_MARK))
-        except HostError:  # again without what not all kernels have; what else is wrong is raised by this
-            nft.apply(nft.ruleset(self.settings.relay.port, STEER_MARK, brief=False))
-        self.table = nft.listing()
+        self.table = self.steering.put()
 
     # -- rules -----------------------------------------------------------------------------------------------
 
