@@ -61,6 +61,14 @@ build/node/.built: tests/peer/node/package.json tests/peer/node/package-lock.jso
 npm:
 	$(call install,npm)
 
+# The tests of MariaDB's C client: one program of a package that would take 290 MB.
+build/mariadb-test/.built: | lab-packages
+	@mkdir -p build/mariadb-test && rm -f build/mariadb-test/*.deb
+	cd build/mariadb-test && fetch="apt-get download -qq -o APT::Sandbox::User=root mariadb-test"; \
+	  $$fetch 2>/dev/null || { apt-get update -qq && $$fetch; }
+	dpkg --fsys-tarfile build/mariadb-test/*.deb | tar -x -C build/mariadb-test ./usr/bin/mariadb-client-test
+	@rm -f build/mariadb-test/*.deb && touch $@
+
 venv: $(VENV)/.built
 
 $(VENV)/.built: pyproject.toml | packages
@@ -84,7 +92,7 @@ check: venv
 	$(VENV)/bin/mypy
 	$(PYTEST) -m 'not kernel and not peer and not slow'
 
-test: all lab-packages build/node/.built
+test: all lab-packages build/node/.built build/mariadb-test/.built
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(PYTEST) --durations=15
