@@ -195,21 +195,33 @@ def _options(walk: Walk, tokens: Sequence[Token]) -> None:
 
 def _harmless(walk: Walk, tokens: Sequence[Token]) -> None:
     """Look at definitions of columns: their defaults and checks may call functions, their keys refer to tables."""
+    opened: list[bool] = []  # parentheses around: of the columns of a key
     for at, token in enumerate(tokens[:-1]):
         before, key = tokens[at - 1].key if at else "", token.key
+        if key == "(":
+            opened.append(before in _KEYS or (at > 1 and tokens[at - 2].key in _KEYS))
+        elif key == ")" and opened:
+            opened.pop()
         if key == "REFERENCES":
             inner = cursor(walk, tokens[at + 1 :])
             walk.add("table", walk.world.word(inner.parts(2)))
         called = tokens[at + 1].key == "(" and (key == "<name>" or key.replace("_", "A").isalnum())
-        if not called or key in BOTH or key in _TYPES or before in _NAMED:
-            continue
-        name = token.text.lower()
-        if before == "." and at > 2 and tokens[at - 3].key == "REFERENCES":
-            continue
-        if before == "." or (name not in PURE and name not in EFFECTS):
-            walk.opaque(f"function {name[:64]} is not known to be harmless")
+        if called and not (opened and opened[-1]):  # column(10) of a key is its length
+            _called(walk, tokens, at, before)
 
 
+def _called(walk: Walk, tokens: Sequence[Token], at: int, before: str) -> None:
+    """Note what stands before a parenthesis, if it is a function."""
+    token, name = tokens[at], tokens[at].text.lower()
+    if token.key in BOTH or token.key in _TYPES or before in _NAMED:
+        return
+    if before == "." and at > 2 and tokens[at - 3].key == "REFERENCES":
+        return
+    if before == "." or (name not in PURE and name not in EFFECTS):
+        walk.opaque(f"function {name[:64]} is not known to be harmless")
+
+
+_KEYS = frozenset("FULLTEXT INDEX KEY SPATIAL UNIQUE USING".split())
 _TYPES = frozenset(
     """
 BIT BOOL COLUMNS DATE DATETIME ENUM FIXED GEOMETRY HASH LIST NCHAR NVARCHAR TEXT THAN TIME TIMESTAMP VECTOR YEAR
