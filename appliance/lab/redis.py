@@ -74,7 +74,7 @@ class Redis:
         words = [*enter(self._netns), *self._as_owner(), "bash", "-c", 'exec -a redis-server "$0" "$@"', program]
         words += ["--port", str(self.port), "--bind", *self._listen.split(), "--dir", "/"]
         for name, value in self._settings.items():
-            words += [f"--{name}", value]
+            words += [f"--{name}", *(value.split() or [""])]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
         until = time.monotonic() + START_LIMIT

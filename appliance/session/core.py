@@ -192,6 +192,8 @@ class Session:
                     self._injected, self._queue = False, deque(map(wire.again, self._queue))
                 elif message.kind != "injected":
                     answers.append(message)
+                    if message.kind == "redirect" and (why := self._ground.elsewhere(message.name)):
+                        self._scribe.incident(why, Side.SERVER)
                 encrypts = encrypts or message.kind == "tls"
         finally:
             # What came before a malformed message has been answered truly, and goes down.
@@ -264,7 +266,7 @@ class Session:
         plan, redact = None, False
         reader = self._reading(wire)
         if facts is not None:
-            plan, redact = self._plans.of(reader, message, facts, wire.idle)
+            plan, redact = self._plans.of(reader, message, facts)
             self._settling = facts.changes
             self._scribe.meter.sent()
             if facts.cancels:

@@ -1,7 +1,7 @@
 """Who speaks and to where, as the rules in force name them, and what they say between the two."""
 
 from appliance.facts import Facts
-from appliance.model import Decision, Flow, Message, Note, Question, Trust
+from appliance.model import Address, Decision, Flow, Message, Note, Question, Trust
 from appliance.policy import Masks, Policy
 
 UNREAD = Facts("tls", {}, frozenset(("text",)), "TLS is not opened")
@@ -34,6 +34,18 @@ class Ground:
     def opened(self) -> Note:
         text = f"{self._flow.client} -> {self._flow.server}"
         return Note("opened", text, identity=self.identity, target=self.target, protocol=self.protocol)
+
+    def elsewhere(self, where: str) -> str:
+        """Return what to say of a server that sends its client to `where` ("host:port"); "" within the target."""
+        host, _, port = where.rpartition(":")
+        try:
+            target = self._policy.target(Address.of(host.strip("[]"), int(port)))
+        except ValueError:
+            target = None
+        if not host or (target is not None and target.name == self.target):
+            return ""
+        known = f"target {target.name}" if target else "no target"
+        return f"the server sends its client to {where}, which is of {known}; a connection there is judged as any other"
 
     def admit(self) -> Decision:
         return self._policy.admit(self._who, self._flow.server)

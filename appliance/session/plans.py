@@ -1,9 +1,14 @@
-"""The masks for what requests bring back, kept while their rows may come: their hits name the rules that masked."""
+"""The masks for what requests bring back.
 
+All plans of a flow count in one place what they change, and which columns they know: the record is told of both with
+the next answer, and a flow that is never idle (a pipeline, a subscription) keeps no more than its last plan.
+"""
+
+from collections import Counter
 from functools import partial
 
 from appliance.facts import Facts, Reader
-from appliance.model import Decision, Message
+from appliance.model import Column, Decision, Message
 from appliance.policy import MaskPlan
 from appliance.session.ground import Ground
 
@@ -13,20 +18,18 @@ class Plans:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self.open: list[MaskPlan] = []
+        self.open: list[MaskPlan] = []  # the last one, which has the counts of all
+        self._hits: Counter[str] = Counter()
+        self._named: dict[Column, tuple[str, ...]] = {}
 
-    def of(self, reader: Reader, message: Message, facts: Facts, idle: bool) -> tuple[MaskPlan | None, bool]:
-        """Return the masks for what a request brings back, and whether errors that answer it are redacted.
-
-        `idle`: no answer to an earlier one is owed.
-        """
+    def of(self, reader: Reader, message: Message, facts: Facts) -> tuple[MaskPlan | None, bool]:
+        """Return the masks for what a request brings back, and whether errors that answer it are redacted."""
         masks = self._ground.masks()
         if not masks:
             return None, False
         plan = masks.plan(facts, partial(reader.origins, facts))
-        if idle:
-            self.open.clear()
-        self.open.append(plan)
+        plan.hits, plan.named = self._hits, self._named
+        self.open = [plan]
         copy = reader.copy(message)
         if copy is not None:
             plan.copy = copy

@@ -26,7 +26,7 @@ from appliance.model import (
 from appliance.policy import Policy
 from appliance.session import Session
 from tests.session.playbook import Playbook, a, noted, sent
-from tests.wire.redis.dialogues import HELLO_3, OK, QUEUED, bulk, cmd, many, strings
+from tests.wire.redis.dialogues import HELLO_3, OK, QUEUED, bulk, cmd, many, strings, told
 from tests.wire.redis.test_refusals import REFUSED, UNKNOWN
 
 C, S = Side.CLIENT, Side.SERVER
@@ -260,3 +260,38 @@ def test_cuts_change_nothing(places: list[int]) -> None:
     assert b"secret" not in whole[1]
     assert b"FLUSHALL" not in whole[0]
     assert play_cut(places) == whole
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (b"-MOVED 3999 10.0.0.9:6379\r\n", ""),
+        (b"-MOVED 3999 :6379\r\n", ""),
+        (b"-MOVED 3999 10.0.0.7:6379\r\n", "10.0.0.7:6379, which is of no target"),
+        (b"-ASK 3999 [2001:db8::1]:6379\r\n", "[2001:db8::1]:6379, which is of no target"),
+        (b"-MOVED 3999 other.example:6379\r\n", "other.example:6379, which is of no target"),
+    ],
+)
+def test_a_redirect_out_of_the_target_is_an_incident(error: bytes, where: str) -> None:
+    play = begun()
+    play >> Received(C, cmd("GET", "k"))
+    play.take()
+    play >> Received(S, error)
+    effects = play.take()
+    assert bytes_to(C, effects) == error
+    incidents = [e.text for e in effects if isinstance(e, Note) and e.kind == "incident"]
+    assert [where in text for text in incidents] == ([True] if where else [])
+
+
+def test_what_masks_a_subscription_is_named_however_long_it_lasts() -> None:
+    play = begun("  - {id: cards, to: cache, when: {detect: credit_card}, do: mask}\n  - {id: rest, do: allow}\n")
+    play >> Received(C, cmd("SUBSCRIBE", "news"))
+    play.take()
+    play >> Received(S, told("subscribe", "news", 1))
+    play.take()
+    for _ in range(3):
+        play >> Received(C, cmd("PING"))
+        play.take()
+        play >> Received(S, strings("pong", "") + strings("message", "news", "card 4111111111111111"))
+        (note,) = [e for e in play.take() if isinstance(e, Note)]
+        assert (note.masked, note.masks) == (1, ("cards",))

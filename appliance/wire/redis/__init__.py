@@ -5,8 +5,8 @@ Not handled: TLS (the caller ends it before it feeds us). Refused: commands over
 what changes the form of answers.
 
 Messages of the client: command (its name in capitals in `name`, its arguments in `values`), nothing (an empty one).
-Of the server: reply error attribute push replication injected injected-done; `name` is the command that is answered,
-`status` the word of a status or error. A long reply comes as several messages.
+Of the server: reply error redirect attribute push replication injected injected-done; `name` is the command that is
+answered, `status` the word of a status or error. A long reply comes as several messages.
 """
 
 from appliance.wire import Opening

@@ -7,6 +7,8 @@ Source: Redis documentation, "Redis serialization protocol specification", "Redi
 import re
 from collections.abc import Iterator
 
+import msgspec
+
 from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire.redis import frames, replies
 from appliance.wire.redis.frames import CRLF, MAX_INJECTED, MAX_MASKED, MAX_QUEUED, MAX_SMALL, Inbox
@@ -15,6 +17,7 @@ from appliance.wire.redis.ledger import APART, SORTS, Ledger, Link, Request
 from appliance.wire.redis.replies import ARRAY, ATTRIBUTE, ERROR, FAILURE, MAP, PUSH, STATUS, Each, Masked, Passed
 from appliance.wire.redis.small import Tree, first, whole
 
+MOVED = re.compile(r"(?:MOVED|ASK) [0-9]+ (\S*:[0-9]+)\Z")  # "MOVED 3999 127.0.0.1:6381"; without a host, this one
 PUSHED = frozenset(("message", "pmessage", "smessage"))
 LINE = re.compile(rb"\+[0-9]{1,20}\.[0-9]{1,6} \[")  # of MONITOR: "+1339518083.107412 [0 127.0.0.1:60866] ..."
 MAX_LINE_HEAD = 30  # bytes that show whether a line is MONITOR's
@@ -176,7 +179,9 @@ class Answers:
             elif head.kind in ("discard", "reset"):
                 self._link.open = self._link.open or self._link.queued is not None
         text = frames.shown(said)
-        yield self._say("error", raw, head, text.split(" ")[0], text)
+        moved = MOVED.match(text) if head is None or not head.refusal else None
+        message = self._say("redirect" if moved else "error", raw, head, text.split(" ")[0], text)
+        yield msgspec.structs.replace(message, name=moved[1]) if moved else message
 
     def _queues(self, head: Request) -> Iterator[Message]:
         """Read that a command waits for EXEC."""
