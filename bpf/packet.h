@@ -23,7 +23,14 @@ static __always_inline __u32 plain(struct __sk_buff *skb, __u8 protocol)
 		return 0;
 	if (head[0] == 0x45)
 		return head[9] == protocol ? 20 : 0;
-	return head[0] >> 4 == 6 && head[6] == protocol ? 40 : 0;
+	if (head[0] >> 4 != 6)
+		return 0;
+	if (head[6] == protocol)
+		return 40;
+	/* The one extension that the kernel adds by itself: the length of a packet of over 65,535 bytes (RFC 2675). */
+	if (head[6] || bpf_skb_load_bytes(skb, 40, head, 4))
+		return 0;
+	return head[0] == protocol && head[1] == 0 && head[2] == 0xc2 && head[3] == 4 ? 48 : 0;
 }
 
 /* Read the packet's addresses and ports. Return the length of its IP header, 0 if malformed. */
@@ -36,7 +43,7 @@ static __always_inline __u32 parse(struct __sk_buff *skb, __u8 protocol, struct 
 		if (bpf_skb_load_bytes(skb, 12, from->ip, 4) || bpf_skb_load_bytes(skb, 16, to->ip, 4))
 			return 0;
 		to->family = from->family = INET;
-	} else if (l4 == 40) {
+	} else if (l4) {
 		if (bpf_skb_load_bytes(skb, 8, from->ip, 16) || bpf_skb_load_bytes(skb, 24, to->ip, 16))
 			return 0;
 		to->family = from->family = INET6;

@@ -1,6 +1,11 @@
 """Every touch of the host. The only place that knows libbpf, nft and cgroups.
 
-    fence     up(place) -> Fence, attached, down, status: the pinned layer. Place names slice, root and port
+    fence     up(place, keep) -> Fence, attached, down, status, revoke: the pinned layer. Place names slice, root, port
+    load      what up() does: the objects of bpf/, attached in the place of those before, or not at all
+    coverage  read(fence) -> accounts of what left each cgroup, by way; retire(fence)
+    unix      allow(fence, list): the unix sockets that may be spoken to
+    networks  in_each(slice, do): once in every network namespace below the slice
+    table     Table(port, mark).put(), .release(); remove(): our nftables table, owned
     judge     Judge(fence).write(entries), .refresh(): what the kernel denies or passes by itself
     peers     Peers(fence.peers, place.cgroup, fence.images, fence.carried).find(peer, server) -> Peer: who connected
     finder    Finder().find(executed) -> Image: what an executable is, by image, package and script

@@ -227,6 +227,21 @@ def test_on_failure_open_opens_at_an_orderly_stop_with_a_loud_mark(scene: Scene,
         appliance.process.wait()
 
 
+def test_on_failure_open_opens_at_a_failed_stop_too(scene: Scene, tmp_path: Path) -> None:
+    with running(scene, tmp_path, workers=1, on_failure="open") as appliance:
+        assert scene.hello("stranger.service") != "hello"
+        assert appliance.process
+        appliance.cli("fence", "down")  # by others: the hub puts it back, and ends for it
+        assert appliance.process.wait(30) == 3
+        assert scene.hello("stranger.service") == "hello"
+        assert "CRITICAL the fence was opened" in appliance.log.read_text()
+        assert "governed processes are FREE" in json.dumps(appliance.json("status")["problems"])
+        appliance.start()
+        assert scene.hello("stranger.service") != "hello"
+        appliance.process.kill()
+        appliance.process.wait()
+
+
 def test_workers_have_a_cgroup_of_their_own_and_what_was_left_in_it_ends(scene: Scene, tmp_path: Path) -> None:
     with running(scene, tmp_path, workers=1) as appliance:
         assert any("no cgroup of their own" in text for text in ask(appliance, "/status")["problems"])
