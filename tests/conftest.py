@@ -41,25 +41,26 @@ def server(postgres: Postgres) -> Address:
     return Address("127.0.0.1", postgres.port)
 
 
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDB]:
+@contextmanager
+def maria() -> Iterator[MariaDB]:
     """A MariaDB with a database "shop"; acme, the vendor's role, may do all in it, tester all there is.
 
     Not below the folders of pytest: another pytest that starts (a driver's own suite) closes those to other users, and
     this server opens files by their full names at any time.
     """
-    with tempfile.TemporaryDirectory(prefix="vendorgate-mariadb-") as name, _mariadb(Path(name)) as server:
-        yield server
+    with tempfile.TemporaryDirectory(prefix="vendorgate-mariadb-") as name:
+        Path(name).chmod(0o755)
+        with MariaDB(Path(name) / "home", free_port(), listen="127.0.0.1") as server:
+            server.admin("create user acme identified by 'secret'; create user tester identified by 'secret'")
+            server.admin("grant all on *.* to tester with grant option; create database shop")
+            server.admin("grant all on shop.* to acme; grant all on other.* to acme; grant file on *.* to acme")
+            server.admin(SHOP_MARIADB.replace(";\n", "$$\n").join(("delimiter $$\n", "")), "shop")
+            yield server
 
 
-@contextmanager
-def _mariadb(folder: Path) -> Iterator[MariaDB]:
-    folder.chmod(0o755)
-    with MariaDB(folder / "home", free_port(), listen="127.0.0.1") as server:
-        server.admin("create user acme identified by 'secret'; create user tester identified by 'secret'")
-        server.admin("grant all on *.* to tester with grant option; create database shop")
-        server.admin("grant all on shop.* to acme; grant all on other.* to acme; grant file on *.* to acme")
-        server.admin(SHOP_MARIADB.replace(";\n", "$$\n").join(("delimiter $$\n", "")), "shop")
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    with maria() as server:
         yield server
 
 
