@@ -207,6 +207,11 @@ def _named(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     return Message(C, kind, raw, name=str(Fields(payload, 1).number(4)))
 
 
+def _fetch(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
+    """Read a command for more rows of the cursor that an execution opened: it has the cursor's name, as that has."""
+    return Message(C, kind, raw, name=str(Fields(payload, 1).number(4)), cursor="read-only")
+
+
 def _statement(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     """Read a text, and before it the query attributes."""
     values: tuple[Value, ...] = ()
@@ -278,7 +283,7 @@ COMMANDS: dict[int, Command] = {
     25: Command("close", MAX_SMALL, _named),
     26: Command("reset", MAX_SMALL, _named),
     27: Command("set-option", MAX_SMALL, _option),
-    28: Command("fetch", MAX_SMALL, _named),
+    28: Command("fetch", MAX_SMALL, _fetch),
     31: Command("reset-connection", MAX_SMALL, _bare),
     250: Command("bulk-execute", MAX_MESSAGE, parameters.bulk),
     **{code: Command("replication", MAX_SMALL, _refused) for code in REPLICATION},

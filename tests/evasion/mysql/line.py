@@ -42,7 +42,7 @@ class Line(pymysql.Connection):  # type: ignore[misc]
     """One connection as the vendor. `seen` is every byte that came after the login."""
 
     def __init__(self, port: int, user: str = "acme", database: str = "shop", **more: Any) -> None:
-        self.seen = b""
+        self.seen, self.fetched = b"", 0
         flags = CLIENT.MULTI_STATEMENTS | CLIENT.MULTI_RESULTS
         super().__init__(
             host="127.0.0.1", port=port, user=user, password="secret", database=database, autocommit=True, client_flag=flags,
@@ -75,20 +75,42 @@ class Line(pymysql.Connection):  # type: ignore[misc]
             return int(error.args[0])
         return 0
 
-    def binary(self, text: str) -> None:
-        """Prepare, execute and read to the end; the rows are among the bytes `seen`."""
+    def prepared(self, text: str) -> tuple[bytes, int]:
+        """Prepare; return the statement's number and how many columns it has."""
         self._execute_command(COMMAND.COM_STMT_PREPARE, text)
         head = self._read_packet().get_all_data()
-        number, columns, parameters = head[1:5], int.from_bytes(head[5:7], "little"), int.from_bytes(head[7:9], "little")
+        columns, parameters = int.from_bytes(head[5:7], "little"), int.from_bytes(head[7:9], "little")
         for count in (parameters, columns):
             for _ in range(count + bool(count)):
                 self._read_packet()
+        return head[1:5], columns
+
+    def to_the_end(self) -> int:
+        """Read to an EOF packet and return how many came before it."""
+        count = 0
+        while not self._read_packet().is_eof_packet():
+            count += 1
+        return count
+
+    def binary(self, text: str) -> None:
+        """Prepare, execute and read to the end; the rows are among the bytes `seen`."""
+        number, _ = self.prepared(text)
         self._execute_command(COMMAND.COM_STMT_EXECUTE, number + b"\0" + (1).to_bytes(4, "little"))
-        if self._read_packet().get_all_data()[:1] == b"\0":
-            return
-        ends = 0
-        while ends < 2:
-            ends += self._read_packet().is_eof_packet()
+        if self._read_packet().get_all_data()[:1] != b"\0":
+            self.to_the_end()
+            self.to_the_end()
+
+    def cursor_rows(self, text: str, size: int) -> None:
+        """Prepare, open a cursor, and fetch so many rows at a time until there are no more; count them in `fetched`."""
+        number, _ = self.prepared(text)
+        self._execute_command(COMMAND.COM_STMT_EXECUTE, number + b"\1" + (1).to_bytes(4, "little"))
+        self._read_packet()
+        self.to_the_end()
+        self.fetched, came = 0, size
+        while came == size:
+            self._execute_command(COMMAND.COM_STMT_FETCH, number + size.to_bytes(4, "little"))
+            came = self.to_the_end()
+            self.fetched += came
 
 
 def secret(data: bytes) -> bool:

@@ -83,3 +83,19 @@ def test_kill_query_takes_back_what_waits(shop: MariaDB, text: str) -> None:
         other.run(text.format(number))
         assert held.ended() > 0
     assert tables(shop, "asked_taken_back") == ""
+
+
+def test_rows_of_a_cursor_ride_on_the_approval_of_its_execution(shop: MariaDB) -> None:
+    rules = """
+rules:
+  - {id: ask, when: {table: shop.orders}, do: approve, approvers: {group: dba, within: 20s}}
+  - {id: all, do: allow}
+"""
+    with Gate(address(shop), rules, protocol="mysql") as gate, Line(gate.port) as line:
+        worker = threading.Thread(target=line.cursor_rows, args=("select id from orders order by id", 2), daemon=True)
+        worker.start()
+        gate.say(gate.wait_question(), True)
+        worker.join(20)
+        assert not worker.is_alive()
+        assert len(gate.questions) == 1
+        assert line.fetched == 3

@@ -149,3 +149,16 @@ def test_any_words_are_read_or_unknown(words: list[str]) -> None:
     assert read(text, KNOWN) == read(text, KNOWN)
     shaped = Store().read(text, KNOWN)
     assert shaped.values.keys() == read(text, KNOWN).values.keys()
+
+
+def test_the_second_opinion_is_loaded_when_it_is_needed() -> None:
+    """A worker without MySQL flows does not pay for it."""
+    code = (
+        "import sys; import appliance.service.worker; from appliance.facts.shared import Shared; from appliance.facts.readers import open\n"
+        "open('postgres', Shared()); assert 'sqlglot' not in sys.modules\n"
+        "from appliance.facts.mysql.read import read; from appliance.facts.mysql.world import World\n"
+        "assert 'sqlglot' not in sys.modules\n"
+        "read('select 1', World()); assert 'sqlglot' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
