@@ -9,7 +9,9 @@ from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
 
 RULES = Path(__file__).parents[2] / "rules"
-ALONE = ["mysql-hygiene", "mysql-read-only", "postgres-hygiene", "postgres-read-only"]
+ALONE = [
+    "mysql-hygiene", "mysql-read-only", "postgres-hygiene", "postgres-read-only", "redis-hygiene", "redis-read-only",
+]  # fmt: skip
 
 
 def pack(*names: str) -> list[tuple[str, str]]:
@@ -43,4 +45,4 @@ def test_pii_pack_beside_one_that_allows(beside: str) -> None:
 
 
 def test_every_pack_is_tried_here() -> None:
-    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "mysql-pii", "postgres-pii"}
+    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "mysql-pii", "postgres-pii", "redis-pii"}
