@@ -115,6 +115,7 @@ class MaskPlan:
         self.hits: Counter[str] = Counter()
         self.named: dict[Column, tuple[str, ...]] = {}  # columns it was given whose origin is known
         self.rules = tuple(m.rule.id for m in masks)  # that could change a cell
+        self.finds_only = all(m.columns is None and m.rule.detect for m in masks)  # they change but what is found
         self._masks, self._origins, self._detectors, self._key = masks, origins, detectors, key
         self._touched = {m.rule.id for m in masks if m.columns is not None and m.touches(facts)}
 

@@ -13,7 +13,8 @@ from appliance.session.told import Telling
 from appliance.wire import Wire
 
 JOIN = 64 * 1024  # bytes of answers noted as one; a frame of the record stays small enough to read at a glance
-ALONE = frozenset({"error", "notice", "complete", "suspended"})  # kinds that end a run of joined answers
+# kinds that end a run of joined answers
+ALONE = frozenset({"error", "notice", "complete", "suspended", "event", "ws-text", "ws-binary", "ws-control"})
 
 
 class Scribe:

@@ -6,10 +6,8 @@ Source: RFC 9457 (problem details), RFC 9110 sections 8.8, 12.5.3 and 14.
 import json
 from collections.abc import Callable
 
-from appliance.model import Column
-from appliance.wire import Cell, Plan
-from appliance.wire.http import leaves
 from appliance.wire.http.coding import Unreadable, opened
+from appliance.wire.http.content import Masker
 from appliance.wire.http.head import Response
 
 REASONS = {400: "Bad Request", 403: "Forbidden", 502: "Bad Gateway", 503: "Service Unavailable"}
@@ -21,8 +19,8 @@ STALE = frozenset(
     )
 )  # fmt: skip
 JSON = ("/json", "+json", "/x-ndjson", "/jsonl")
-MAX_PATHS = 10_000  # of one answer whose masks are remembered
 UNMASKABLE = (b"range:", b"if-range:")  # a part of a value is not recognised
+CODINGS = b"accept-encoding:"
 
 
 def refusal(status: int, text: str, code: str, *, close: bool = False, empty: bool = False) -> bytes:
@@ -36,34 +34,14 @@ def refusal(status: int, text: str, code: str, *, close: bool = False, empty: bo
 
 
 def readable(raw: bytes) -> bytes:
-    """Return a request whose answer is to be masked: no part of it is asked for."""
+    """Return a request whose answer is to be masked: no part of it is asked for, and no coding of it.
+
+    What comes without a coding can be masked as it comes.
+    """
     head, end, body = raw.partition(b"\r\n\r\n")
     lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(UNMASKABLE)]
+    lines = [b"Accept-Encoding: identity" if line.lower().startswith(CODINGS) else line for line in lines]
     return b"\r\n".join(lines) + end + body
-
-
-class Masker:
-    """What a plan masks of an answer: texts as a whole, and leaves of JSON by their path."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._whole = self._of("")
-        self._leaves: dict[str, Cell | None] = {}  # by path, the numbers of elements left out
-
-    def _of(self, name: str) -> Cell | None:
-        cells = self._plan((Column(name),))
-        return cells[0] if cells else None
-
-    def text(self, text: str) -> str | None:
-        return self._whole(text) if self._whole else text
-
-    def leaf(self, path: str, text: str) -> str | None:
-        if path not in self._leaves:
-            if len(self._leaves) >= MAX_PATHS:
-                self._leaves.clear()
-            self._leaves[path] = self._of(path)
-        cell = self._leaves[path]
-        return cell(text) if cell else text
 
 
 def masked(raw: bytes, head: Response, content: bytes, masker: Masker, limit: int) -> tuple[bytes, int]:
@@ -74,33 +52,42 @@ def masked(raw: bytes, head: Response, content: bytes, masker: Masker, limit: in
     """
     if head.status == 206:
         raise Unreadable("a part of a body")
-    lines = raw[:-4].split(b"\r\n")
-    fields = [_field(line, masker.text) for line in lines[1:]]
-    count = sum(field != line for field, line in zip(fields, lines[1:], strict=True))
+    first, fields, count = _fields(raw, masker)
     plain = opened(content, head.values("content-encoding"), limit) if content else b""
     body, changed = _body(plain, head.named.get("content-type", ""), masker)
     count += changed
     if not count and head.framing in ("none", "length"):
         return raw + content, 0
+    length = b"" if head.framing == "none" else b"content-length: %d" % len(body)
+    return _head(first, fields, length) + body, count
+
+
+def streamed(raw: bytes, head: Response, masker: Masker) -> tuple[bytes, int]:
+    """Return a head with its fields masked, for a body whose length is not known yet, and how many were changed."""
+    first, fields, count = _fields(raw, masker)
+    return _head(first, fields, b"" if head.framing == "close" else b"transfer-encoding: chunked"), count
+
+
+def _fields(raw: bytes, masker: Masker) -> tuple[bytes, list[bytes], int]:
+    first, *lines = raw[:-4].split(b"\r\n")
+    fields = [_field(line, masker.text) for line in lines]
+    return first, fields, sum(field != line for field, line in zip(fields, lines, strict=True))
+
+
+def _head(first: bytes, fields: list[bytes], framing: bytes) -> bytes:
     kept = [field for field in fields if field.partition(b":")[0].lower() not in STALE]
-    if head.framing != "none":
-        kept.append(b"content-length: %d" % len(body))
-    return b"\r\n".join([lines[0], *kept]) + b"\r\n\r\n" + body, count
+    return b"\r\n".join([first, *kept, *([framing] if framing else [])]) + b"\r\n\r\n"
 
 
 def _body(plain: bytes, content: str, masker: Masker) -> tuple[bytes, int]:
     text, charset = _text(plain)
-    shown, count = text, 0
-    claimed = content.partition(";")[0].strip().lower().endswith(JSON)
-    if claimed or text.lstrip()[:1] in ("{", "["):
-        try:
-            shown, count = leaves.masked(text, masker.leaf)
-        except leaves.NoJson:
-            if claimed and plain.strip():
-                raise Unreadable("no JSON, although it says so") from None
-    whole = masker.text(shown)
-    count += whole != shown
-    return (plain, 0) if not count else ((whole or "").encode(charset, "replace"), count)
+    shown, count = masker.content(text, is_json(content))
+    return (shown.encode(charset, "replace"), count) if count else (plain, 0)
+
+
+def is_json(content: str) -> bool:
+    """Return True if a body of this type says that it is JSON."""
+    return content.partition(";")[0].strip().lower().endswith(JSON)
 
 
 def _field(line: bytes, cell: Callable[[str], str | None]) -> bytes:

@@ -33,8 +33,10 @@ class Body:
         self._trailers = 0
         self.done = head.framing == "none" or (head.framing == "length" and not head.length)
 
-    def take(self, buffer: bytearray) -> Piece:
+    def take(self, buffer: bytearray, single: bool = False) -> Piece:
         """Take what has come of it; a part of a chunk's size line waits in the buffer.
+
+        `single`: of a chunked one no more than the chunk that comes, so that what a server said at once is one piece.
 
         Raises:
             ProtocolError: the framing is broken.
@@ -42,7 +44,7 @@ class Body:
         if self.done:
             return Piece(b"", b"")
         if self._framing == "chunked":
-            return self._chunks(buffer)
+            return self._chunks(buffer, single)
         size = len(buffer) if self._framing == "close" else min(self._left, len(buffer))
         raw = bytes(buffer[:size])
         del buffer[:size]
@@ -62,8 +64,9 @@ class Body:
         elif not self.done:
             raise ProtocolError("the connection ended inside a body")
 
-    def _chunks(self, buffer: bytearray) -> Piece:
-        at, data = 0, []
+    def _chunks(self, buffer: bytearray, single: bool) -> Piece:
+        at: int = 0
+        data: list[bytes] = []
         while not self.done:
             if self._state == "data":
                 size = min(self._left, len(buffer) - at)
@@ -77,6 +80,8 @@ class Body:
                 break
             at += len(line) + 2
             self._meet(line)
+            if single and data and self._state == "size":
+                break
         raw = bytes(buffer[:at])
         del buffer[:at]
         return Piece(raw, b"".join(data))

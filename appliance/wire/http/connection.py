@@ -6,8 +6,7 @@ come so far, as oversize; the rest follows piece by piece. A client that waits f
 the body is wanted here first.
 
 Requests sent and requests refused stand in one queue: the answer to a refused one goes down when all before it have
-been answered. Answers pass as they come unless a mask may touch them: then they are gathered, opened, masked and framed
-anew; what cannot be opened is not shown.
+been answered. How an answer goes down is told in reply.py.
 """
 
 from collections import deque
@@ -16,13 +15,13 @@ from collections.abc import Iterator
 from appliance.model import Message, ProtocolError, Send, Side, Value
 from appliance.wire import Plan
 from appliance.wire.http import answers
-from appliance.wire.http.answers import Masker
 from appliance.wire.http.body import Body
 from appliance.wire.http.coding import Unreadable, opened
-from appliance.wire.http.head import MAX_HEAD, Request, Response, request, response
+from appliance.wire.http.content import Masker
+from appliance.wire.http.head import MAX_HEAD, Request, request, response
+from appliance.wire.http.reply import Reply, reply
 
 MAX_BODY = 1 << 20  # bytes of a request judged whole; nginx takes 1 MiB unless told otherwise
-MAX_MASKED = 8 << 20  # bytes of an answer that is masked, and of what it opens to
 MAX_WAITING = 100  # requests pipelined before an answer; clients that pipeline send about 10
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -31,7 +30,7 @@ class _Asked:
     """A request that is to be answered: by the server, or by us if `refusal` says what."""
 
     def __init__(self, head: Request, masker: Masker | None = None, refusal: bytes = b"") -> None:
-        self.method = head.method
+        self.method, self.version = head.method, head.version
         self.told = head.waits  # to go on, by us
         self.masker, self.refusal = masker, refusal
 
@@ -52,12 +51,8 @@ class Http:
         self._gathered, self._content = bytearray(), bytearray()
         self._over = self._owes_continue = False
         self._request_body: Body | None = None
-        self._response: Response | None = None
-        self._response_body: Body | None = None
-        self._masker: Masker | None = None
-        self._begun = False  # bytes of an answer have gone down
-        self._head = b""
-        self._answer_content = bytearray()
+        self._reply: Reply | None = None  # the answer that comes
+        self._body: Body | None = None
 
     # -- the client ---------------------------------------------------------------------------------------------
 
@@ -140,7 +135,7 @@ class Http:
             return [] if refused else [Send(Side.SERVER, message.raw)]
         head = self._heads.pop(message.cursor)
         raw = message.raw
-        masker = answers.Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
+        masker = Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
         if masker is not None:
             raw = answers.readable(raw)
         self._asked.append(_Asked(head, masker))
@@ -164,17 +159,17 @@ class Http:
     def _answers(self, ended: bool) -> Iterator[Message]:
         data = self._data[Side.SERVER]
         while True:
-            if self._response is None:
+            if self._reply is None:
                 raw = _head(data)
                 if raw is None:
                     break
                 yield from self._answer(raw)
                 continue
             yield from self._piece(data)
-            if self._response is not None:
+            if self._reply is not None:
                 break
-        if ended and self._response is not None and self._response_body is not None:
-            self._response_body.end()
+        if ended and self._body is not None:
+            self._body.end()
             yield from self._piece(data)
         if self._owes_continue and not self._asked and not self._heads and self._request is not None:
             self._owes_continue = False
@@ -182,6 +177,7 @@ class Http:
 
     def _answer(self, raw: bytes) -> Iterator[Message]:
         asked = self._asked[0] if self._asked else None
+        http10 = asked is not None and asked.version == "1.0"
         head = response(raw, asked.method if asked else "GET")
         if head.status == 101:
             raise ProtocolError("the server switches to another protocol, which is not opened here")
@@ -191,42 +187,24 @@ class Http:
             return
         if asked is None and head.status != 408:  # 408: some servers say so before they close an idle connection
             raise ProtocolError("the server answers where nothing was asked")
-        self._response, self._response_body, self._head = head, Body(head), raw
-        self._answer_content = bytearray()
-        self._masker = asked.masker if asked else None
-        if self._masker is None:
-            self._begun = True
-            yield Message(Side.SERVER, "response", raw, status=str(head.status))
+        self._body, self._reply = Body(head), reply(raw, head, asked.masker if asked else None, http10)
+        yield from self._reply.head()
 
     def _piece(self, data: bytearray) -> Iterator[Message]:
-        body, head = self._response_body, self._response
+        body, shown = self._body, self._reply
         assert body is not None
-        assert head is not None
-        piece = body.take(data)
-        if self._masker is None:
+        assert shown is not None
+        while True:
+            piece = body.take(data, shown.single)
+            yield from shown.piece(piece, body.done)
             if body.done:
-                yield Message(Side.SERVER, "complete", piece.raw, status=str(head.status))
-            elif piece.raw:
-                yield Message(Side.SERVER, "body", piece.raw)
-        else:
-            self._answer_content += piece.data
-            if len(self._answer_content) > MAX_MASKED:
-                raise ProtocolError(f"an answer over {MAX_MASKED} bytes cannot be masked")
-            if body.done:
-                yield self._masked(head, self._masker)
-        if body.done:
-            yield from self._next()
-
-    def _masked(self, head: Response, masker: Masker) -> Message:
-        try:
-            raw, count = answers.masked(self._head, head, bytes(self._answer_content), masker, MAX_MASKED)
-        except Unreadable as error:
-            raw, count = answers.refusal(502, f"the answer could not be masked: {error}", "unreadable"), 1
-        return Message(Side.SERVER, "complete", raw, status=str(head.status), masked=count)
+                yield from self._next()
+                return
+            if not (piece.raw and shown.single):
+                return
 
     def _next(self) -> Iterator[Message]:
-        self._response = self._response_body = self._masker = None
-        self._begun = False
+        self._reply = self._body = None
         if self._asked:
             self._asked.popleft()
         for raw in self._own():
@@ -244,7 +222,7 @@ class Http:
         return b""
 
     def refuse(self, text: str, code: str = "denied") -> bytes:
-        if self._begun:
+        if self._reply is not None and self._reply.begun:
             return b""  # inside an answer nothing can be said
         status = {"denied": 403, "malformed": 400}.get(code, 503)
         return answers.refusal(status, text, code, close=True)
