@@ -16,9 +16,10 @@ from appliance.model import ConfigError
 def freeze(site: Site, who: str, everybody: bool, reason: str) -> None:
     """Stop all processes of a vendor where they are.
 
-    WHO is an identity of the rules, or a cgroup below the slice; globs allowed. Nothing of theirs runs until `thaw`, whatever becomes of vendorgate meanwhile. Memory, files and connections stay as
-    they are, to be looked at. An identity that is more than cgroups stops the cgroups its processes are in now, and so
-    what else is in them; which ones is printed.
+    WHO is an identity of the rules, or a cgroup below the slice; globs allowed. Nothing of theirs runs until `thaw`,
+    whatever becomes of vendorgate meanwhile. Memory, files and connections stay as they are, to be looked at. An
+    identity that is more than cgroups stops the cgroups its processes are in now, and so what else is in them; which
+    ones is printed.
 
     \b
     vendorgate freeze acme --reason "ticket 4711"

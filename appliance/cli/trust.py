@@ -53,7 +53,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 @click.group()
 def trust() -> None:
-    """Have governed programs trust the certificates that vendorgate shows them.
+    """Have governed programs trust the certificates they are shown.
 
     vendorgate opens TLS: to the program it proves, with a certificate of its own authority, the names that the server
     has proved. The authority is made when the service is first started; it exists on this host only.
@@ -74,7 +74,11 @@ ROOT = click.option("--root", type=click.Path(path_type=Path), default=Path("/")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_site
 def show(site: Site, root: Path, as_json: bool) -> None:
-    """Print the authority's certificate, its digest, and where it is trusted."""
+    """Print the authority's certificate, its digest, and where it is trusted.
+
+    \b
+    vendorgate trust show
+    """
     pem = _certificate(site)
     certificate = x509.load_pem_x509_certificate(pem)
     found = [path for path in (STORE, BUNDLE, ALONE, JAVA) if (root / path).exists()]
@@ -104,6 +108,9 @@ def install(site: Site, units: tuple[str, ...], root: Path) -> None:
 
     A unit takes its variables at its next start. It also gets PGCHANNELBINDING=disable: a login that is bound to the
     server's certificate cannot be opened.
+
+    \b
+    vendorgate trust install acme.service
     """
     pem = _certificate(site)
     for unit in units:
@@ -127,7 +134,11 @@ def install(site: Site, units: tuple[str, ...], root: Path) -> None:
 @trust.command()
 @ROOT
 def remove(root: Path) -> None:
-    """Take the authority out of every place where `install` put it."""
+    """Take the authority out of every place where `install` put it.
+
+    \b
+    vendorgate trust remove
+    """
     drop_ins = sorted((root / "etc/systemd/system").glob("*.d/vendorgate-trust.conf"))
     there = [path for path in (root / STORE, root / OURS, *drop_ins) if path.exists()]
     if not there:
@@ -150,7 +161,11 @@ def remove(root: Path) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Where the copy goes (0600).")
 @pass_site
 def kubeconfig(site: Site, source: Path, output: Path) -> None:
-    """Write a copy of a kubeconfig whose clusters are trusted by vendorgate's authority alone."""
+    """Write a copy of a kubeconfig whose clusters are trusted by vendorgate's authority alone.
+
+    \b
+    vendorgate trust kubeconfig ~/.kube/config -o /etc/acme/kubeconfig
+    """
     pem = base64.b64encode(_certificate(site)).decode()
     try:
         document = yaml.safe_load(source.read_text())

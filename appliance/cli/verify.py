@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +10,9 @@ from appliance.cli import screen
 from appliance.cli.site import Site, pass_site
 from appliance.cli.words import Moment
 from appliance.model import ConfigError, HostError
+
+if TYPE_CHECKING:
+    from appliance.record.verify import Wanted
 
 
 @click.command()
@@ -47,26 +51,31 @@ def verify(  # noqa: PLR0917  one parameter an option
     vendorgate verify --anchors /var/log/remote/anchors.log --key 9f3c...
     vendorgate verify --standalone verify.py && python3 verify.py DIRECTORY
     """
-    from appliance.record import standalone as program  # noqa: PLC0415  help needs none of it
-    from appliance.record.audit.program import Screen  # noqa: PLC0415
-    from appliance.record.verify import Wanted, describe, summary  # noqa: PLC0415
-    from appliance.record.verify import verify as check  # noqa: PLC0415
-
     if standalone:
+        from appliance.record import standalone as program  # noqa: PLC0415  help needs none of it
+
         standalone.write_text(program.source())
         return 0
-    root = directory or site.settings.state_dir
+    from appliance.record.verify import Wanted  # noqa: PLC0415
+
     told = anchors.read_text(errors="replace") if anchors else ""
     wanted = Wanted(since or 0.0, float("inf") if until is None else until, _key(key), told)
+    return _check(directory or site.settings.state_dir, wanted, as_json)
+
+
+def _check(root: Path, wanted: "Wanted", as_json: bool) -> int:
+    from appliance.record.audit.program import Screen  # noqa: PLC0415
+    from appliance.record.verify import describe, summary, verify  # noqa: PLC0415
+
     try:
-        report = check(root, wanted, Screen())
+        report = verify(root, wanted, Screen())
     except OSError as error:
         raise HostError(f"{error.filename or root}: {error.strerror}", "only root reads the record") from None
     if as_json:
         screen.json(summary(report))
     else:
         click.echo("\n".join(screen.visible_lines(describe(report))))
-        if not (key or anchors):
+        if not (wanted.key or wanted.anchors):
             print(f"key {report.key} was read beside the record: compare it with what you noted", file=sys.stderr)
     return 0 if report.whole else 1
 

@@ -93,6 +93,10 @@ BELOW = [
     "rules test",
     "rules explain",
     "rules schema",
+    "trust show",
+    "trust install",
+    "trust remove",
+    "trust kubeconfig",
 ]
 
 
