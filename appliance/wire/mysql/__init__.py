@@ -16,7 +16,7 @@ Messages of the client:
     query             text; values: query attributes, their names in `name`, one a line
     prepare           text
     execute           name: number of the statement, "-1" for the one prepared last (MariaDB); values: parameters;
-                      cursor: "read-only" if it opens a cursor; status: "unread" if the values cannot be read yet
+                      cursor: "read-only" if it opens a cursor; status: "unread" if the values cannot be read, or not yet
                       (`again` tells later), "partial" if long data is not kept whole
     bulk-execute      the same; values: of all rows, one row after the other; count: rows
     fetch             name: number of the statement

@@ -58,7 +58,10 @@ def execute(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     statement = link.statement(name)
     if statement is None:
         return Message(C, kind, raw, name=name, cursor=cursor, status="unread")
-    given, status = _given(link, statement, fields, flags)
+    try:
+        given, status = _given(link, statement, fields, flags)
+    except ProtocolError:  # the server will say so
+        given, status = (), "unread"
     return Message(C, kind, raw, name=name, cursor=cursor, values=given, status=status)
 
 
@@ -135,16 +138,17 @@ def bulk(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     count = statement.parameters if statement else 0
     if statement is None or not count:
         return Message(C, kind, raw, name=name, status="unread")
-    if flags & SEND_TYPES:
-        start = fields.at
-        _types(fields, count, named=False)
-        statement.types = fields.data[start : fields.at]
+    if flags & SEND_TYPES and fields.left >= 2 * count:
+        statement.types = fields.take(2 * count)
     if statement.types is None:
         return Message(C, kind, raw, name=name, status="unread")
     types, _ = _types(Fields(statement.types), count, named=False)
     found: list[Value] = []
-    while fields.left:
-        found += [_bulk_value(fields, one, link.charset) for one in types]
+    try:
+        while fields.left:
+            found += [_bulk_value(fields, one, link.charset) for one in types]
+    except ProtocolError:
+        return Message(C, kind, raw, name=name, status="unread")
     return Message(C, kind, raw, name=name, values=tuple(found), count=len(found) // count)
 
 
@@ -158,15 +162,21 @@ def _bulk_value(fields: Fields, kind: int, charset: Charset) -> Value:
 
 
 def given_types(link: Link, statement: Statement, payload: bytes) -> bytes | None:
-    """Return the types that an execution carries, None if it carries none."""
-    at, end = _types_at(link, statement, payload)
+    """Return the types that an execution carries, None if it carries none, or is malformed."""
+    try:
+        at, end = _types_at(link, statement, payload)
+    except ProtocolError:
+        return None
     return payload[at:end] if end else None
 
 
 def typed(link: Link, statement: Statement, payload: bytes) -> bytes:
     """Return an execution that carries no types with those the client gave last."""
-    at, _ = _types_at(link, statement, payload)
     types = statement.bound
+    try:
+        at, _ = _types_at(link, statement, payload)
+    except ProtocolError:
+        return payload
     if not at or types is None:
         return payload
     if payload[0] == BULK:
