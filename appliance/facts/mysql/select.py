@@ -11,7 +11,6 @@ from appliance.facts.mysql.tree import (
     Item,
     Join,
     Made,
-    Name,
     Node,
     Nothing,
     Query,
@@ -21,7 +20,7 @@ from appliance.facts.mysql.tree import (
     Star,
     Table,
 )
-from appliance.facts.mysql.values import reads_queries, resolve, star, union, value, values
+from appliance.facts.mysql.values import reads_queries, star, union, value, values
 from appliance.facts.mysql.walk import Common, Env, Walk
 from appliance.facts.mysql.walk import Source as Columns
 
@@ -61,6 +60,8 @@ def with_clause(walk: Walk, ctes: Sequence[Cte], recursive: bool, env: Env) -> E
         return env
     below = Env(env)
     for cte in ctes:
+        if cte.name.casefold() in below.ctes:
+            walk.doubt("names of WITH that differ in case only, if at all")
         if recursive:  # each sees all, in whatever order they are written
             below.ctes[cte.name.casefold()] = Common(cte, below)
         else:  # each sees those before it
@@ -159,16 +160,15 @@ def items(walk: Walk, found: Sequence[Item], env: Env) -> list[Output]:
 def ordered(walk: Walk, nodes: Sequence[Node], env: Env, outputs: list[Output]) -> Names:
     """Return the columns of ORDER BY, GROUP BY or HAVING: expressions, positions or names of the output."""
     names = NONE
+    both = Env(env.parent, base=env.base)  # which of them a name means depends on the clause, and on the server
+    both.ctes, both.variables = env.ctes, env.variables
+    both.sources = [*env.sources, Columns("", [o for o in outputs if o.name not in ("", "*")])]
     for node in nodes:
         if isinstance(node, Nothing):
             sure = 0 < node.place <= len(outputs) and not any(o.name == "*" for o in outputs)
             names |= outputs[node.place - 1].names if sure else union(outputs) if node.place else NONE
             continue
-        inner = Env(env, variables=True)
-        inner.sources = [Columns("", [o for o in outputs if o.name not in ("", "*")])] if outputs else []
-        names |= value(walk, node, inner)
-        if isinstance(node, Name) and len(node.parts) == 1 and env.sources:
-            names |= resolve(walk, node.parts, Env(env, variables=True)).names
+        names |= value(walk, node, both)
     return names
 
 
@@ -207,6 +207,8 @@ def _table(walk: Walk, parts: tuple[str, ...], alias: str, env: Env) -> Columns:
     common = env.common(parts[0].casefold()) if len(parts) == 1 else None
     if common is None:
         return relation(walk, parts, alias)
+    if common.cte.name != parts[0]:  # of MySQL, that is the table where names of tables keep their case
+        walk.doubt("a name that differs from one of WITH in case only")
     _read(walk, common)
     if common.state != "done":
         common.state = "recursive"

@@ -103,15 +103,20 @@ def _merged(name: str, columns: list[Output]) -> Output:
 
 
 def matching(walk: Walk, parts: tuple[str, ...], env: Env) -> list[Source]:
-    """Return the sources a qualifier means. Whether case matters in it depends on the server: here it does not."""
+    """Return the sources a qualifier means.
+
+    Whether case matters in it depends on the server: one that differs in case only may be meant, or one farther out.
+    """
     wanted = parts[-1].casefold()
     schema = parts[0].casefold() if len(parts) > 1 else ""
+    maybe: list[Source] = []
     for level in env.levels():
         walk.spend(len(level.sources))
         found = [s for s in level.sources if s.alias.casefold() == wanted and _within(s, schema)]
-        if found:
-            return found
-    return []
+        maybe += found
+        if any(s.alias == parts[-1] for s in found):
+            break
+    return maybe
 
 
 def _within(source: Source, schema: str) -> bool:

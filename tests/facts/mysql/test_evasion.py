@@ -221,6 +221,24 @@ def test_names_follow_lower_case_table_names() -> None:
     assert read("select ssn from Users", exact).unknown
 
 
+def test_names_that_differ_in_case_only() -> None:
+    """Some servers tell them apart: then it is another source that is meant."""
+    for text in ("with Users as (select 1 ssn) select ssn from users", "with a as (select 1 x), A as (select ssn x from users) select x from a"):
+        assert read(text, KNOWN).unknown >= ALL
+    text = "select id from users U where exists (select 1 from other.users u where U.ssn like '1%')"
+    assert words(text, "compared", KNOWN) == "other.users.ssn shop.users.ssn"
+    text = "select (select U.ssn from other.users u limit 1) from users U"
+    assert places(text, KNOWN) == ["other.users.ssn shop.users.ssn"]
+    assert words("select (select u.ssn from other.users u limit 1) from users U", "column", KNOWN) == "other.users.ssn"
+
+
+@pytest.mark.parametrize("clause", ["order by ssn", "order by upper(ssn)", "group by ssn", "group by upper(ssn)", "having ssn > '1'", "having upper(ssn) > '1'"])
+def test_a_name_that_may_be_an_alias_or_a_column(clause: str) -> None:
+    compared = words(f"select id as ssn from users {clause}", "compared", KNOWN)
+    assert compared == "shop.users.id shop.users.ssn"
+    assert "column" in read(f"select id from users {clause.replace('ssn', 'nothing')}", KNOWN).unknown
+
+
 def test_a_name_that_is_not_quite_the_column() -> None:
     for name in ("`ssn `", "ſſn", "ssñ"):
         assert "column" in read(f"select {name} from users", KNOWN).unknown
