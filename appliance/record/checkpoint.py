@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.model import HostError
-from appliance.record.chain import leaf, plain
+from appliance.record.chain import HASH, leaf, plain
 from appliance.record.frame import HEAD, BadFrame
 from appliance.record.packed import Signed
 from appliance.record.seal import Head
@@ -190,7 +190,7 @@ class Checkpoints:
             self._put(item, fresh)
             written = Written(entry, leaf(item), item)
             self._take(written)
-            _latest(self._directory, written)
+            _latest(self._directory, entry.number, written.hash)
             return written
 
     def refresh(self) -> None:
@@ -201,9 +201,12 @@ class Checkpoints:
     def _whole(self) -> None:
         """Refuse to go on with a chain that has lost its end: what is written next would hide it."""
         path = self._directory / LATEST
-        words = path.read_text().split() if path.exists() else ["0"]
-        if words[:1] and words[0].isdecimal() and int(words[0]) > self._number:
-            what = f"the checkpoints in {self._directory} end with {self._number}, and {words[0]} was written"
+        if not path.exists() and self._number == 0:
+            _latest(self._directory, 0, bytes(HASH))
+            _sync(self._directory)
+        number = path.read_text().partition(" ")[0] if path.exists() else "none"
+        if not number.isdecimal() or int(number) > self._number:
+            what = f"the checkpoints in {self._directory} end with {self._number}, and `{LATEST}` says {number}"
             raise HostError(what, "keep proof and records for whoever looks into it, and move both aside to go on")
 
     @contextlib.contextmanager
@@ -316,11 +319,11 @@ def _claim(path: Path, signer: Signer) -> None:
         _sync(path.parent)
 
 
-def _latest(directory: Path, written: Written) -> None:
+def _latest(directory: Path, number: int, hash: bytes) -> None:
     """Name the last entry. What a crash leaves is the one before, which is still in the chain."""
     new = directory / f"{LATEST}.new"
     with new.open("w") as file:
-        file.write(f"{written.entry.number} {written.hash.hex()}\n")
+        file.write(f"{number} {hash.hex()}\n")
         file.flush()
         os.fdatasync(file.fileno())
     new.rename(directory / LATEST)

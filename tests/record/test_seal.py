@@ -367,8 +367,21 @@ def test_a_chain_that_lost_its_end_is_not_gone_on_with(store: Store) -> None:
     store.keeper.note(Deed("start", "hub"))
     (path,) = files(store.home / "proof")
     os.truncate(path, len(next(entries(path)).data))
-    with pytest.raises(HostError, match="end with 1, and 2 was written"):
+    with pytest.raises(HostError, match="end with 1, and `latest` says 2"):
         Checkpoints(store.home / "proof", Signer(SECRET))
+
+
+def test_a_chain_without_the_number_of_its_last_is_not_gone_on_with(store: Store) -> None:
+    store.keeper.note(Deed("start", "hub"))
+    (store.home / "proof/latest").unlink()
+    with pytest.raises(HostError, match="end with 1, and `latest` says none"):
+        Checkpoints(store.home / "proof", Signer(SECRET))
+
+
+def test_a_record_that_was_just_begun_has_no_checkpoint(store: Store) -> None:
+    """It says so, and that none may be missing is written already."""
+    assert (store.home / "proof/latest").read_text() == f"0 {'0' * 64}\n"
+    assert [fault.what for fault in verify(store.home).faults] == ["there are no checkpoints"]
 
 
 def test_rubbish_among_the_checkpoints_stops_the_start(store: Store) -> None:
