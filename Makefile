@@ -11,7 +11,7 @@ BPF := $(patsubst %.bpf.c,%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 BUILD_PACKAGES := clang llvm libbpf-dev libbpf1 bpftool gcc libc6-dev python3-venv python3-dev
 RUN_PACKAGES := nftables iproute2 util-linux
-LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark nginx-light git wget curl openssl mariadb-server mariadb-client libmariadb-dev pkg-config rpm redis-tools nodejs
+LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark nginx-light git wget curl openssl mariadb-server mariadb-client libmariadb-dev pkg-config rpm redis-tools nodejs zstd
 PYTEST := $(PY) -m pytest -q
 
 .PHONY: all venv bpf packages lab-packages lab-install npm demo test check bench clean
