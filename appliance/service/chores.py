@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.kernel import containable, coverage, fence, nft
+from appliance.kernel import containable, coverage, fence, nft, unix
 from appliance.model import ConfigError, HostError
 from appliance.record.checkpoint import Counter, Lost
 from appliance.record.log import SYNC_EVERY_S
@@ -50,6 +50,7 @@ class Chores:
         aside = (
             Chore("steering", TICK_S, self._steer),
             Chore("fence", FENCE_S, self._look_at_fence),
+            Chore("unix", TICK_S, lambda: unix.refresh(self._hub.fence, self._hub.settings.unix or ())),
             Chore("evasions", TICK_S, self._hub.containment.watch),
             Chore("vendors", VENDORS_S, self._look_at_vendors),
             Chore("coverage", TICK_S, self._hub.ledger.look),
