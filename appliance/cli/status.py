@@ -13,6 +13,11 @@ from appliance.cli.site import Site, pass_site
 from appliance.control.desk import Status
 from appliance.model import HostError
 
+HIDDEN = ("ledger", "looked")  # of coverage: shown apart, or of no use to people
+COLUMNS = ("flows", "passed", "taken", "untaken", "lost", "direct", "dropped", "flows_left", "bytes_left")
+TITLES = {"flows_left": "-flows", "bytes_left": "-bytes"}  # the difference
+LINES = 20  # of the ledger
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -80,7 +85,7 @@ def _print(found: Status) -> None:
     if found.rules_revision:
         _line("rules", found.rules_revision)
     _figures("fence", found.fence)
-    _figures("coverage", found.coverage)
+    _coverage(found.coverage)
     _figures("workers", found.workers)
     _figures("losses", found.losses)
     if found.frozen:
@@ -91,6 +96,22 @@ def _print(found: Status) -> None:
         problem("the rules on disk are not in force:\n" + found.rules_error)
     for text in found.problems:
         problem(text)
+
+
+def _coverage(coverage: Mapping[str, Any]) -> None:
+    """Print figures, and a line of the ledger for each cgroup, those with a difference first and in red."""
+    _figures("coverage", {name: figure for name, figure in coverage.items() if name not in HIDDEN})
+    ledger = coverage.get("ledger") or {}
+    if ledger:
+        titles = [TITLES.get(name, name).rjust(10) for name in COLUMNS]
+        click.echo("  " + screen.faint(" " * 24 + "".join(titles)))
+    for name, line in list(ledger.items())[:LINES]:
+        wrong = line.get("flows_left", 0) or line.get("bytes_left", 0)
+        figures = "".join(f"{line.get(column, 0):>10}" for column in COLUMNS)
+        text = f"{screen.visible(name)[:23]:<24}{figures}"
+        click.echo("  " + (click.style(text, fg="red", bold=True) if wrong else text))
+    if len(ledger) > LINES:
+        click.echo(screen.faint(f"  {len(ledger) - LINES} more cgroups: --json"))
 
 
 def problem(text: str) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,8 +25,11 @@ class Appliance:
     `rules` maps file names to their text; `rule` writes one later, which a running appliance takes up by itself.
     """
 
-    def __init__(self, lab: Lab, home: Path, rules: Mapping[str, str], workers: int = 2, **settings: object) -> None:
-        self.lab, self.home = lab, home
+    def __init__(
+        self, lab: Lab, home: Path, rules: Mapping[str, str], workers: int = 2, command: Sequence[str] = COMMAND,
+        **settings: object,
+    ) -> None:  # fmt: skip
+        self.lab, self.home, self._command = lab, home, command
         self.config = home / "vendorgate.yaml"
         self.log = home / "vendorgate.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -121,4 +124,4 @@ class Appliance:
     def _words(self, *words: str) -> list[str]:
         # The lab enters the namespace; the environment is that of whoever runs the lab.
         os.environ.setdefault("PYTHONUNBUFFERED", "1")
-        return [*COMMAND, "--config", str(self.config), *words]
+        return [*self._command, "--config", str(self.config), *words]

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import socket
 import ssl
@@ -18,9 +17,7 @@ from appliance.relay.limits import MAX_READ, Limits
 from appliance.relay.tls import Layer
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST and forgets what was not sent
-ATTACH_FILTER = 26  # SO_ATTACH_FILTER, asm-generic/socket.h
-NOTHING = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # of classic BPF: return 0, drop the packet
-FILTER = struct.pack("@HP", 1, ctypes.addressof(NOTHING))  # struct sock_fprog: one instruction
+ATTACH_BPF = 50  # SO_ATTACH_BPF, asm-generic/socket.h
 
 
 def reset_on_close(sock: socket.socket) -> None:
@@ -31,15 +28,21 @@ def reset_on_close(sock: socket.socket) -> None:
         pass  # closed already
 
 
+class Frozen:
+    """The filter that lets nothing in, where there is one: set once, before the first connection."""
+
+    program = -1
+
+
 def unread(sock: socket.socket, last: bool = False) -> int:
     """Return how many bytes the kernel took for us that we have not read. After the `last` look it takes no more.
 
-    Where a process without rights may attach no filter, what comes between the look and the close is not counted.
-    Source: tcp(7), SIOCINQ; the end of the stream is not counted.
+    Without a filter (`Frozen`), what comes between the look and the close is not counted.
+    Source: tcp(7), SIOCINQ; the end of the stream is not counted. socket(7), SO_ATTACH_BPF.
     """
-    if last:
+    if last and Frozen.program >= 0:
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, FILTER)
+            sock.setsockopt(socket.SOL_SOCKET, ATTACH_BPF, Frozen.program)
     try:
         (waiting,) = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))
     except OSError:

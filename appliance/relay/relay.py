@@ -37,7 +37,7 @@ class Duties(msgspec.Struct, frozen=True):
     cancel: Callable[[Cancel], None]
     incident: Callable[[Flow | None, str], None]
     over: Callable[[Flow], None] = lambda flow: None  # the flow is no more
-    missed: Callable[[socket.socket, Address], Flow | None] = lambda sock, client: None  # it was, before we took it
+    missed: Callable[[socket.socket, Address], Flow | None] = lambda sock, client: None  # what was refused, if known
     gate: Callable[[], Gate | None] = lambda: None  # where bytes wait until their record is on the disk
     mint: Mint | None = None  # certificates for clients; without it TLS is not opened
 
@@ -155,16 +155,13 @@ class Relay:
             self._reject(sock, error)
             return
         if isinstance(found, Awaitable):
-            task = self._loop.create_task(self._admit_later(sock, found))
+            task = self._loop.create_task(self._admit_later(sock, client, found))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
-        elif found is None:
-            self.counts.refused += 1
-            self._drop(sock, self._duties.missed(sock, client))
         else:
-            self._begin(sock, found)
+            self._begin(sock, client, found)
 
-    async def _admit_later(self, sock: socket.socket, found: Awaitable[Flow | None]) -> None:
+    async def _admit_later(self, sock: socket.socket, client: Address, found: Awaitable[Flow | None]) -> None:
         try:
             flow = await found
         except Exception as error:
@@ -173,12 +170,13 @@ class Relay:
             sock.close()
             raise
         else:
-            self._begin(sock, flow)
+            self._begin(sock, client, flow)
 
-    def _begin(self, sock: socket.socket, flow: Flow | None) -> None:
+    def _begin(self, sock: socket.socket, client: Address, flow: Flow | None) -> None:
         try:
             if flow is None:
                 self.counts.refused += 1
+                flow = self._duties.missed(sock, client)
             elif self._has_room(flow):
                 self._start(Pipe(flow, self._duties.session(flow), sock, self))
                 return

@@ -42,6 +42,7 @@ class Arrivals:
         self._peers, self._ids, self._incident, self._record = peers, ids, incident, record
         self._counts = counts
         self._flows: dict[int, Flow] = {}  # by cookie
+        self._denied: dict[Address, Flow] = {}  # until the relay asks for them, at once
         self._waiting = 0
 
     def identify(self, sock: socket.socket) -> Flow | Awaitable[Flow | None] | None:
@@ -64,7 +65,10 @@ class Arrivals:
         return self._flow(client, peer)
 
     def missed(self, sock: socket.socket, client: Address) -> Flow | None:
-        """Record a flow whose client was gone before we took it, and return it; None if it is not that."""
+        """Return the flow of a connection that was refused, on record; None if it is none of the fence's."""
+        denied = self._denied.pop(client, None)
+        if denied:
+            return denied
         try:
             sock.getpeername()
         except OSError:
@@ -130,6 +134,7 @@ class Arrivals:
         decision = Decision("block", "default", reason=NOBODY, unknown=NOBODY)
         denied = Note("decision", f"connect to {flow.server}", decision=decision, id=f"{flow.id}-1")
         self._record(flow, (Note("opened", text), denied, Note("closed", NOBODY, message="abort")))
+        self._denied[flow.client] = flow
         self._incident(flow, f"{text}: {NOBODY}: refused")
 
 

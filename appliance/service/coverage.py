@@ -104,7 +104,9 @@ class Ledger:
         self._over: dict[Key, tuple[int, int]] = {}  # looks in which bytes were missing, and the least of them
         self._runs: dict[Key, list[int]] = {}  # unserved flows for the next checkpoint
         self._read: tuple[float, Sequence[Coverage]] | None = None
+        self._kept = b""  # of the numbers, in the file
         self._retired = 0  # bytes missing of cgroups that are off the list
+        self._looked = 0.0  # when that was read which the lines are of, by the clock
         self.unserved = 0
         self.lines: tuple[Line, ...] = ()
 
@@ -142,17 +144,21 @@ class Ledger:
         with self._lock:
             self._bury()
             heard = self._read and all(life.ended or life.at >= self._read[0] for life in self._lives.values())
-            done = self._compare(self._read[1]) if self._read and heard and self._ear.ready() else ()
-            if done:
-                self._read = None
-        for key, found in done:
+            done = {}
+            if self._read and heard and self._ear.ready():
+                done = self._compare(self._read[1])
+                self._looked, self._read = self._read[0], None
+        for key, found in done.items():
             self._write_off(key, found)
         if self._read is None:
             accounts = self._ear.read()
             self._read = (self._clock(), accounts)
             self._retire()
         with self._lock:
-            numbers.save(self._state_dir, self._numbers)
+            kept = numbers.pack(self._numbers)
+        if kept != self._kept:
+            numbers.save(self._state_dir, kept)
+            self._kept = kept
 
     def runs(self) -> dict[Key, tuple[int, ...]]:
         """Return, as runs, the numbers of unserved flows that are not noted one by one: for a checkpoint."""
@@ -164,7 +170,15 @@ class Ledger:
         with self._lock:
             for key, run in runs.items():
                 if numbers.runs(sorted(self._runs.get(key, ()))) == run:
-                    del self._runs[key]
+                    for number in self._runs.pop(key):
+                        self._numbers[key].add(number)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, for status; empty: nothing."""
+        flows, size = sum(line.flows_left for line in self.lines), sum(line.bytes_left for line in self.lines)
+        what = f"{flows} flows and {size} bytes went to the relay, and nobody accounts for them"
+        return f"coverage: {what}" if flows or size else ""
 
     def shown(self) -> dict[str, Any]:
         """Return what status says of it."""
@@ -172,6 +186,7 @@ class Ledger:
         flows, size = sum(line.flows_left for line in lines), sum(line.bytes_left for line in lines)
         return {
             "difference": {"flows": flows, "bytes": size + self._retired},
+            "looked": self._looked,
             "unserved": self.unserved,
             "lost_bytes": sum(self._lost.values()),
             "ledger": {line.cgroup: msgspec.to_builtins(line) for line in lines[:MAX_SHOWN]},
@@ -186,18 +201,17 @@ class Ledger:
                 for key, account in life.accounts.items():
                     self._ended[key] += account.bytes
 
-    def _compare(self, accounts: Sequence[Coverage]) -> list[tuple[Key, list[int]]]:
+    def _compare(self, accounts: Sequence[Coverage]) -> dict[Key, list[int]]:
         """Set the lines; return the flows that are unserved, of each cgroup."""
-        lines, unserved = [], []
+        lines, unserved = [], {}
         for one in accounts:
             key = (one.epoch, one.id)
             line = self._line(key, one)
-            found = self._unserved(key, one.sequence)
-            unserved.append((key, found))
+            unserved[key] = self._unserved(key, one.sequence)
             lines.append(self._settled(key, line))
         self.lines = tuple(lines)
         self._mourning = max(0, self._mourning - 1)
-        return unserved or [((0, 0), [])]
+        return unserved
 
     def _line(self, key: Key, one: Coverage) -> Line:
         base = self._base.get(key)
@@ -214,8 +228,9 @@ class Ledger:
 
     def _unserved(self, key: Key, last: int) -> list[int]:
         """Return the flows that were holes for long enough."""
-        before = self._holes.get(key, Counter())
-        now = Counter({number: before[number] + 1 for number in self._numbers.setdefault(key, Numbers()).holes(last)})
+        before, told = self._holes.get(key, Counter()), set(self._runs.get(key, ()))
+        holes = (number for number in self._numbers.setdefault(key, Numbers()).holes(last) if number not in told)
+        now = Counter({number: before[number] + 1 for number in holes})
         self._holes[key] = now
         self._unnoted[key] = sum(looks > SETTLED for looks in now.values())
         return [number for number, looks in now.items() if looks >= SETTLED]
@@ -246,7 +261,7 @@ class Ledger:
         with self._lock:
             if found[MAX_NOTED:]:
                 self._runs.setdefault(key, []).extend(found[MAX_NOTED:])
-            for number in found:
+            for number in found[:MAX_NOTED]:
                 self._numbers[key].add(number)
             self.unserved += len(found)
 

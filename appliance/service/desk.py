@@ -78,6 +78,8 @@ class Desks:
             found.append(f"{len(hub.crew.members) - ready} of {len(hub.crew.members)} workers are not ready")
         if hub.trail.error:
             found.append(f"nothing can be approved, the trail cannot be written: {hub.trail.error}")
+        if hub.ledger.problem:
+            found.append(hub.ledger.problem)
         if hub.berth.problem:
             found.append(hub.berth.problem)
         return (*found, *hub.troubles.values(), *hub.notary.troubles.values(), *hub.lacks)

@@ -27,7 +27,7 @@ from appliance.control.api import Control
 from appliance.control.approvals import Approvals
 from appliance.control.approvals import Limits as Held
 from appliance.control.peer import is_below, slice_path
-from appliance.kernel import fence
+from appliance.kernel import fence, frozen
 from appliance.kernel.fence import Fence, Place
 from appliance.kernel.judge import Judge
 from appliance.kernel.layout import STEER_MARK
@@ -145,7 +145,7 @@ class Hub:
         self.judge = Judge(self.fence)
         self._judge(self.policy)
         self._say(opened.clear(self.settings.state_dir))
-        self.ledger, self.nested = ledger(self), nested(self)
+        self.ledger, self.nested, self.frozen = ledger(self), nested(self), frozen.program()
         try:
             yield
         finally:
@@ -314,7 +314,7 @@ class Hub:
     def _inherited(self, member: Member) -> launch.Inherited:
         numbers = tuple(sock.fileno() for sock in member.listeners)
         maps = tuple(getattr(self.fence, name) for name in fence.RELAYS)
-        return launch.Inherited(numbers, maps, self.stores.records_fd)
+        return launch.Inherited(numbers, maps, self.stores.records_fd, self.frozen)
 
     def _said(self, member: Member, message: ToHub) -> None:
         match message:

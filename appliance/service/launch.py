@@ -32,6 +32,7 @@ class Inherited(msgspec.Struct, frozen=True, gc=False):
     listeners: tuple[int, ...]
     maps: tuple[int, ...]  # the fence's, read-only, in the order of fence.RELAYS
     records: int  # the directory to record in, owned by the worker's user
+    frozen: int = -1  # the program of kernel.frozen; -1: none
 
 
 class User(msgspec.Struct, frozen=True, gc=False):
@@ -136,13 +137,13 @@ def start(who: User, given: Inherited) -> Running:
     """
     ours, theirs = socket.socketpair()
     door, inner = pair()
-    numbers = [theirs.fileno(), inner.fileno(), *given.maps, given.records, *given.listeners]
+    numbers = [theirs.fileno(), inner.fileno(), given.frozen, *given.maps, given.records, *given.listeners]
     try:
         process = subprocess.Popen(
             command("appliance.service.worker", who, [*map(str, numbers)]),
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno() if sys.stderr else subprocess.DEVNULL,
-            pass_fds=numbers,
+            pass_fds=[number for number in numbers if number >= 0],
             cwd="/",
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
             umask=0o077,

@@ -43,7 +43,8 @@ class Numbers:
 
     def holes(self, last: int) -> Iterator[int]:
         """Yield those up to `last` that nobody has accounted for."""
-        return (number for number in range(self.low + 1, last + 1) if number not in self._above)
+        most = min(last, self.low + MAX_ABOVE)
+        return (number for number in range(self.low + 1, most + 1) if number not in self._above)
 
     def accounted(self) -> int:
         """Return how many are accounted for."""
@@ -89,10 +90,15 @@ def load(state_dir: Path) -> dict[Key, Numbers] | None:
     return found
 
 
-def save(state_dir: Path, numbers: Mapping[Key, Numbers]) -> None:
+def pack(numbers: Mapping[Key, Numbers]) -> bytes:
+    """Return the content of the file."""
+    return msgspec.json.encode([one.kept(key) for key, one in numbers.items()])
+
+
+def save(state_dir: Path, kept: bytes) -> None:
     """Write the file, whole or not at all."""
     new = state_dir / f".{FILE}"
-    new.write_bytes(msgspec.json.encode([one.kept(key) for key, one in numbers.items()]))
+    new.write_bytes(kept)
     new.rename(state_dir / FILE)
 
 

@@ -1,6 +1,6 @@
 """The worker process: sockets, sessions and the record of one core. Holds no privilege (launch.py).
 
-    python -m appliance.service.worker UID GID CHANNEL DOOR PEERS IMAGES CARRIED RECORDS LISTENER...
+    python -m appliance.service.worker UID GID CHANNEL DOOR FROZEN PEERS IMAGES CARRIED RECORDS LISTENER...
 
 All but the first two are descriptors, inherited.
 
@@ -51,6 +51,7 @@ from appliance.relay.channel import (
     ToWorker,
     Withdrawn,
 )
+from appliance.relay.end import Frozen
 from appliance.relay.relay import Duties, Relay
 from appliance.relay.tls import met_with, why
 from appliance.service import bare, reaction
@@ -327,7 +328,7 @@ def fit(text: str) -> str:
 
 def main(words: Sequence[str]) -> int:
     """Become the user named, for good; then run a worker on inherited descriptors."""
-    uid, gid, hub, door, peers, images, carried, records, *listeners = map(int, words)
+    uid, gid, hub, door, Frozen.program, peers, images, carried, records, *listeners = map(int, words)
     bare.become(uid, gid)  # before what follows: the kernel resets both at a change of user
     logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
     # Others of our user must not read what is in memory: masked values, questions, rules.

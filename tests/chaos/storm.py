@@ -101,15 +101,24 @@ class Storm:
         """Wait until a vendor is served (again)."""
         until(lambda: self.scene.hello(cgroup) == "hello", 40)
 
-    def end(self) -> None:
-        works, tries, around = (_said(process) for process in (self._works, self._tries, self._near))
+    def check(self) -> None:
+        """Nothing has leaked so far, and whoever works is served."""
+        self.served()
         leaked = [frame for frame in self.wire.frames() if MARK in frame]
         assert not leaked, leaked[0]
         assert self.scene.leaked == []
+
+    def end(self) -> None:
+        works, tries, around = (_said(process) for process in (self._works, self._tries, self._near))
+        self.check()
         assert around.failed == 0 and around.done > 10
         assert tries.done > 0
         assert works.done > 0
-        self.served()
+
+    def kill(self) -> None:
+        for process in (self._works, self._tries, self._near):
+            process.kill()
+            process.communicate()
 
 
 def near(lab: Lab, code: str, *arguments: str) -> "subprocess.Popen[str]":
@@ -127,13 +136,16 @@ def _said(process: "subprocess.Popen[str]") -> Seen:
 
 @contextmanager
 def storm(scene: Scene, home: Path, **settings: Any) -> Iterator[Storm]:
-    """An appliance under traffic; the proof is taken at the end."""
+    """An appliance under traffic; the proof is taken at the end, and the ledger balances (`running`)."""
     wire = Wire(scene.lab)
     try:
         with running(scene, home, **settings) as appliance:
-            storm = Storm(scene, appliance, wire)
-            storm.served()
-            yield storm
-            storm.end()
+            live = Storm(scene, appliance, wire)
+            try:
+                live.served()
+                yield live
+                live.end()
+            finally:
+                live.kill()
     finally:
         wire.close()

@@ -1,11 +1,10 @@
 """Others change the firewall under us, during live traffic: nothing leaks, it is put back, the neighbour sees nothing."""
 
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.chaos.storm import Storm, storm
+from tests.chaos.storm import Storm
 from tests.evasion.host import Scene, until
 
 pytestmark = pytest.mark.kernel
@@ -25,12 +24,11 @@ def restored(live: Storm) -> None:
     live.served()
 
 
-def test_flush_ruleset(scene: Scene, tmp_path: Path) -> None:
-    with storm(scene, tmp_path) as live:
-        for _ in range(3):
-            nft(scene, "flush ruleset")
-            restored(live)
-        assert "removed or changed by others" in live.appliance.log.read_text() or "redirect to" in table(scene)
+def test_flush_ruleset(scene: Scene, live: Storm) -> None:
+    for _ in range(3):
+        nft(scene, "flush ruleset")
+        restored(live)
+    assert "removed or changed by others" in live.appliance.log.read_text() or "redirect to" in table(scene)
 
 
 BRIDGE = """
@@ -44,24 +42,22 @@ table ip churn {
 """
 
 
-def test_base_chain_churn(scene: Scene, tmp_path: Path) -> None:
+def test_base_chain_churn(scene: Scene, live: Storm) -> None:
     """As container engines do at each start: base chains come and go, with NAT of their own, many times a second."""
-    with storm(scene, tmp_path) as live:
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            nft(scene, BRIDGE)
-            nft(scene, "delete table ip churn")
-        live.served()
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        nft(scene, BRIDGE)
+        nft(scene, "delete table ip churn")
+    live.served()
 
 
-def test_a_firewall_that_drops_by_default_is_no_way_round(scene: Scene, tmp_path: Path) -> None:
+def test_a_firewall_that_drops_by_default_is_no_way_round(scene: Scene, live: Storm) -> None:
     """A reload that first drops all, then flushes, then puts its own in place."""
-    with storm(scene, tmp_path) as live:
-        nft(scene, "flush ruleset")
-        nft(
-            scene,
-            "table inet filter { chain output { type filter hook output priority 0; policy accept; oifname lo accept; }; }",
-        )
-        restored(live)
-        nft(scene, "delete table inet filter")
-        live.served()
+    nft(scene, "flush ruleset")
+    nft(
+        scene,
+        "table inet filter { chain output { type filter hook output priority 0; policy accept; oifname lo accept; }; }",
+    )
+    restored(live)
+    nft(scene, "delete table inet filter")
+    live.served()

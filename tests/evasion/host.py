@@ -111,15 +111,34 @@ def running(scene: Scene, home: Path, **settings: object) -> Iterator[Appliance]
     with Appliance(scene.lab, home, {"10-echo.yaml": scene.rules()}, **settings) as appliance:  # type: ignore[arg-type]
         yield appliance
         assert scene.leaked == []
+        if appliance.process and appliance.process.poll() is None:
+            balanced(appliance)
+
+
+def balanced(appliance: Appliance, seconds: float = 40.0) -> None:
+    """Wait until the ledger was looked at after now, and nothing is missing in it: no byte, no flow."""
+    now = end = time.monotonic()
+    while True:
+        said = ask(appliance, "/status")["coverage"]
+        wrong = {name: line for name, line in said["ledger"].items() if line["holes"] or astray(line)}
+        if said["looked"] > now and not wrong and said["difference"] == {"flows": 0, "bytes": 0}:
+            return
+        assert time.monotonic() < end + seconds, (said["difference"], wrong)
+        time.sleep(0.1)
+
+
+def astray(line: dict[str, int]) -> int:
+    """Return the bytes of a line of the ledger that nobody has, or has yet."""
+    return max(0, line["passed"] - line["taken"] - line["untaken"] - line["lost"])
 
 
 def ask(appliance: Appliance, url: str, method: str = "GET") -> Any:
     """Ask the hub as root, from outside the slice."""
     connection = http.client.HTTPConnection("vendorgate", timeout=10)
     connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(10)
     try:
-        connection.sock.connect(str(appliance.home / "run/control.sock"))
+        connection.sock.connect(str(appliance.home / "run/control.sock"))  # waits while the queue of the door is full
+        connection.sock.settimeout(10)
         connection.request(method, url)
         return json.loads(connection.getresponse().read())
     finally:
