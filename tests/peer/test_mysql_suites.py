@@ -64,7 +64,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The python of a fresh environment."""
     home = tmp_path_factory.mktemp("python")
     subprocess.run([sys.executable, "-m", "venv", home / "env"], check=True)
-    pip(home / "env/bin/python", "install", "pytest")
+    pip(home / "env/bin/python", "install", "pytest", "setuptools", "wheel")
     return home / "env/bin/python"
 
 
@@ -74,7 +74,8 @@ def pip(python: Path, *words: str | Path) -> None:
 
 def source(python: Path, home: Path, package: str, version: str) -> Path:
     """Return the folder of a source package."""
-    pip(python, "download", "--no-deps", "--no-binary", ":all:", "-d", home, f"{package}=={version}")
+    words = ["--no-deps", "--no-build-isolation", "--no-binary", ":all:", "-d", home, f"{package}=={version}"]
+    pip(python, "download", *words)
     (found,) = home.glob("*.tar.gz")
     (home / "source").mkdir()
     subprocess.run(["tar", "-xzf", found, "-C", home / "source"], check=True)
@@ -109,7 +110,7 @@ def node(folder: Path, module: str, name: str) -> str:
 
 def test_mysqlclient(python: Path, tmp_path: Path) -> None:
     original = source(python, tmp_path, "mysqlclient", "2.3.1")
-    pip(python, "install", original)
+    pip(python, "install", "--no-build-isolation", original)
     folder = tmp_path / "run"  # beside the source, that would be imported for the driver
     folder.mkdir()
     (original / "tests").rename(folder / "tests")
