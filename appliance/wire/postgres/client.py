@@ -157,7 +157,8 @@ def _data(link: Link, raw: bytes, kind: str) -> Message:
 def _auth(link: Link, raw: bytes, kind: str) -> Message:
     if raw[5:].startswith(BINDS):
         # The server would see another certificate than the client did, and refuse without saying why.
-        raise ProtocolError("the login is bound to the server's certificate: set PGCHANNELBINDING=disable for the client")
+        what = "the login is bound to the server's certificate"
+        raise ProtocolError(f"{what}: set PGCHANNELBINDING=disable for the client")
     return Message(Side.CLIENT, kind, raw, secret=True)
 
 
