@@ -141,7 +141,10 @@ class Nested:
     # -- serving -----------------------------------------------------------------------------------------------------
 
     def _serve(self, number: int, pid: int, vendor: str) -> None:
-        fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # it has ended
         try:
             if os.fstat(fd).st_ino != number:
                 return  # it has moved on; the next look will tell

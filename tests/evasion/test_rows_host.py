@@ -3,17 +3,20 @@
 Zero bytes come over the wire; the errno is a courtesy.
 """
 
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from appliance.kernel import fence, pins
 from appliance.lab.hosts import TARGET_IP, TARGET_IP6
-from tests.evasion.field import BOTH, DIRECT, NOBODY, USERNS, V4, Field, arrive, stay
+from tests.evasion.field import BOTH, DIRECT, NOBODY, USERNS, V4, V6, Field, arrive, stay
 from tests.evasion.host import ECHO, ask
 from tests.evasion.wire import MARK, payload
 
 pytestmark = pytest.mark.kernel
+GROUPS = ((socket.AF_INET, "234.86.71.77"), (socket.AF_INET6, "ff15::5645:4e44:4f52"))  # as attacks.py has them
 UNITS = Path(__file__).parents[2] / "systemd"
 
 
@@ -31,6 +34,15 @@ def test_row_42_metadata_broadcast_multicast(ground: Field) -> None:
     arrive(ground, ("multicast",), ("224.0.0.251", "ff02::fb"), 5353)
     stay(ground, ("multicast",), ("224.0.0.251", "239.1.2.3", "ff02::fb", "ff15::1"), port=5353)
     stay(ground, ("broadcast",), V4, says="101 1|1 1|13 13")
+
+
+def test_row_42_what_the_kernel_announces(ground: Field) -> None:
+    """Who joins a group has the kernel say its address, and those of sources, to the wire: bytes of the vendor's choice."""
+    stay(ground, ("join", "join_group", "join_source"), port=9, says="errno 1")
+    stay(ground, ("anycast",), V6, port=9, says="errno 1")
+    time.sleep(1.5)  # reports are sent after a random while, up to a second (RFC 3376, 5.1)
+    groups = [socket.inet_pton(family, group) for family, group in GROUPS]
+    assert not any(group in frame for frame in ground.leaked() for group in groups)
 
 
 def test_row_45_the_pins_and_the_cgroup_of_the_fence(ground: Field) -> None:
