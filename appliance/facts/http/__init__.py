@@ -3,6 +3,9 @@
 Keys of `Facts.values`: facts/words/http.py; besides them `text`, for detectors: target, header lines but for those that
 carry the client's credentials, and the body as it reads when opened.
 
+A message of a client in a WebSocket is a write by the method WEBSOCKET, to host and path of the handshake, with the
+handshake's header lines; `text` and `json` are its own.
+
 Unknown: of a body that is too long to be judged whole, or in a coding that cannot be opened, all it says; of a path
 with more readings than MAX_READINGS, `path`; of a document that says it is JSON and cannot be read as such, `json`.
 """
@@ -26,6 +29,8 @@ WHY = {"oversize": "the body is too long to be judged whole", "encoded": "the bo
 IN_BODY = ("field", "file", "json", "graphql")
 SHOWN = 4096  # characters of a body that a reviewer is shown
 
+SOCKET = ("ws-text", "ws-binary", "ws-control")  # kinds of what a client says in a WebSocket
+
 Lines = list[tuple[str, str]]
 
 
@@ -42,11 +47,12 @@ class Http:
     def ask(self, message: Message) -> Facts | None:
         if message.kind == "query":
             return _typed(message.text)
-        if message.kind != "request":
+        if message.kind not in ("request", *SOCKET) or not message.values:
             return None
         lines = _lines(bytes(message.values[0].data or b"").decode("latin-1"))
         body = bytes(message.values[1].data or b"")
-        return _facts(message.text, message.name, lines, body, message.status)
+        facts = _facts(message.text, message.name, lines, body, message.status)
+        return facts if message.kind == "request" else _of_socket(facts, message.text, body)
 
     def sent(self, message: Message) -> None: ...
 
@@ -61,6 +67,14 @@ class Http:
 
     def copy(self, message: Message) -> Copy | None:
         return None
+
+
+def _of_socket(facts: Facts, line: str, body: bytes) -> Facts:
+    """Return the facts of a message in a WebSocket: what the handshake said was judged with the handshake."""
+    found, _ = documents.leaves(body, claimed=False)
+    texts = frozenset((_text(body), *(leaf.partition(" = ")[2] for leaf in found.values)))
+    subject = _subject(line, [], _text(body), "")
+    return msgspec.structs.replace(facts, values={**facts.values, "text": texts}, subject=subject)
 
 
 def _typed(text: str) -> Facts:
@@ -79,7 +93,8 @@ def _lines(text: str) -> Lines:
 
 def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Facts:
     method, _, target = line.partition(" ")
-    authority, path, query = _split(target)
+    authority, path, query = _split(target) if method != "CONNECT" else (target, "", "")
+    _, colon, port = (authority or host).rpartition(":")
     host = _bare(authority or host)
     asked, asked_whole = _pairs(query)
     header = dict(lines).get("content-type", "")
@@ -87,13 +102,14 @@ def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Fact
     held = _body(body, content, header, asked) if not status else _Body(unknown=frozenset(("text", *IN_BODY)))
     methods = {method.upper()} | {v.upper() for k, v in lines if k in OVERRIDES}
     methods |= {v.upper() for k, v in (*asked, *held.fields) if k == "_method"}
-    paths, paths_whole = readings(path)
+    paths, paths_whole = readings(path) if path else (frozenset[str](), True)
     unknown = set(held.unknown) | (set() if paths_whole else {"path"}) | (set() if asked_whole else {"query"})
     shown = [f"{k}: {v}" for k, v in lines if k not in CREDENTIALS]
     values = {
         "effect": _effects(methods, held.graphql),
         "method": frozenset(methods),
         "host": frozenset((host,)) if host else frozenset(),
+        "port": frozenset((port,)) if colon and port.isdigit() else frozenset(),
         "path": paths,
         "query": frozenset(f"{k}={v}" for k, v in asked),
         "header": frozenset(shown),

@@ -89,8 +89,8 @@ def graphql(document: Any, query: list[tuple[str, str]]) -> Found:
     """Return the operations that a JSON body or a query string asks a GraphQL server for."""
     texts = [value for name, value in query if name == "query"]
     for one in document if isinstance(document, list) and not isinstance(document, _Pairs) else [document]:
-        if isinstance(one, _Pairs):
-            texts += [value for name, value in one if name == "query" and isinstance(value, str)]
+        for members in _operations_of(one):
+            texts += [value for name, value in members if name == "query" and isinstance(value, str)]
     found: set[str] = set()
     whole = True
     for text in texts:
@@ -101,6 +101,13 @@ def graphql(document: Any, query: list[tuple[str, str]]) -> Found:
         except (GraphQLError, RecursionError):
             whole = False
     return Found(frozenset(found), whole)
+
+
+def _operations_of(document: Any) -> Iterator[_Pairs]:
+    """Yield the objects that may hold an operation; in a WebSocket (graphql-transport-ws) it is in `payload`."""
+    if isinstance(document, _Pairs):
+        yield document
+        yield from (value for name, value in document if name == "payload" and isinstance(value, _Pairs))
 
 
 def _operations(text: str) -> set[str]:

@@ -2,8 +2,10 @@
 
     key      values
     effect   what the method does: read (GET HEAD OPTIONS TRACE), write (all others), delete
-    method   GET, POST, ...; what an override in a header, the query or a form says counts as well
+    method   GET, POST, ...; what an override in a header, the query or a form says counts as well. WEBSOCKET: what is
+             said in one
     host     who the request is for, without the port, in small letters
+    port     the port, where the request names one; of CONNECT always
     path     the path, in every form a server might read it: as written, decoded, with dots, slashes, `;` resolved
     query    name=value, decoded, one for each of the query
     header   name: value, the name in small letters
@@ -26,6 +28,7 @@ KEYS: Mapping[str, Key] = {
     "effect": Key("word", "what the method does", EFFECTS),
     "method": Key("text", "the method, overrides included"),
     "host": Key("text", "who the request is for, without the port"),
+    "port": Key("number", "the port, where the request names one; of CONNECT always"),
     "path": Key("text", "the path, in every form a server might read it"),
     "query": Key("text", "name=value of the query"),
     "header": Key("text", "name: value, the name in small letters"),

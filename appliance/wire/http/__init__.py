@@ -1,12 +1,14 @@
 """HTTP/1.1 and 1.0, without TLS.
 
-Source: RFC 9110, RFC 9112.
-Not handled: CONNECT, 101 Switching Protocols (a flow that gets there ends with an error); HTTP/2.
+Source: RFC 9110, RFC 9112; RFC 6455 and RFC 7692 for WebSocket.
+Not handled: what CONNECT opens (it is judged, and refused), switching to anything but a WebSocket (such a flow ends
+with an error), HTTP/2.
 
 Messages of the client: request (whole, up to MAX_BODY of it: `text` method and target, `name` the host, `values` the
 header lines and the body as it reads when opened, `status` "oversize" or "encoded" where that is not all of it) and
-body (what follows of an oversize one). Of the server: interim, response (a head), body (pieces of what follows),
-complete (the last one), error (our own word).
+body (what follows of an oversize one). Of the server: interim, response (a head), event (a server-sent one), body
+(pieces of what follows), complete (the last one), error (our own word). In a WebSocket: ws-text, ws-binary and
+ws-control of both sides (of a client that is judged with `values` as of a request), ws-part (of a server's message).
 """
 
 from appliance.wire import Opening

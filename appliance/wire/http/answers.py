@@ -25,12 +25,17 @@ CODINGS = b"accept-encoding:"
 
 def refusal(status: int, text: str, code: str, *, close: bool = False, empty: bool = False) -> bytes:
     """Return a whole answer that says `text` as a problem; `empty`: to a HEAD."""
-    problem = {"type": "about:blank", "title": REASONS[status], "status": status, "code": code, "detail": text}
-    body = json.dumps(problem).encode()
+    body = problem(status, text, code)
     head = f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/problem+json\r\n"
     head += f"content-length: {len(body)}\r\ncache-control: no-store\r\n"
     head += "connection: close\r\n\r\n" if close else "\r\n"
     return head.encode() + (b"" if empty else body)
+
+
+def problem(status: int, text: str, code: str) -> bytes:
+    """Return what a refusal says."""
+    said = {"type": "about:blank", "title": REASONS[status], "status": status, "code": code, "detail": text}
+    return json.dumps(said).encode()
 
 
 def readable(raw: bytes) -> bytes:

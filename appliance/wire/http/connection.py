@@ -14,15 +14,17 @@ from collections.abc import Iterator
 
 from appliance.model import Message, ProtocolError, Send, Side, Value
 from appliance.wire import Plan
-from appliance.wire.http import answers
+from appliance.wire.http import answers, upgrade
 from appliance.wire.http.body import Body
 from appliance.wire.http.coding import Unreadable, opened
 from appliance.wire.http.content import Masker
 from appliance.wire.http.head import MAX_HEAD, Request, request, response
 from appliance.wire.http.reply import Reply, reply
+from appliance.wire.http.websocket import WebSocket
 
 MAX_BODY = 1 << 20  # bytes of a request judged whole; nginx takes 1 MiB unless told otherwise
 MAX_WAITING = 100  # requests pipelined before an answer; clients that pipeline send about 10
+SOCKET = ("ws-text", "ws-binary", "ws-control")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -30,7 +32,7 @@ class _Asked:
     """A request that is to be answered: by the server, or by us if `refusal` says what."""
 
     def __init__(self, head: Request, masker: Masker | None = None, refusal: bytes = b"") -> None:
-        self.method, self.version = head.method, head.version
+        self.head = head
         self.told = head.waits  # to go on, by us
         self.masker, self.refusal = masker, refusal
 
@@ -51,12 +53,16 @@ class Http:
         self._gathered, self._content = bytearray(), bytearray()
         self._over = self._owes_continue = False
         self._request_body: Body | None = None
+        self._offered = ""  # the request that offers another protocol
+        self._socket: WebSocket | None = None
         self._reply: Reply | None = None  # the answer that comes
         self._body: Body | None = None
 
     # -- the client ---------------------------------------------------------------------------------------------
 
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
+        if self._socket is not None:
+            return self._socket.feed(side, data)
         self._data[side] += data
         return self._requests() if side is Side.CLIENT else self._answers(ended=not data)
 
@@ -64,6 +70,8 @@ class Http:
         data = self._data[Side.CLIENT]
         while True:
             if self._request is None:
+                if self._offered and data:
+                    raise ProtocolError("bytes behind the offer of another protocol, before its answer")
                 while data[:2] == b"\r\n":  # RFC 9112 section 2.2: empty lines before a request are not looked at
                     del data[:2]
                 raw = _head(data)
@@ -109,7 +117,7 @@ class Http:
             except Unreadable:
                 status = "encoded"
         self._heads[number] = head
-        lines = "".join(f"{name}: {value}\n" for name, value in head.fields)
+        self._offered = number if upgrade.offers(head) else ""
         return Message(
             Side.CLIENT,
             "request",
@@ -117,7 +125,7 @@ class Http:
             text=f"{head.method} {head.target}",
             name=head.host,
             cursor=number,
-            values=(Value(lines.encode("latin-1")), Value(content)),
+            values=(Value(upgrade.lines(head)), Value(content)),
             status=status,
         )
 
@@ -128,13 +136,17 @@ class Http:
         return message
 
     def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
+        if self._socket is not None and message.kind in SOCKET:
+            return self._socket.allow(message, plan)
         if message.kind == "body":
             refused = message.cursor in self._refused
             if message.status == "last":
                 self._refused.discard(message.cursor)
             return [] if refused else [Send(Side.SERVER, message.raw)]
+        if message.text.startswith("CONNECT "):
+            return self.deny(message, "unsupported", "CONNECT is not opened here")
         head = self._heads.pop(message.cursor)
-        raw = message.raw
+        raw = upgrade.sendable(message.raw, head)
         masker = Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
         if masker is not None:
             raw = answers.readable(raw)
@@ -142,6 +154,10 @@ class Http:
         return [Send(Side.SERVER, raw)]
 
     def deny(self, message: Message, code: str, text: str) -> list[Send]:
+        if self._socket is not None and message.kind in SOCKET:
+            return self._socket.deny(message, code, text)
+        if message.cursor == self._offered:
+            self._offered = ""
         head = self._heads.pop(message.cursor)
         if self._request is not None and message.cursor == str(self._number):
             self._refused.add(message.cursor)  # its body is still coming
@@ -164,6 +180,9 @@ class Http:
                 if raw is None:
                     break
                 yield from self._answer(raw)
+                if self._socket is not None:
+                    yield from self._socket.feed(Side.SERVER, bytes(data))
+                    return
                 continue
             yield from self._piece(data)
             if self._reply is not None:
@@ -177,10 +196,15 @@ class Http:
 
     def _answer(self, raw: bytes) -> Iterator[Message]:
         asked = self._asked[0] if self._asked else None
-        http10 = asked is not None and asked.version == "1.0"
-        head = response(raw, asked.method if asked else "GET")
+        http10 = asked is not None and asked.head.version == "1.0"
+        head = response(raw, asked.head.method if asked else "GET")
         if head.status == 101:
-            raise ProtocolError("the server switches to another protocol, which is not opened here")
+            if asked is None or not upgrade.is_websocket(asked.head):
+                raise ProtocolError("the server switches to another protocol, which is not opened here")
+            self._socket = WebSocket(asked.head, upgrade.agreed(asked.head, head), asked.masker)
+            self._asked.clear()
+            yield Message(Side.SERVER, "interim", raw, status="101")
+            return
         if head.status < 200:
             dropped = head.status == 100 and asked is not None and asked.told
             yield Message(Side.SERVER, "interim", b"" if dropped else raw, status=str(head.status))
@@ -205,8 +229,8 @@ class Http:
 
     def _next(self) -> Iterator[Message]:
         self._reply = self._body = None
-        if self._asked:
-            self._asked.popleft()
+        if self._asked and upgrade.offers(self._asked.popleft().head):
+            self._offered = ""  # it was not taken
         for raw in self._own():
             yield Message(Side.SERVER, "error", raw)
 
@@ -222,6 +246,8 @@ class Http:
         return b""
 
     def refuse(self, text: str, code: str = "denied") -> bytes:
+        if self._socket is not None:
+            return self._socket.refuse(text, code)
         if self._reply is not None and self._reply.begun:
             return b""  # inside an answer nothing can be said
         status = {"denied": 403, "malformed": 400}.get(code, 503)

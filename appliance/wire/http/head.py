@@ -26,8 +26,11 @@ ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 Framing = Literal["none", "length", "chunked", "close"]
 ONCE = frozenset(
-    ("host", "content-length", "transfer-encoding", "content-type", "content-encoding", "expect", "upgrade")
-)
+    (
+        "host", "content-length", "transfer-encoding", "content-type", "content-encoding", "expect", "upgrade",
+        "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept",
+    )
+)  # fmt: skip
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -154,12 +157,14 @@ def _framing(version: str, fields: tuple[tuple[str, str], ...]) -> tuple[Framing
 
 def _host(method: str, target: str, version: str, fields: tuple[tuple[str, str], ...]) -> str:
     """Return who the request is for; the target's own word and the field must agree."""
-    named = {name: value for name, value in fields if name == "host"}
-    if "host" not in named and version == "1.1":
+    said = dict(fields)
+    if "host" not in said and version == "1.1":
         raise ProtocolError("no field host")
-    host = named.get("host", "")
+    host = said.get("host", "")
     if not HOST.fullmatch(host):
         raise ProtocolError("the field host is no host and port")
+    if method == "CONNECT":
+        return _authority(target, host, framed="content-length" in said or "transfer-encoding" in said)
     absolute = ABSOLUTE.fullmatch(target)
     if absolute:
         if "@" in absolute[1] or not HOST.fullmatch(absolute[1]):
@@ -168,5 +173,15 @@ def _host(method: str, target: str, version: str, fields: tuple[tuple[str, str],
             raise ProtocolError("the target names another host than the field host")
         return absolute[1].lower()
     if not target.startswith("/") and not (target == "*" and method == "OPTIONS"):
-        raise ProtocolError("the target is no path (CONNECT is not opened here)")
+        raise ProtocolError("the target is no path")
     return host.lower()
+
+
+def _authority(target: str, host: str, framed: bool) -> str:
+    """Return where a CONNECT goes to; RFC 9110 section 9.3.6."""
+    found = HOST.fullmatch(target)
+    if not found or not found[1] or len(found[2] or "") < 2 or framed:
+        raise ProtocolError("CONNECT is not to a host and a port, or has a body")
+    if host and host.lower() not in (target.lower(), found[1].lower()):
+        raise ProtocolError("the target names another host than the field host")
+    return target.lower()

@@ -29,6 +29,9 @@ REQUESTS = {
     "override in the query": (asked("GET /a?_method=DELETE"), {"effect": {"read", "write", "delete"}}),
     "override in a form": (asked("POST /a", lines=FORM, body=b"_method=PUT"), {"method": {"POST", "PUT"}}),
     "absolute form": (asked("GET http://API.example:80/a?b=c"), {"host": {"api.example"}, "path": {"/a"}, "query": {"b=c"}}),
+    "a port": (asked(host="api.example:8080"), {"host": {"api.example"}, "port": {"8080"}}),
+    "no port": (asked(host="127"), {"port": set()}),
+    "connect": (asked("CONNECT db.example:5432", host="db.example:5432"), {"method": {"CONNECT"}, "host": {"db.example"}, "port": {"5432"}, "path": set(), "effect": {"write"}}),
     "host with a port": (asked(host="api.example.:8080"), {"host": {"api.example"}}),
     "host in brackets": (asked(host="[::1]:80"), {"host": {"[::1]"}}),
     "query": (asked("GET /?a=1&b=%32&a=3&c"), {"query": {"a=1", "b=2", "a=3", "c="}}),
@@ -44,6 +47,37 @@ def test_requests(name: str) -> None:
     facts, expected = REQUESTS[name]
     assert {key: set(facts.values[key]) for key in expected} == expected
     assert not facts.unknown
+
+
+def spoken(text: bytes, kind: str = "ws-text") -> Facts | None:
+    values = (Value(b"host: api.example\nx-team: red\n"), Value(text))
+    return open_reader("http", Shared()).ask(Message(Side.CLIENT, kind, b"", text="WEBSOCKET /chat?a=1", name="api.example", values=values))
+
+
+@pytest.mark.parametrize("kind", ["ws-text", "ws-binary", "ws-control"])
+def test_a_message_in_a_websocket(kind: str) -> None:
+    facts = spoken(b'{"op": "dr\\u006fp"}', kind)
+    assert facts is not None
+    expected = {"effect": {"write"}, "method": {"WEBSOCKET"}, "host": {"api.example"}, "path": {"/chat"}, "query": {"a=1"},
+                "header": {"host: api.example", "x-team: red"}, "json": {"$.op = drop"}, "text": {'{"op": "dr\\u006fp"}', "drop"}}  # fmt: skip
+    assert {key: set(facts.values[key]) for key in expected} == expected
+    assert facts.subject == 'WEBSOCKET /chat?a=1\n\n{"op": "dr\\u006fp"}'
+
+
+def test_a_message_in_a_websocket_that_may_be_json() -> None:
+    facts = spoken(b'{"op": "drop",}')
+    assert facts is not None
+    assert facts.unknown == {"json", "graphql"}
+
+
+def test_an_operation_in_the_payload_of_a_message() -> None:
+    facts = spoken(b'{"type": "subscribe", "payload": {"query": "mutation { a }"}}')
+    assert facts is not None
+    assert facts.values["graphql"] == {"mutation", "mutation.a"}
+
+
+def test_what_keeps_a_websocket_alive_asks_for_nothing() -> None:
+    assert open_reader("http", Shared()).ask(Message(Side.CLIENT, "ws-control", b"")) is None
 
 
 # as it is sent -> as a server may read it
