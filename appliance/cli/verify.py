@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from appliance.cli import screen
-from appliance.cli.site import Site, pass_site
+from appliance.cli.site import No, Site, pass_site
 from appliance.cli.words import Moment
 from appliance.model import ConfigError, HostError
 
@@ -67,6 +67,7 @@ def _check(root: Path, wanted: "Wanted", as_json: bool) -> int:
     from appliance.record.audit.program import Screen  # noqa: PLC0415
     from appliance.record.verify import describe, summary, verify  # noqa: PLC0415
 
+    _look(root)
     try:
         report = verify(root, wanted, Screen())
     except OSError as error:
@@ -78,6 +79,18 @@ def _check(root: Path, wanted: "Wanted", as_json: bool) -> int:
         if not (wanted.key or wanted.anchors):
             print(f"key {report.key} was read beside the record: compare it with what you noted", file=sys.stderr)
     return 0 if report.whole else 1
+
+
+def _look(root: Path) -> None:
+    """Tell a record that is not there, or not for us, from one that is bad."""
+    try:
+        names = {path.name for path in root.iterdir()}
+        for name in names & {"proof", "records"}:
+            next((root / name).iterdir(), None)
+    except OSError as error:
+        raise HostError(f"{error.filename}: {error.strerror}", "only root reads the record") from None
+    if not names & {"proof", "records", "manifest.json"}:
+        raise No(f"{root}: nothing is recorded here", "state_dir in the settings says where")
 
 
 def _key(word: str | None) -> bytes:

@@ -5,6 +5,7 @@
         latest                 number and hash of the last entry, so that one cut off is missed
         key.pub                the public key, in hex
         lock                   taken to append
+        reserve                room on the disk that is given up when there is no other
 
 An entry is an item as in a segment: its map is a `Signed` whose body is an `Entry`. Its hash is that of an item
 (chain.py), each has the hash of the one before, and each file begins with all that still stands (`Standing`).
@@ -13,10 +14,11 @@ What is appended is on the disk when `append` returns. Any process with the key 
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -29,7 +31,8 @@ from appliance.record.seal import Head
 from appliance.record.signing import CHECKPOINT, KEY_BYTES, Signer
 
 SUFFIX = ".checkpoints"
-LATEST, KEY, LOCK = "latest", "key.pub", "lock"
+LATEST, KEY, LOCK, RESERVE = "latest", "key.pub", "lock", "reserve"
+RESERVE_BYTES = 4 << 20  # some thousand tombstones, and what the catalog takes for them
 FILE_BYTES = 4 << 20  # a start reads the last file
 MAX_ENTRY = 1 << 24  # bytes; a tombstone of a million sessions has 2 MB
 
@@ -187,10 +190,10 @@ class Checkpoints:
             )
             body = msgspec.msgpack.encode(self._signer.sign(CHECKPOINT, entry))
             item = b"\xc6" + len(body).to_bytes(HEAD - 1, "big") + body
-            self._put(item, fresh)
+            self._roomy(lambda: self._put(item, fresh))
             written = Written(entry, leaf(item), item)
             self._take(written)
-            _latest(self._directory, entry.number, written.hash)
+            self._roomy(lambda: _latest(self._directory, entry.number, written.hash))
             return written
 
     def refresh(self) -> None:
@@ -240,13 +243,36 @@ class Checkpoints:
         if self._file.stat().st_size > self._size:
             os.truncate(self._file, self._size)
 
+    def reserve(self) -> None:
+        """Keep some of the disk for tombstones: on a full one, dropping must still be told before it is done."""
+        path = self._directory / RESERVE
+        if path.exists():
+            return
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, RESERVE_BYTES)
+        except OSError:
+            path.unlink()  # there is no room: it is tried again
+        finally:
+            os.close(fd)
+
+    def _roomy(self, do: Callable[[], None]) -> None:
+        """Do what needs room, if need be with what is kept aside."""
+        try:
+            do()
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not (self._directory / RESERVE).exists():
+                raise
+            (self._directory / RESERVE).unlink()
+            do()
+
     def _put(self, item: bytes, fresh: bool) -> None:
         path = self._directory / f"{self._number + 1:012d}{SUFFIX}" if fresh or not self._file else self._file
         size = 0 if fresh else self._size
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             if os.write(fd, item) != len(item):
-                raise OSError(28, "the disk is full")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fdatasync(fd)
             if fresh:
                 _sync(self._directory)

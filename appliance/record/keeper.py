@@ -83,6 +83,7 @@ class Keeper:
         """
         with self.lock:
             began = time.time()
+            self.checkpoints.reserve()
             sync(self.records, self._synced)
             self._synced = began
             heads, seals, bad = self._look()

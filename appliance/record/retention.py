@@ -183,6 +183,9 @@ class _Prune:
         path = self._keeper.records / name
         if not path.exists() or not self._keeper.is_packed(name):
             return
+        self._keeper.checkpoints.refresh()
+        if self._keeper.checkpoints.held != (self._ids, self._identities):
+            return  # somebody holds or releases at this moment: the next round knows
         rows = self._catalog.rows("SELECT session FROM temp.doomed WHERE segment = ?", name)
         ids = frozenset(str(row[0]) for row in rows)
         stay = self._catalog.rows(

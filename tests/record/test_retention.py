@@ -1,14 +1,17 @@
 """Sessions are dropped by age, class and share; what is held stays; the proof says what went, and still holds."""
 
+import contextlib
 import os
+import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from appliance.model import Decision
+from appliance.record import checkpoint, retention
 from appliance.record import keeper as keeping
-from appliance.record.checkpoint import Deed, Deleted, Lost, entries, files
+from appliance.record.checkpoint import Checkpoints, Deed, Deleted, Lost, Said, entries, files
 from appliance.record.keeper import Keeper
 from appliance.record.read import read
 from appliance.record.retention import BY, LATE_S, LOW, WORTH, Keep, Pruned, prune, runs
@@ -354,3 +357,56 @@ def test_numbers_no_database_takes_are_left_out(store: Store) -> None:
     store.seal()
     assert prune(store.keeper, Keep(DAY, ALL), T + 5 * DAY).segments == 1
     whole(store)
+
+
+# -- a full disk ---------------------------------------------------------------------------------------------------------
+
+
+def test_reserve_bytes_let_a_full_disk_be_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tombstone is written before anything is dropped; there must be room for it."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    assert checkpoint.RESERVE_BYTES == 4 << 20
+    monkeypatch.setattr(checkpoint, "RESERVE_BYTES", 1 << 20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", tmp_path], check=True)
+    try:
+        store = Store(tmp_path)
+        for number in range(20):
+            store.session(f"s{number}", T + number, size=50_000)
+            store.seal()
+        with (tmp_path / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(1 << 16)):
+                pass
+        (store.records / "more").write_bytes(b"")
+        with pytest.raises(OSError, match="No space"):
+            (tmp_path / "proof/more").write_bytes(bytes(1 << 16))
+        done = prune(store.keeper, Keep(DAY, ALL), T + 5 * DAY)
+        assert done.segments == 20
+        assert ids(store) == []
+        whole(store)
+        store.keeper.round()
+        assert (tmp_path / "proof/reserve").stat().st_size == 1 << 20, "it is put aside again"
+        store.close()
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_disk_without_room_for_the_reserve_goes_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    store.keeper.round()
+    assert not (tmp_path / "proof/reserve").exists()
+
+
+def test_a_hold_placed_while_it_is_pruned_holds(days: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Checkpoints(days.home / "proof", Signer(SECRET))
+    drop = retention._Prune._drop
+
+    def late(self: retention._Prune, name: str, why: str) -> None:
+        if not other.held[1]:
+            other.append(Said(deeds=(Deed("hold", "root", identities=("acme", "bolt")),)))
+        drop(self, name, why)
+
+    monkeypatch.setattr(retention._Prune, "_drop", late)
+    assert prune(days.keeper, Keep(DAY, ALL), T + 50 * DAY).segments == 0
+    assert len(ids(days)) == 10

@@ -340,7 +340,7 @@ def test_an_entry_that_cannot_be_written_is_taken_back(store: Store, monkeypatch
     real = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda fd, data: real(fd, data[:20]))
-        with pytest.raises(OSError, match="full"):
+        with pytest.raises(OSError, match="No space"):
             store.keeper.note(Deed("export", "eve"))
     store.keeper.note(Deed("export", "adam"))
     assert [entry.deeds[0].by for entry in said(store)] == ["hub", "adam"]

@@ -69,7 +69,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spoilt(home: Path, tmp: Path, how: Callable[[Path], object]) -> Path:
     copy = tmp / f"copy{next(COPIES)}"
-    shutil.copytree(home, copy, ignore=shutil.ignore_patterns("catalog*"))
+    shutil.copytree(home, copy, ignore=shutil.ignore_patterns("catalog*", "reserve"))
     how(copy)
     return copy
 
@@ -90,7 +90,8 @@ def found(home: Path, wanted: Wanted | None = None) -> Report:
 
 def evidence(home: Path) -> list[Path]:
     """All files that count, sorted."""
-    return sorted(path for place in ("records", "proof") for path in (home / place).iterdir() if path.stat().st_size)
+    paths = [path for place in ("records", "proof") for path in (home / place).iterdir()]
+    return sorted(path for path in paths if path.stat().st_size and path.name != "reserve")
 
 
 @MANY
