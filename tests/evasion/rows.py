@@ -127,6 +127,7 @@ def modules() -> bool | None:
 
 
 PARTS += (
+    Part(3, "packet sockets of root in the slice, refused", taken("lsm"), modules, "the first send kills the sender; one frame leaves"),
     Part(33, "unix sockets by a list of names", taken("unix"), release(6, 7), DROPIN),
     Part(20, "connect with a socket from outside, refused", taken("handed"), release(6, 2), "its first send kills the sender"),
     Part(20, "receive of a socket from outside, refused", taken("lsm"), modules, "its first send kills the sender; the first bytes leave"),

@@ -3,9 +3,15 @@
 Every attack is first made from outside the slice, where it must arrive: else it proves nothing.
 """
 
+from collections.abc import Sequence
+
 import pytest
 
-from tests.evasion.field import BOTH, NOBODY, USERNS, V4, V6, Field, arrive, stay
+from appliance.lab.hosts import TARGET_IP
+from tests.evasion import rows
+from tests.evasion.field import BOTH, NOBODY, ROOT, USERNS, V4, V6, Field, arrive, stay
+from tests.evasion.host import SECRET
+from tests.evasion.wire import MARK
 
 pytestmark = pytest.mark.kernel
 
@@ -29,11 +35,22 @@ BYPASS = ("packet_bypass", "packet_raw_bypass", "packet_other_bypass")
 def test_row_03_packet_sockets(ground: Field) -> None:
     arrive(ground, FRAMES[:3], V4)
     stay(ground, FRAMES, V4, (NOBODY, USERNS))
+    last_words(ground, FRAMES)
+
+
+def last_words(ground: Field, cases: Sequence[str]) -> None:
+    """Root of the slice: where the kernel takes no LSM program, the first send leaves and is the last of its process."""
+    for case in cases:
+        ground.leaked()
+        (said,) = ground.attack([f"{case}@{TARGET_IP}@{SECRET}"], actor=ROOT).values()
+        assert said == "killed" or said.startswith("errno"), (case, said)
+        assert sum(MARK in frame for frame in ground.leaked()) <= (1 if "lsm" in rows.LACKING else 0)
 
 
 def test_row_04_packet_sockets_past_the_queue(ground: Field) -> None:
     arrive(ground, BYPASS, V4)
     stay(ground, BYPASS, V4, (NOBODY, USERNS))
+    last_words(ground, BYPASS)
 
 
 def test_row_05_xdp_sockets(ground: Field) -> None:
