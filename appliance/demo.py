@@ -1,7 +1,8 @@
 """`vendorgate demo`: the main job, on this machine, in network namespaces of its own.
 
 A vendor's agent in vendor.slice/acme.service meets a real PostgreSQL: it reads customers (masked), tries DROP TABLE
-(blocked), asks for ALTER TABLE (held, approved, runs). Then the appliance is killed, and the session is exported.
+(blocked), asks for ALTER TABLE (held, approved, runs); then a MariaDB and a Redis, the same way. Then the appliance is
+killed, and the session is exported.
 """
 
 import contextlib
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
-from appliance.lab.servers import Postgres, postgres_bin
+from appliance.lab.redis import Redis
+from appliance.lab.servers import MariaDB, Postgres, postgres_bin
 
-PORT = 5432
+PORT, MARIA_PORT, REDIS_PORT = 5432, 3306, 6379
 SHOP = """
 create table customers (id int primary key, name text, email text, ssn text, city text);
 insert into customers values
@@ -28,11 +30,20 @@ insert into customers values
 create table orders (id int primary key, customer int references customers, total numeric(10, 2), placed date);
 insert into orders select n, 1 + n % 3, n * 9.99, date '2026-01-01' + n from generate_series(1, 50) n;
 """
+MARIA = """
+create user acme@'%' identified by 'secret';
+create database shop;
+grant all on shop.* to acme@'%';
+create table shop.customers (id int primary key, name varchar(40), ssn varchar(11));
+insert into shop.customers values (1, 'Ada Lovelace', '123-45-6789'), (2, 'Grace Hopper', '987-65-4320');
+"""
 RULES = """\
 identities:
   acme: {{cgroup: acme.service}}
 targets:
-  orders-db: {{protocol: postgres, address: ["{server}"]}}
+  orders-db: {{protocol: postgres, address: ["{server}:5432"]}}
+  shop-db: {{protocol: mysql, address: ["{server}:3306"]}}
+  cache: {{protocol: redis, address: ["{server}:6379"]}}
 rules:
   - id: no-destructive
     who: acme
@@ -47,6 +58,11 @@ rules:
     approvers: {{group: dba, count: 1, within: 1m}}
   - {{id: hide-ssn, to: orders-db, when: {{column: [public.customers.ssn]}}, do: mask, with: keep-last-4}}
   - {{id: hide-email, to: orders-db, when: {{detect: [email]}}, do: mask, with: redact}}
+  - {{id: shop-no-drop, to: shop-db, when: {{effect: drop}}, do: block}}
+  - {{id: shop-hide-ssn, to: shop-db, when: {{column: [shop.customers.ssn]}}, do: mask, with: keep-last-4}}
+  - {{id: cache-no-flush, to: cache, when: {{effect: flush}}, do: block}}
+  - {{id: cache-hide, to: cache, when: {{key: ["session:*"]}}, do: mask}}
+  - {{id: other-work, who: acme, to: [shop-db, cache], do: allow}}
   - {{id: work, who: acme, to: orders-db, when: {{effect: [read, write, session]}}, do: allow}}
 default: block
 """
@@ -90,11 +106,23 @@ class Demo:
 
     def agent(self, script: str) -> int:
         """Run psql as the vendor's agent, with statements one by one; show what it saw."""
-        self.stage.agent(f"psql> {script}")
-        words, out = self.words(script), subprocess.PIPE
-        done = self.lab.run(words, cgroup="acme.service", stdout=out, stderr=subprocess.STDOUT, text=True, timeout=60)
+        return self.runs("psql", script, self.words(script))
+
+    def runs(self, program: str, script: str, words: list[str]) -> int:
+        """Run a program as the vendor's agent; show what it was told and what it saw."""
+        self.stage.agent(f"{program}> {script}")
+        out, both = subprocess.PIPE, subprocess.STDOUT
+        done = self.lab.run(words, cgroup="acme.service", stdout=out, stderr=both, text=True, timeout=60)
         self.stage.agent(done.stdout)
         return done.returncode
+
+    def maria(self, script: str) -> None:
+        address = ["-h", self.lab.target_ip, "-P", str(MARIA_PORT), "-u", "acme", "-psecret", "--skip-ssl", "shop"]
+        self.runs("mariadb", script, ["mariadb", "--no-defaults", "--table", "--force", *address, "-e", script])
+
+    def redis(self, script: str) -> None:
+        for command in script.split(";"):
+            self.runs("redis", command.strip(), ["redis-cli", "-h", self.lab.target_ip, "--raw", *command.split()])
 
     def judged(self) -> None:
         """Print what was decided in the last session, and about which process."""
@@ -115,11 +143,17 @@ class Demo:
         self.judged()
         stage.step("It asks for a new column: held until a DBA answers.")
         self.held("alter table orders add column note text; select count(note) from orders")
+        stage.step("MariaDB: the same words for rules, the same verdicts.")
+        self.maria("select name, ssn as town from customers; drop table customers")
+        self.judged()
+        stage.step("Redis: values are masked by their keys, and nobody empties the cache.")
+        self.redis("set session:42 token-of-ada; get session:42; flushall")
+        self.judged()
         stage.step("Everything of ours is killed with SIGKILL. The fence stays: the agent has no network, others have.")
         self.killed()
         stage.step("The session, for Wireshark.")
         self.appliance.start()
-        id = self.appliance.json("sessions", "--limit", "1")[0]["id"]
+        id = self.appliance.json("sessions", "--limit", "1", "--to", "orders-db")[0]["id"]
         self.appliance.cli("export", id, "--format", "pcapng", "-o", str(out))
         stage.decided(f"{out}, {out.stat().st_size} bytes; as tshark reads it:")
         stage.decided(_dissect(out))
@@ -162,11 +196,17 @@ def _dissect(path: Path) -> str:
 
 @contextlib.contextmanager
 def _built(home: Path) -> Iterator[tuple[Lab, Appliance]]:
-    with Lab() as lab, Postgres(home / "pg", PORT, netns=lab.target) as server:
+    with (
+        Lab() as lab,
+        Postgres(home / "pg", PORT, netns=lab.target) as server,
+        MariaDB(home / "maria", MARIA_PORT, netns=lab.target) as maria,
+        Redis(home / "redis", REDIS_PORT, netns=lab.target, listen="*"),
+    ):
+        maria.admin(MARIA)
         server.admin("create role acme login password 'secret'")
         server.admin("create database shop owner acme")
         server.admin("set role acme;" + SHOP, "shop")
-        rules = {"10-demo.yaml": RULES.format(server=f"{lab.target_ip}:{PORT}")}
+        rules = {"10-demo.yaml": RULES.format(server=lab.target_ip)}
         with Appliance(lab, home / "vendorgate", rules) as appliance:
             yield lab, appliance
 
@@ -174,7 +214,7 @@ def _built(home: Path) -> Iterator[tuple[Lab, Appliance]]:
 def main(out: Path | None = None) -> int:
     """Build the lab, play the steps, tear it down. Returns the exit status."""
     stage = Stage()
-    print("Building the lab: two network namespaces, a real PostgreSQL, vendorgate between them ...", flush=True)
+    print("Building the lab: two network namespaces, real servers, vendorgate between ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="vendorgate-demo-") as name:
         home = Path(name)
         home.chmod(0o755)
