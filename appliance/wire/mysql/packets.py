@@ -80,15 +80,6 @@ def joined(raw: bytes) -> bytes:
     return bytes(out)
 
 
-def last_sequence(raw: bytes) -> int:
-    """Return the sequence number of the last of the whole packets in `raw`."""
-    at = last = 0
-    while at < len(raw):
-        last = raw[at + 3]
-        at += 4 + int.from_bytes(raw[at : at + 3], "little")
-    return last
-
-
 def moved(raw: bytes, shift: int) -> bytes:
     """Return the whole packets in `raw` with `shift` added to each sequence number."""
     if not shift & 0xFF:

@@ -410,3 +410,62 @@ def test_an_error_of_nothing_ends_nothing() -> None:
 def test_kill_names_its_connection() -> None:
     message = one(logged_in(), numbered(12, 4711))
     assert (message.kind, message.name) == ("kill", "4711")
+
+
+def test_nothing_follows_a_goodbye() -> None:
+    wire = logged_in()
+    up(wire, QUIT)
+    with pytest.raises(ProtocolError, match="last message"):
+        up(wire, PING)
+
+
+def test_query_attributes_need_types() -> None:
+    wire = logged_in(MODERN | caps.QUERY_ATTRIBUTES)
+    for body in (b"\1\1\0\0", b"\1\2\0\1", b"\xfb\1"):
+        with pytest.raises(ProtocolError):
+            list(wire.feed(C, command(3, body + b"select 1")))
+        wire = logged_in(MODERN | caps.QUERY_ATTRIBUTES)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        execute(1, b"\0", LONGS, b"\1"),  # cut short
+        execute(1, b"\0", None, b"\1\0\0\0"),  # types never given
+        execute(1, b"\0", bytes([12, 0]), b"\5\1\2\3\4\5"),  # no date has five bytes
+        execute(1, b"\0", bytes([11, 0]), b"\5\1\2\3\4\5"),
+        command(23, b"\1\0\0\0\0\1\0\0\0"),
+        command(250, b"\1\0\0\0\x80\0" + LONGS + b"\0\1"),
+        command(250, b"\1\0\0\0\x80\0" + LONGS + b"\7"),
+        command(250, b"\1\0\0\0\0\0" + b"\0\1\0\0\0"),
+        command(250, b"\1\0\0\0\x80\0\3"),
+    ],
+)
+def test_a_malformed_execution_is_for_the_server_to_refuse(data: bytes) -> None:
+    wire = with_statement(MARIADB)
+    message = one(wire, data)
+    assert (message.status, message.values) == ("unread", ())
+    assert wire.allow(message)[0].data == data
+    assert wire.again(message) is message
+    wire = with_statement(MARIADB)
+    assert deny(wire, data) == [(C, DENIED)]
+    assert up(wire, data)[:5] == data[:5]
+
+
+def test_results_behind_those_of_a_refused_file_are_not_let_through() -> None:
+    wire = logged_in()
+    up(wire, query("load data local infile 'a' into table t; select 1"))
+    down(wire, p(b"\xfba", 1))
+    deny(wire, p(b"", 2))
+    with pytest.raises(ProtocolError, match="upload that was refused"):
+        down(wire, p(ok(1, MORE), 3))
+
+
+def test_progress_that_was_not_agreed_on() -> None:
+    wire = logged_in()
+    up(wire, query("x"))
+    with pytest.raises(ProtocolError, match="progress"):
+        down(wire, p(b"\xff\xff\xff\1\1\1\0\0\0\0", 1))
+    wire = logged_in(MARIADB)
+    wire.inject("x")
+    assert down(wire, p(b"\xff\xff\xff\1\1\1\0\0\0\0", 1)) == b""

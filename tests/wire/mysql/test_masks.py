@@ -377,3 +377,30 @@ def test_messages_are_values() -> None:
     raw = b"".join(m.raw for m in first)
     down(wire, answer[-3:])
     assert b"".join(m.raw for m in first) == raw
+
+
+def test_definitions_that_are_none() -> None:
+    for bad in (column("n").replace(b"\x0c\x2d", b"\x0d\x2d"), column("n")[:-5], b"\xfb" * 6):
+        wire = logged_in()
+        up(wire, query("x"))
+        with pytest.raises(ProtocolError):
+            down(wire, ps(b"\1", bad))
+
+
+def test_masks_that_leave_or_take_all() -> None:
+    for kind, value in ((LONG, b"12"), (246, b"1.5"), (JSON, b"{}"), (BLOB, b"x"), (16, b"\5"), (255, b"\0")):
+        assert text_cell(kind, value, lambda text: text, charset=63) == value
+        assert text_cell(kind, value, lambda text: None, charset=63) is None
+    for kind, value in ((LONG, b"\1\0\0\0"), (10, b"\4\xe4\7\2\3"), (16, string(b"\5"))):
+        assert binary_cell(kind, value, lambda text: None) is None
+    assert binary_cell(10, b"\3\xe4\7\2", lambda text: text) is None, "no date: not shown, so not left"
+    assert binary_cell(11, b"\3\xe4\7\2", lambda text: text) is None
+    assert text_cell(LONG, b"\xff", lambda text: text) is None
+
+
+def test_an_empty_packet_among_rows() -> None:
+    for plan in (None, plan_for("n")):
+        wire = logged_in()
+        allow(wire, query("x"), plan)
+        with pytest.raises(ProtocolError, match="empty packet"):
+            down(wire, ps(b"\1", column("n"), row("1"), b""))
