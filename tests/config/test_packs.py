@@ -10,7 +10,7 @@ from appliance.facts.readers import open as open_reader
 
 RULES = Path(__file__).parents[2] / "rules"
 ALONE = [
-    "mysql-hygiene", "mysql-read-only", "postgres-hygiene", "postgres-read-only", "redis-hygiene", "redis-read-only",
+    "http-hygiene", "http-read-only", "mysql-hygiene", "mysql-read-only", "postgres-hygiene", "postgres-read-only", "redis-hygiene", "redis-read-only",
 ]  # fmt: skip
 
 
@@ -44,5 +44,11 @@ def test_pii_pack_beside_one_that_allows(beside: str) -> None:
     check(pack(pii, beside), pii)
 
 
+@pytest.mark.parametrize("beside", [name for name in ALONE if name.startswith("http-")])
+def test_metadata_pack_beside_one_that_allows(beside: str) -> None:
+    files = [(f"00-{name}" if name.startswith("http-metadata") else name, text) for name, text in pack("http-metadata", beside)]
+    check(files, "00-http-metadata")  # rules that block come before those that allow
+
+
 def test_every_pack_is_tried_here() -> None:
-    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "mysql-pii", "postgres-pii", "redis-pii"}
+    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "http-metadata", "http-pii", "mysql-pii", "postgres-pii", "redis-pii"}
