@@ -50,16 +50,6 @@ class Item(msgspec.Struct, frozen=True, gc=False):
                 yield self.data[at : at + HASH]
 
 
-class Link(msgspec.Struct, frozen=True, gc=False):
-    """What ties a frame to the one before."""
-
-    sequence: int
-    previous: bytes = b""
-
-
-links = msgspec.msgpack.Decoder(Link)
-
-
 def leaf(item: bytes) -> bytes:
     """Return the hash of an item."""
     taken = _leaf.copy()

@@ -34,7 +34,6 @@ SUFFIX = ".checkpoints"
 LATEST, KEY, LOCK, RESERVE = "latest", "key.pub", "lock", "reserve"
 RESERVE_BYTES = 4 << 20  # some thousand tombstones, and what the catalog takes for them
 FILE_BYTES = 4 << 20  # a start reads the last file
-MAX_ENTRY = 1 << 24  # bytes; a tombstone of a million sessions has 2 MB
 
 
 class Counter(msgspec.Struct, frozen=True, gc=False, array_like=True):
