@@ -3,8 +3,12 @@
 A refused command is not answered by us: a command the server does not know goes up in its place, and the error that
 comes back is put in our words. So replies stay in order, and in a transaction the server itself refuses EXEC with
 EXECABORT, as after any command it cannot queue. A refused EXEC becomes a DISCARD.
+
+Two refusals are put so that clients go on in a way that can be judged: HELLO as a server without it would refuse it,
+and EVALSHA of a script whose text has not come over this connection as a server that does not have it.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 
 from appliance.model import Message, ProtocolError, Send, Side
@@ -17,6 +21,9 @@ from appliance.wire.redis.requests import Requests
 
 REFUSED = frames.command(b"vendorgate.refused")  # no command of any version or module
 CODES = {"denied": "NOPERM", "cancelled": "ERR"}
+NO_SCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"  # clients then send its text, which can be judged
+MAX_SCRIPTS = 1_000  # scripts whose text came over a connection; ours: 40 bytes each
+LOADS = {"EVAL": 1, "EVAL_RO": 1, "SCRIPT LOAD": 2}  # which argument is a script
 NO_HELLO = b"-ERR unknown command 'HELLO'\r\n"  # as servers before 6 say it: clients then go on without
 
 KINDS: dict[str, Kind] = {
@@ -40,6 +47,7 @@ class Redis:
         self._link, self._ledger = Link(), Ledger()
         self._requests = Requests()
         self._answers = Answers(self._link, self._ledger)
+        self._scripts: set[bytes] = set()  # SHA1 of those whose text came
 
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
         if side is Side.CLIENT:
@@ -61,6 +69,7 @@ class Redis:
         if self._link.stream:
             return self._in_stream(message)
         words = [value.data or b"" for value in message.values]
+        self._read(message.name, words)
         kind = KINDS.get(message.name, "plain")
         if (why := self._unfit(message.name, kind, words, plan)) is not None:
             return self.deny(message, "denied", why)
@@ -93,6 +102,14 @@ class Redis:
         if name == "REPLCONF" and any(word.upper() in (b"ACK", b"GETACK") for word in words[1::2]):
             return "REPLCONF ACK outside a replication stream is not passed by vendorgate"
         return None
+
+    def _read(self, name: str, words: list[bytes]) -> None:
+        """Note that the text of a script came."""
+        place = LOADS.get(name, 0)
+        if 0 < place < len(words):
+            if len(self._scripts) >= MAX_SCRIPTS:
+                self._scripts.clear()
+            self._scripts.add(hashlib.sha1(words[place], usedforsecurity=False).hexdigest().encode())
 
     def _in_stream(self, message: Message) -> list[Send]:
         if message.name != "REPLCONF":
@@ -136,8 +153,12 @@ class Redis:
             self._link.open = False
             self._ledger.push(Request(message.name, "abort", refusal=refusal))
             return [Send(Side.SERVER, frames.command(b"DISCARD"))]
+        words = [value.data or b"" for value in message.values]
+        self._read(message.name, words)
         if message.name == "HELLO" and code == "denied":
             refusal = NO_HELLO
+        elif message.name in ("EVALSHA", "EVALSHA_RO") and len(words) > 1 and words[1].lower() not in self._scripts:
+            refusal = NO_SCRIPT
         self._ledger.push(Request(message.name, refusal=refusal))
         return [Send(Side.SERVER, REFUSED)]
 

@@ -24,7 +24,7 @@ ENDLESS = -2  # of a streamed string or aggregate
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,4300}\Z")
 SMALL_NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z|[+-]?inf\Z")
-NOT_A_NUMBER = "NaN"  # of a number in a string: every language reads it so. As a double of RESP3 clients do not know it
+HIDDEN = "inf"  # in place of a score that is masked: the one number that says nothing and that every client must know
 
 WITHHELD = "message withheld by vendorgate"
 CODES = frozenset(
@@ -296,7 +296,7 @@ class Masked:
             return raw
         self._count += 1
         if new is not None and score and not NUMBER.match(new):
-            new = NOT_A_NUMBER
+            new = HIDDEN
         return None if new is None else new.encode("utf-8", "surrogateescape")
 
     def _null(self) -> bytes:
@@ -334,7 +334,9 @@ class Masked:
         text = new.decode("utf-8", "replace")
         if tag == STATUS:
             return b"+" + b" ".join(new.split()) + CRLF
-        valid = {INTEGER: SMALL_NUMBER, BIG: WHOLE_NUMBER, DOUBLE: NUMBER}.get(tag)
+        if tag == DOUBLE:
+            return b",%b\r\n" % (new if NUMBER.match(text) else HIDDEN.encode())
+        valid = {INTEGER: SMALL_NUMBER, BIG: WHOLE_NUMBER}.get(tag)
         return b"%c%b\r\n" % (tag, new) if valid and valid.match(text) else self._null()
 
 

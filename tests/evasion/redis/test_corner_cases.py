@@ -144,9 +144,9 @@ def test_masks_in_resp3(vendor3: Talk, direct: Talk) -> None:
     direct.line("ZADD user:z 1815 ada")
     direct.call("XADD", "user:x", "1-1", "name", SECRET)
     assert vendor3.line("HGETALL user:h") == {"name": "[redacted]", "age": "[redacted]"}
-    assert vendor3.line("ZRANGE user:z 0 -1 WITHSCORES") == [["[redacted]", None]]
+    assert vendor3.line("ZRANGE user:z 0 -1 WITHSCORES") == [["[redacted]", "inf"]]
     assert vendor3.line("XREAD STREAMS user:x 0") == {"user:x": [["1-1", ["name", "[redacted]"]]]}
-    assert vendor3.line("ZPOPMIN user:z") == ["[redacted]", None]
+    assert vendor3.line("ZPOPMIN user:z") == ["[redacted]", "inf"]
 
 
 def test_hello_refused_by_rules_is_answered_as_by_servers_without_it(behind: Behind) -> None:
@@ -285,7 +285,7 @@ def test_evalsha(vendor: Talk, direct: Talk, gate: Gate) -> None:
     assert vendor.call("EVALSHA", name, "1", "k") == 1
     assert "return redis.call('INCR', KEYS[1])" in gate.of("decision")[-1].text
     unseen = direct.call("SCRIPT", "LOAD", "return redis.call('FLUSHALL')")
-    assert denied(vendor.call("EVALSHA", unseen, "0"))
+    assert vendor.call("EVALSHA", unseen, "0").startswith("NOSCRIPT")
     assert direct.line("DBSIZE") == 1
 
 

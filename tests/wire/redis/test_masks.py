@@ -13,7 +13,7 @@ from tests.wire.redis.test_dialogues import cut
 V = bulk("value")
 M = bulk("#####")
 F = bulk("field")
-NAN = bulk("NaN")
+NAN = bulk("inf")
 
 
 def through(words: tuple[str, ...], reply: bytes, resp3: bool = False, **how: object) -> bytes:
@@ -104,8 +104,8 @@ def test_resp2(words: tuple[str, ...], reply: bytes, seen: bytes) -> None:
         (("HGETALL", "k"), many("%", F, V), many("%", F, M)),
         (("HRANDFIELD", "k", "1", "WITHVALUES"), many("*", many("*", F, V)), many("*", many("*", F, M))),
         (("SMEMBERS", "k"), many("~", V), many("~", M)),
-        (("ZRANGE", "k", "0", "-1", "WITHSCORES"), many("*", many("*", V, b",1.5\r\n")), many("*", many("*", M, b"_\r\n"))),
-        (("ZSCORE", "k", "m"), b",1.5\r\n", b"_\r\n"),
+        (("ZRANGE", "k", "0", "-1", "WITHSCORES"), many("*", many("*", V, b",1.5\r\n")), many("*", many("*", M, b",inf\r\n"))),
+        (("ZSCORE", "k", "m"), b",1.5\r\n", b",inf\r\n"),
         (("INCR", "k"), b":41\r\n", b"_\r\n"),
         (
             ("XREAD", "STREAMS", "k", "0"),
@@ -131,7 +131,7 @@ def test_resp3(words: tuple[str, ...], reply: bytes, seen: bytes) -> None:
     ("reply", "cell", "seen"),
     [
         (b":41\r\n", "7", b":7\r\n"), (b":41\r\n", "007", b":007\r\n"), (b":41\r\n", "1e3", b"_\r\n"), (b":41\r\n", "9" * 19, b"_\r\n"),
-        (b",1.5\r\n", "2.25", b",2.25\r\n"), (b",1.5\r\n", "inf", b",inf\r\n"), (b",1.5\r\n", "nan", b"_\r\n"), (b",1.5\r\n", "x", b"_\r\n"),
+        (b",1.5\r\n", "2.25", b",2.25\r\n"), (b",1.5\r\n", "inf", b",inf\r\n"), (b",1.5\r\n", "nan", b",inf\r\n"), (b",1.5\r\n", "x", b",inf\r\n"), (b",1.5\r\n", None, b"_\r\n"),
         (b"(12\r\n", "-13", b"(-13\r\n"), (b"(12\r\n", "1.5", b"_\r\n"), (b"#t\r\n", "t", b"#t\r\n"), (b"#t\r\n", "f", b"_\r\n"),
         (bulk("x"), None, b"_\r\n"), (b"+OK\r\n", "a\r\nb", b"+a b\r\n"), (bulk("x"), "a\r\nb", bulk("a\r\nb")), (b"_\r\n", "x", b"_\r\n"),
         (b"=5\r\ntxt:x\r\n", "ü", "=6\r\ntxt:ü\r\n".encode()),

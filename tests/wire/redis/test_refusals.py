@@ -379,3 +379,36 @@ def test_inline_words(line: bytes, words: list[bytes]) -> None:
     (message,) = Redis().feed(S.other, line + b"\r\n")
     assert [v.data for v in message.values] == words
     assert message.raw == line + b"\r\n"
+
+
+NO_SCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
+SHA1 = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db"  # of "return 1"
+
+
+def test_a_script_whose_text_never_came_is_asked_for() -> None:
+    """Clients then send it, and it is judged by what it says."""
+    wire = Redis()
+    assert denied(wire, cmd("EVALSHA", SHA1, "0")) == REFUSED
+    assert heard(wire, UNKNOWN) == NO_SCRIPT
+    denied(wire, cmd("EVALSHA_RO", SHA1, "0"))
+    assert heard(wire, UNKNOWN) == NO_SCRIPT
+
+
+@pytest.mark.parametrize("words", [("SCRIPT", "LOAD", "return 1"), ("EVAL", "return 1", "0"), ("EVAL_RO", "return 1", "0")])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_script_whose_text_came_is_refused(words: tuple[str, ...], allowed: bool) -> None:
+    wire = Redis()
+    (sent if allowed else denied)(wire, cmd(*words))
+    heard(wire, UNKNOWN)
+    denied(wire, cmd("EVALSHA", SHA1.upper(), "0"))
+    assert heard(wire, UNKNOWN) == NO
+
+
+def test_limit_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.wire.redis.connection.MAX_SCRIPTS", 2)
+    wire = Redis()
+    for text in ("return 1", "return 2", "return 3"):
+        sent(wire, cmd("EVAL", text, "0"))
+        heard(wire, OK)
+    denied(wire, cmd("EVALSHA", SHA1, "0"))
+    assert heard(wire, UNKNOWN) == NO_SCRIPT
