@@ -16,12 +16,12 @@ Messages of the client:
     query             text; values: query attributes, their names in `name`, one a line
     prepare           text
     execute           name: number of the statement, "-1" for the one prepared last (MariaDB); values: parameters;
-                      cursor: "read-only" if it opens a cursor; status: "unread" if the values cannot be read, or not yet
-                      (`again` tells later), "partial" if long data is not kept whole
+                      cursor: "read-only" if it opens a cursor; status: "unread" if the values cannot be read, or not
+                      yet (`again` tells later), "partial" if long data is not kept whole
     bulk-execute      the same; values: of all rows, one row after the other; count: rows
-    fetch             name: number of the statement
+    fetch             name
     long-data         name; cursor: number of the parameter; values: the piece
-    close reset       name: number of the statement (COM_STMT_CLOSE, COM_STMT_RESET)
+    close reset       name (COM_STMT_CLOSE, COM_STMT_RESET)
     change-user       as startup
     reset-connection  COM_RESET_CONNECTION
     init-db create-db drop-db   text: database

@@ -203,13 +203,26 @@ def _bare(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
 
 
 def _named(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
-    """Read a command that is about a statement or a connection."""
+    """Read a command that is about a connection."""
     return Message(C, kind, raw, name=str(Fields(payload, 1).number(4)))
+
+
+def _numbered(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
+    """Read a command that is about a prepared statement."""
+    return Message(C, kind, raw, name=parameters.number_of(payload))
+
+
+def _prepare(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
+    """Read what is to be prepared. Until it is, nothing is known of the statement that was prepared last."""
+    if not link.again:
+        link.preparing += 1
+        link.stray = False
+    return _statement(link, raw, payload, kind)
 
 
 def _fetch(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     """Read a command for more rows of the cursor that an execution opened: it has the cursor's name, as that has."""
-    return Message(C, kind, raw, name=str(Fields(payload, 1).number(4)), cursor="read-only")
+    return Message(C, kind, raw, name=parameters.number_of(payload), cursor="read-only")
 
 
 def _statement(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
@@ -277,11 +290,11 @@ COMMANDS: dict[int, Command] = {
     13: Command("debug", MAX_SMALL, _bare),
     14: Command("ping", MAX_SMALL, _bare),
     17: Command("change-user", MAX_LOGIN, _bare),
-    22: Command("prepare", MAX_MESSAGE, _statement),
+    22: Command("prepare", MAX_MESSAGE, _prepare),
     23: Command("execute", MAX_MESSAGE, parameters.execute),
     24: Command("long-data", MAX_MESSAGE, parameters.long_data),
-    25: Command("close", MAX_SMALL, _named),
-    26: Command("reset", MAX_SMALL, _named),
+    25: Command("close", MAX_SMALL, _numbered),
+    26: Command("reset", MAX_SMALL, _numbered),
     27: Command("set-option", MAX_SMALL, _option),
     28: Command("fetch", MAX_SMALL, _fetch),
     31: Command("reset-connection", MAX_SMALL, _bare),

@@ -72,7 +72,7 @@ class MySQL:
             case "terminate" | "long-data":
                 return self._command(message)
             case "close":
-                link.statements.pop(message.name, None)
+                self._forget(message.name)
                 return self._command(message)
             case _ if kind in REFUSED:
                 return self._refuse(message, Failure.of("unknown", link.charset.speak(NOT_RELAYED)))
@@ -80,10 +80,19 @@ class MySQL:
                 return self._execute(message, plan, redact)
         if kind == "prepare":
             link.last_refused = False
-        elif kind == "reset" and message.name in link.statements:
-            link.statements[message.name].renew()
+        elif kind == "reset":
+            statement = link.statement(message.name)
+            if statement is not None:
+                statement.renew()
         self._ask(message, plan, redact)
         return self._command(message)
+
+    def _forget(self, number: str) -> None:
+        """Note a COM_STMT_CLOSE."""
+        link = self._link
+        gone = link.statements.pop(number, None)
+        if number == "-1" or (gone is not None and gone is link.last):
+            link.last = None
 
     def _ask(self, message: Message, plan: Plan | None, redact: bool) -> None:
         link = self._link
@@ -167,14 +176,17 @@ class MySQL:
             case "close" | "terminate":
                 return []
             case "long-data":
-                statement = link.statements.get(message.name)
+                statement = link.statement(message.name)
                 if statement is not None:
                     statement.poisoned = True
+                elif message.name == "-1":
+                    link.last_refused = True
                 return []
             case "copy-data" | "copy-done":
                 return self._deny_file(message, text)
             case "prepare":
                 link.last_refused = True
+                link.preparing -= 1
             case "change-user":
                 link.phase = "command"
             case "execute" | "bulk-execute":

@@ -114,6 +114,8 @@ class Link:
         self.login: tuple[bytes, bytes] = (b"", b"")  # as shown, and as it came
         self.statements: dict[str, Statement] = {}
         self.last: Statement | None = None  # prepared last, and answered
+        self.preparing = 0  # COM_STMT_PREPARE that were read and are neither answered nor refused
+        self.stray = False  # long data came for the statement prepared last, before that was known
         self.last_refused = False  # the one prepared last was not sent up
         self.file = False  # the client sends a file
         self.dropping = False  # ... that goes nowhere
@@ -131,6 +133,13 @@ class Link:
         return bool(self.capabilities & DEPRECATE_EOF)
 
     def statement(self, number: str) -> Statement | None:
+        """Return what a request is about; None: not known, or not yet."""
+        if number == "-1":
+            return None if self.preparing else self.last
+        return self.statements.get(number)
+
+    def answered(self, number: str) -> Statement | None:
+        """Return what an answer is about: behind it others may have been prepared."""
         return self.last if number == "-1" else self.statements.get(number)
 
     def prepared(self, number: str, text: str, parameters: int) -> Statement:

@@ -56,7 +56,7 @@ def execute(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     fields.take(4)
     cursor = "read-only" if flags & CURSORS else ""
     statement = link.statement(name)
-    if statement is None:
+    if statement is None or (name == "-1" and link.stray):
         return Message(C, kind, raw, name=name, cursor=cursor, status="unread")
     try:
         given, status = _given(link, statement, fields, flags)
@@ -119,10 +119,13 @@ def _values(
 def long_data(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     """Read a COM_STMT_SEND_LONG_DATA, and keep the data for the execution it is for."""
     fields = Fields(payload, 1)
-    name, place = str(fields.number(4)), fields.number(2)
+    fields.take(4)
+    name, place = number_of(payload), fields.number(2)
     data = fields.rest()
-    statement = link.statements.get(name)
-    if statement is not None:
+    statement = link.statement(name)
+    if statement is None:
+        link.stray = link.stray or name == "-1"
+    else:
         kept = sum(len(old or b"") for old in statement.long.values())
         old = statement.long.get(place, b"")
         statement.long[place] = None if old is None or kept + len(data) > MAX_LONG_DATA else old + data

@@ -74,7 +74,7 @@ class Results:
         """Turn to the answer to a request."""
         self._result, self.ours = 0, head.kind == "inject"
         self._binary = head.kind in ("execute", "bulk-execute", "fetch")
-        self._statement = self._link.statement(head.name) if self._binary else None
+        self._statement = self._link.answered(head.name) if self._binary else None
         self._plan = head.plan
         self.another(first=True)
         if GRAMMARS[head.kind] == "rows":
@@ -92,6 +92,7 @@ class Results:
         """Note that the answer ended with an error."""
         if head.kind == "prepare":
             self._link.last = None
+            self._link.preparing -= 1
 
     def _fetched(self) -> None:
         """Rows of a cursor come without definitions: those of its execution hold."""
@@ -232,6 +233,7 @@ class Results:
         fields.take(min(3, fields.left))
         follow = fields.number(1) if link.capabilities & caps.OPTIONAL_METADATA and fields.left else 1
         self._statement = link.prepared(name, head.text, parameters)
+        link.preparing -= 1
         words = "" if (number or parameters) and follow else "ready"
         unknown = (Value(None),) * parameters
         yield Message(S, "prepared", moved(raw, link.shift), text=head.text, name=name, values=unknown, cursor=words)

@@ -173,11 +173,11 @@ def fetch(number: int, rows: int = 1) -> bytes:
 
 
 def long_data(number: int, place: int, data: bytes) -> bytes:
-    return command(24, struct.pack("<IH", number, place) + data)
+    return command(24, struct.pack("<IH", number & 0xFFFFFFFF, place) + data)
 
 
 def numbered(code: int, number: int) -> bytes:
-    return command(code, struct.pack("<I", number))
+    return command(code, struct.pack("<I", number & 0xFFFFFFFF))
 
 
 def close(number: int) -> bytes:

@@ -469,3 +469,47 @@ def test_progress_that_was_not_agreed_on() -> None:
     wire = logged_in(MARIADB)
     wire.inject("x")
     assert down(wire, p(b"\xff\xff\xff\1\1\1\0\0\0\0", 1)) == b""
+
+
+def test_the_statement_prepared_last_is_not_known_until_it_is_answered() -> None:
+    """Its parameters are not to be read as those of the one before it."""
+    wire = with_statement(MARIADB)
+    messages = list(wire.feed(C, prepare("select ?, ?") + prepare("select 1") + execute(-1, b"\0", LONGS, b"\7\0\0\0")))
+    assert (messages[2].status, messages[2].values) == ("unread", ())
+    wire.allow(messages[0])
+    wire.allow(messages[1])
+    definition = column("?", extended=b"")
+    down(wire, ps(prepared(2, 0, 2), definition, definition))
+    assert wire.again(messages[2]).status == "unread", "one more is to be answered"
+    wire.allow(messages[2])
+    down(wire, p(prepared(3), 1) + ps(b"\1\1", definition, end()))
+    assert wire.idle
+    assert one(wire, execute(-1)).status == ""
+
+
+def test_a_refused_or_failed_statement_is_answered_too() -> None:
+    wire = with_statement(MARIADB)
+    up(wire, prepare("x"))
+    down(wire, p(error(), 1))
+    deny(wire, prepare("x"))
+    up(wire, prepare("select ?"))
+    down(wire, ps(prepared(2, 0, 1), column("?", extended=b"")))
+    assert [value.data for value in one(wire, execute(-1, b"\0", LONGS, b"\7\0\0\0")).values] == [b"7"]
+
+
+def test_long_data_for_the_statement_prepared_last() -> None:
+    wire = with_statement(MARIADB)
+    up(wire, long_data(-1, 0, b"abc"))
+    message = one(wire, execute(-1, b"\0", bytes([252, 0])))
+    assert (message.name, [value.data for value in message.values]) == ("-1", [b"abc"])
+    wire = logged_in(MARIADB)
+    first, data, last = wire.feed(C, prepare("select ?") + long_data(-1, 0, b"abc") + execute(-1, b"\0", bytes([252, 0])))
+    wire.allow(first)
+    down(wire, ps(prepared(2, 0, 1), column("?", extended=b"")))
+    assert (data.name, last.status, wire.again(last).status) == ("-1", "unread", "unread")
+    wire = with_statement(MARIADB)
+    deny(wire, long_data(-1, 0, b"x"))
+    assert wire.allow(one(wire, execute(-1, b"\0", bytes([252, 0]))))[0].to is C
+    wire = with_statement(MARIADB)
+    up(wire, close(-1))
+    assert one(wire, execute(-1)).status == "unread"

@@ -363,7 +363,7 @@ def test_redacted_errors(server: Address) -> None:
         with pytest.raises(pymysql.err.MySQLError) as caught:
             run(db, "insert into orders (id, note) select id, ssn from users")
         assert caught.value.args[1] == "duplicate entry for a key (message withheld by vendorgate)"
-        run(db, "update users set salary = salary + 1 where id = 1")
+        run(db, "update users set salary = salary where id = 1")
 
 
 def test_large_rows_and_statements(server: Address) -> None:
