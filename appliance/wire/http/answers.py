@@ -73,10 +73,30 @@ def streamed(raw: bytes, head: Response, masker: Masker) -> tuple[bytes, int]:
     return _head(first, fields, b"" if head.framing == "close" else b"transfer-encoding: chunked"), count
 
 
+def interim(raw: bytes, masker: Masker) -> tuple[bytes, int]:
+    """Return the head of an answer that has no body masked, and how many values were changed."""
+    first, fields, count = _fields(raw, masker)
+    return (b"\r\n".join([first, *fields]) + b"\r\n\r\n", count) if count else (raw, 0)
+
+
 def _fields(raw: bytes, masker: Masker) -> tuple[bytes, list[bytes], int]:
+    """Return the first line and the fields masked; a field whose name would be is left out."""
     first, *lines = raw[:-4].split(b"\r\n")
-    fields = [_field(line, masker.text) for line in lines]
-    return first, fields, sum(field != line for field, line in zip(fields, lines, strict=True))
+    reason = first.partition(b" ")[2].partition(b" ")[2]
+    words = reason.decode("latin-1")
+    shown = masker.text(words)
+    count = int(shown != words)
+    if count:
+        first = first[: len(first) - len(reason)] + (shown or "").encode("latin-1", "replace")
+    kept = [line for line in lines if _unchanged(line.partition(b":")[0], masker)]
+    fields = [_field(line, masker.text) for line in kept]
+    count += len(lines) - len(kept) + sum(field != line for field, line in zip(fields, kept, strict=True))
+    return first, fields, count
+
+
+def _unchanged(name: bytes, masker: Masker) -> bool:
+    text = name.decode("latin-1")
+    return masker.text(text) == text
 
 
 def _head(first: bytes, fields: list[bytes], framing: bytes) -> bytes:

@@ -53,6 +53,7 @@ class Http:
         self._gathered, self._content = bytearray(), bytearray()
         self._over = self._owes_continue = False
         self._request_body: Body | None = None
+        self._masker: Masker | None = None  # of the last request sent: for an answer that was not asked for
         self._offered = ""  # the request that offers another protocol
         self._socket: WebSocket | None = None
         self._reply: Reply | None = None  # the answer that comes
@@ -150,6 +151,7 @@ class Http:
         masker = Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
         if masker is not None:
             raw = answers.readable(raw)
+        self._masker = masker
         self._asked.append(_Asked(head, masker))
         return [Send(Side.SERVER, raw)]
 
@@ -196,22 +198,25 @@ class Http:
 
     def _answer(self, raw: bytes) -> Iterator[Message]:
         asked = self._asked[0] if self._asked else None
+        masker = asked.masker if asked else self._masker
         http10 = asked is not None and asked.head.version == "1.0"
         head = response(raw, asked.head.method if asked else "GET")
         if head.status == 101:
             if asked is None or not upgrade.is_websocket(asked.head):
                 raise ProtocolError("the server switches to another protocol, which is not opened here")
-            self._socket = WebSocket(asked.head, upgrade.agreed(asked.head, head), asked.masker)
+            self._socket = WebSocket(asked.head, upgrade.agreed(asked.head, head), masker)
             self._asked.clear()
-            yield Message(Side.SERVER, "interim", raw, status="101")
+            shown, count = answers.interim(raw, masker) if masker else (raw, 0)
+            yield Message(Side.SERVER, "interim", shown, status="101", masked=count)
             return
         if head.status < 200:
             dropped = head.status == 100 and asked is not None and asked.told
-            yield Message(Side.SERVER, "interim", b"" if dropped else raw, status=str(head.status))
+            shown, count = answers.interim(raw, masker) if masker else (raw, 0)
+            yield Message(Side.SERVER, "interim", b"" if dropped else shown, status=str(head.status), masked=count)
             return
         if asked is None and head.status != 408:  # 408: some servers say so before they close an idle connection
             raise ProtocolError("the server answers where nothing was asked")
-        self._body, self._reply = Body(head), reply(raw, head, asked.masker if asked else None, http10)
+        self._body, self._reply = Body(head), reply(raw, head, masker, http10)
         yield from self._reply.head()
 
     def _piece(self, data: bytearray) -> Iterator[Message]:

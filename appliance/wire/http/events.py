@@ -100,8 +100,15 @@ def _value(line: str) -> str:
 def _field(line: str, masker: Masker) -> str:
     name, colon, _ = line.partition(":")
     value = _value(line)
-    shown = masker.text(value)
-    return line if shown == value else f"{name}{colon} {' '.join((shown or '').splitlines())}"
+    shown, called = masker.text(value), masker.text(name)
+    if (shown, called) == (value, name):
+        return line
+    return f"{_joined(called)}{colon} {_joined(shown)}"
+
+
+def _joined(text: str | None) -> str:
+    """Return a text that is no end of a line."""
+    return " ".join((text or "").splitlines())
 
 
 def _bytes(text: str) -> bytes:

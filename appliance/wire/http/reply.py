@@ -101,7 +101,8 @@ class _Gathered:
             try:
                 raw, count = answers.masked(self._raw, self._head, bytes(self._content), self._masker, MAX_MASKED)
             except Unreadable as error:
-                raw, count = answers.refusal(502, f"the answer could not be masked: {error}", "unreadable"), 1
+                why = self._masker.text(f"the answer could not be masked: {error}") or ""
+                raw, count = answers.refusal(502, why, "unreadable"), 1
             yield Message(Side.SERVER, "complete", raw, status=str(self._head.status), masked=count)
 
 

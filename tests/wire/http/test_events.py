@@ -68,6 +68,7 @@ EVENTS = {
     b"data\n\n": b"data\n\n",
     b"data: \xff secret\n\n": b"data: \xff [hidden]\n\n",
     b"data: secret": b"data: [hidden]\n",
+    b"secret: 1\n\n": b"[hidden]: 1\n\n",
     b"datas: secret\n\n": b"datas: [hidden]\n\n",
 }
 

@@ -308,6 +308,18 @@ def test_a_header_is_masked_too() -> None:
     assert b"X-Note: a [hidden]" in through(sized(b"x", "X-Note: a secret"))
 
 
+def test_the_head_is_masked_wherever_it_says_something() -> None:
+    """A reason, a name, the head of an interim answer, an answer that was not asked for."""
+    out = through(tell("103 a secret", "X-Note: secret") + sized(b"x", "secret: 1", status="200 a secret"))
+    assert b"secret" not in out
+    assert out.startswith(b"HTTP/1.1 103 a [hidden]\r\nX-Note: [hidden]\r\n\r\nHTTP/1.1 200 a [hidden]\r\n")
+    assert b"secret" not in through(OK + sized(b"a secret", status="408 secret"))
+
+
+def test_why_an_answer_is_not_shown_is_masked() -> None:
+    assert b"[hidden]" in through(sized(b"x", "Content-Encoding: secret"))
+
+
 def test_what_has_nothing_to_mask_stays_as_it_was() -> None:
     assert through(OK) == OK
 

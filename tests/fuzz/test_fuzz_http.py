@@ -1,0 +1,46 @@
+"""The fuzzing of HTTP for as long as a test may take: its corpus, cut and changed by hypothesis and atheris."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.http_input import corpus, run
+
+CORPUS = corpus()
+BYTES = st.one_of(
+    st.binary(max_size=6), st.sampled_from([b"\r\n", b"\n", b": ", b"0\r\n\r\n", b"\x81\x05", b"s3cret"])
+)
+CHANGE = st.tuples(st.integers(0, 1000), st.integers(0, 6), BYTES)
+
+
+def test_corpus() -> None:
+    for data in CORPUS:
+        run(data)
+
+
+@given(st.sampled_from(CORPUS), st.lists(CHANGE, min_size=1, max_size=5))
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+def test_changed_corpus(data: bytes, changes: list[tuple[int, int, bytes]]) -> None:
+    for anywhere, gone, new in changes:
+        place = anywhere % (len(data) + 1)
+        data = data[:place] + new + data[place + gone :]
+    run(data)
+
+
+@given(st.lists(st.tuples(st.integers(0, 31), st.binary(max_size=80)), max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes(parts: list[tuple[int, bytes]]) -> None:
+    run(b"".join(bytes([flags]) + len(data).to_bytes(2) + data for flags, data in parts))
+
+
+def test_atheris_for_some_seconds(tmp_path: Path) -> None:
+    """Coverage-guided, from the corpus; the harness exits with an error when it finds something."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.fuzz_http", str(tmp_path / "corpus"), "-max_total_time=5", "-rss_limit_mb=512",
+         f"-artifact_prefix={tmp_path}/"],
+        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
