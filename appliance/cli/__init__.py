@@ -38,6 +38,7 @@ COMMANDS = {
     "freeze": ("freeze:freeze", "Stop all processes of a vendor where they are."),
     "thaw": ("freeze:thaw", "Let frozen processes go on."),
     "kill": ("freeze:kill", "End all processes of a vendor."),
+    "observe": ("observe:observe", "Show what a vendor's processes write and read inside TLS."),
     "trust": ("trust:trust", "Have governed programs trust the certificates they are shown."),
     "demo": ("service:demo", "Show the main job in a lab of its own (root)."),
 }

@@ -56,6 +56,12 @@ def json(value: object) -> None:
     click.echo("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text))
 
 
+def json_line(value: object) -> None:
+    """Print a value as JSON on one line, as `json` does."""
+    text = msgspec.json.encode(value).decode()
+    click.echo("".join(c if c.isprintable() else _escaped(c) for c in text))
+
+
 def _escaped(char: str) -> str:
     """Return a character as JSON escapes it, in UTF-16."""
     code = char.encode("utf-16-be")

@@ -35,6 +35,20 @@ class Moment(click.ParamType[float]):
             self.fail(f"`{text}` is no time: write 15m, 1h, 2d, 2026-11-21 or 2026-11-21T13:05", param, ctx)
 
 
+class Length(click.ParamType[float]):
+    """A length of time: `90s 15m 1h`."""
+
+    name = "length"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        text = str(value).strip()
+        found = re.fullmatch(r"(\d{1,9})([smhdw])", text)
+        if not found:
+            self.fail(f"`{text}` is no length of time: write 90s, 15m, 1h", param, ctx)
+        return float(int(found[1]) * UNITS[found[2]])
+
+
 def session_id(source: Source, word: str) -> str:
     """Return the whole id that `word` stands for.
 

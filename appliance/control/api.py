@@ -8,7 +8,8 @@
     GET  /approvals/ID               one Held, its message whole
     POST /approvals/ID               {"approve": true, "reason": "..."} -> Reply
     POST /reload                     {"revision": "..."}; only root, or the user the hub runs as
-    POST /contain                    Order -> Contained: freeze, thaw, kill; the last two by root, or the hub's user
+    POST /contain                    Order -> Contained: freeze, thaw, kill, observe; only the first by others than
+                                     root and the hub's user
     GET  /export?id=..&format=..     the file, streamed; without id the fields of Filter say which sessions. Further
                                      redact=.., bundle=1, reason=.. (record.export.Export)
 

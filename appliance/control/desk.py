@@ -69,10 +69,11 @@ class Change(msgspec.Struct, frozen=True):
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an incident responder says: the body of POST /contain."""
 
-    do: Literal["freeze", "thaw", "kill"]
+    do: Literal["freeze", "thaw", "kill", "observe"]
     who: str = ""  # an identity, or a cgroup below the slice
     all: bool = False  # the slice itself
     reason: str = ""
+    pid: int = 0  # to be observed: of `who`, its cgroup, this process only
 
 
 class Contained(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@
     peers     Peers(fence.peers, place.cgroup, fence.images, fence.carried).find(peer, server) -> Peer: who connected
     finder    Finder().find(executed) -> Image: what an executable is, by image, package and script
     events    Ring(fence.events, take): what the kernel tells of execs; attribution in service/ answers by fence.found
+    observe   Observer(groups, pid).look(), .consume(), .lost(): what processes write and read through OpenSSL
+    symbols   functions(fd, names) -> {name: offset in the file}
     unit      unit(cgroup), container(cgroup), whole(cgroup), believed(top, cgroup): names in cgroups
     freezer   do(freeze | thaw | kill, top, cgroup), frozen(top)
     containable gaps(place) -> list[Gap]: who in the slice cannot be held

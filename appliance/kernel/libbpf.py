@@ -8,7 +8,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from ctypes import byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -65,6 +65,7 @@ _POINTERS = {
     "bpf_program__attach": (c_void_p,),
     "bpf_program__attach_cgroup": (c_void_p, c_int),
     "bpf_program__attach_iter": (c_void_p, c_void_p),
+    "bpf_program__attach_uprobe": (c_void_p, c_bool, c_int, c_char_p, c_size_t),
     "ring_buffer__new": (c_int, c_void_p, c_void_p, c_void_p),
 }
 _NUMBERS = {
@@ -251,6 +252,12 @@ class Object:
         """Attach a program to the cgroup open as `cgroup`."""
         pointer = library().bpf_program__attach_cgroup(self._program(program), cgroup)
         return Link(_check(pointer, f"attach {program} to the cgroup"))
+
+    def attach_uprobe(self, program: str, path: Path, offset: int, *, returning: bool, pid: int) -> Link:
+        """Attach a program to the function at `offset` of a file, or to its return, in one process or all (-1)."""
+        function = self._program(program)
+        pointer = library().bpf_program__attach_uprobe(function, returning, pid, os.fsencode(path), offset)
+        return Link(_check(pointer, f"attach {program} to {path}"))
 
     def program_fd(self, program: str) -> int:
         """Return the program's file descriptor, which this object owns."""

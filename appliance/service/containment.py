@@ -1,6 +1,7 @@
 """Freezing, thawing and ending what is governed: by hand over the control interface, or by a rule's `on_incident`.
 
-What is done is the kernel's (kernel/freezer.py) and outlives us. It is recorded as a session of vendorgate itself, and
+What is done is the kernel's (kernel/freezer.py) and outlives us. Observing is the client's own work (cli/observe.py):
+here it is told whom, and that somebody does. All of it is recorded as a session of vendorgate itself, and
 told in the journal.
 """
 
@@ -55,8 +56,10 @@ class Containment:
 
         Raises:
             ConfigError: it is nobody, or everybody without `all`.
-            HostError: the kernel will not.
+            HostError: the kernel will not, or it is to observe and cannot be recorded.
         """
+        if order.do == "observe":
+            return self._observed(order, by)
         paths = self._meant(order)
         reason = f": {order.reason}" if order.reason else ""
         return self._carry_out(order.do, paths, f"{order.who or 'all'}{reason}", by)
@@ -114,17 +117,35 @@ class Containment:
         self._record(text, by)
         return Contained(deed, tuple(names), number, text)
 
+    def _observed(self, order: Order, by: str) -> Contained:
+        paths = (order.who,) if order.pid else tuple(self._meant(order))
+        number = 1 if order.pid else sum(len(cgroups.processes(self._top / path)) for path in paths)
+        who = f"process {order.pid}" if order.pid else order.who
+        reason = f": {order.reason}" if order.reason else ""
+        names = ", ".join(path or self._hub.place.slice for path in paths)
+        text = f"observed by {by}: {names}, {number} processes ({who}{reason})"
+        log.warning("%s", text)
+        try:
+            self._write(text, by)
+        except OSError as error:
+            what = f"the record cannot be written: {error.strerror}"
+            raise HostError(what, "without it nobody is observed") from error
+        return Contained("observe", paths, number, text)
+
     def _record(self, text: str, by: str) -> None:
         """Write it down. What cannot be written was done all the same: stopping somebody waits for no disk."""
+        try:
+            self._write(text, by)
+        except OSError as error:
+            log.critical("the record of it cannot be written: %s", error)
+
+    def _write(self, text: str, by: str) -> None:
         now = time.time()
         flow = Flow(self._ids.next(), now, NOWHERE, NOWHERE, None)
         notes = (Note("opened", ITSELF), Note("answered", text, by=by), Note("closed", text))
-        try:
-            with self._writing:
-                self._log.append(flow, notes, now)
-                self._log.seal()
-        except OSError as error:
-            log.critical("the record of it cannot be written: %s", error)
+        with self._writing:
+            self._log.append(flow, notes, now)
+            self._log.seal()
 
     # -- who is meant ----------------------------------------------------------------------------------------
 
