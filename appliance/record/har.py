@@ -148,7 +148,7 @@ class _Session:
             data = self.answer.feed(data, bodiless)
             if not self.answer.done:
                 return
-            if self.answer.lines and self.answer.status < 200:
+            if self.answer.lines and self.answer.status < 200 and self.answer.status != 101:
                 self.answer = None  # an interim answer
                 continue
             yield self._entry(frame.id, frame.time)

@@ -3,8 +3,9 @@
 Keys of `Facts.values`: facts/words/http.py; besides them `text`, for detectors: target, header lines but for those that
 carry the client's credentials, and the body as it reads when opened.
 
-A message of a client in a WebSocket is a write by the method WEBSOCKET, to host and path of the handshake, with the
-handshake's header lines; `text` and `json` are its own.
+The handshake of a WebSocket has the method WEBSOCKET besides its own: who may not speak in one need not open one, and
+masks for one are in force from its beginning. A message of a client in it is a write by that method, to host and path
+of the handshake, with the handshake's header lines; `text` and `json` are its own.
 
 Unknown: of a body that is too long to be judged whole, or in a coding that cannot be opened, all it says; of a path
 with more readings than MAX_READINGS, `path`; of a document that says it is JSON and cannot be read as such, `json`.
@@ -102,6 +103,7 @@ def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Fact
     held = _body(body, content, header, asked) if not status else _Body(unknown=frozenset(("text", *IN_BODY)))
     methods = {method.upper()} | {v.upper() for k, v in lines if k in OVERRIDES}
     methods |= {v.upper() for k, v in (*asked, *held.fields) if k == "_method"}
+    methods |= {"WEBSOCKET" for k, v in lines if k == "upgrade" and "websocket" in v.lower()}
     paths, paths_whole = readings(path) if path else (frozenset[str](), True)
     unknown = set(held.unknown) | (set() if paths_whole else {"path"}) | (set() if asked_whole else {"query"})
     shown = [f"{k}: {v}" for k, v in lines if k not in CREDENTIALS]

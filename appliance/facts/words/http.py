@@ -2,8 +2,8 @@
 
     key      values
     effect   what the method does: read (GET HEAD OPTIONS TRACE), write (all others), delete
-    method   GET, POST, ...; what an override in a header, the query or a form says counts as well. WEBSOCKET: what is
-             said in one
+    method   GET, POST, ...; what an override in a header, the query or a form says counts as well. WEBSOCKET: what a
+             client says in one, and (besides GET) the request that opens it
     host     who the request is for, without the port, in small letters
     port     the port, where the request names one; of CONNECT always
     path     the path, in every form a server might read it: as written, decoded, with dots, slashes, `;` resolved

@@ -16,6 +16,7 @@ class Masker:
         self._plan = plan
         self._whole = self._of("")
         self._leaves: dict[str, Cell | None] = {}  # by path, the numbers of elements left out
+        self.rules: frozenset[str] = frozenset(getattr(plan, "rules", ()))
         # True if it changes but what detectors find, wherever that is: a text can be masked as it comes.
         self.finds_only = bool(getattr(plan, "finds_only", False))
 

@@ -28,6 +28,7 @@ from appliance.wire.http.upgrade import Agreed, lines
 MAX_MESSAGE = 1 << 20  # bytes of a client's message, opened; servers take 1 MiB to 4 MiB unless told otherwise
 MAX_FRAMES = 10_000  # of one message; each costs a server some bytes, and us too
 MAX_MASKED = 8 << 20  # bytes of a server's message that is masked, opened
+MAX_MASKERS = 16  # of one WebSocket; there are as many as its messages differ in the rules that mask for them
 MAX_QUIET = 18  # bytes; pings carry a time or a number, a close its code; more is judged
 MAX_REASON = 123  # bytes; RFC 6455 section 5.5
 KINDS = {frames.TEXT: "ws-text", frames.BINARY: "ws-binary"}
@@ -53,7 +54,9 @@ class WebSocket:
     """Both directions, as the methods of `wire.Wire` by these names say."""
 
     def __init__(self, asked: Request, agreed: Agreed, masker: Masker | None) -> None:
-        self._asked, self._lines, self._agreed, self._masker = asked, lines(asked), agreed, masker
+        self._asked, self._lines, self._agreed = asked, lines(asked), agreed
+        # Of the handshake and of messages: which of them a message of the server answers is not known.
+        self._maskers = [masker] if masker else []
         self._data = {Side.CLIENT: bytearray(), Side.SERVER: bytearray()}
         self._frame: dict[Side, Frame | None] = {Side.CLIENT: None, Side.SERVER: None}
         self._message: dict[Side, _Gathered | None] = {Side.CLIENT: None, Side.SERVER: None}
@@ -142,10 +145,15 @@ class WebSocket:
 
     def allow(self, message: Message, plan: Plan | None) -> list[Send]:
         if plan is not None and getattr(plan, "rules", True):
-            self._masker = Masker(plan)
+            self._mask(Masker(plan))
         if Side.CLIENT not in self._opens or not message.raw[0] & 0x40:
             return [Send(Side.SERVER, message.raw)]
         return [Send(Side.SERVER, self._built(message, bytes(message.values[1].data or b"")))]
+
+    def _mask(self, new: Masker) -> None:
+        self._maskers = [*(masker for masker in self._maskers if not masker.rules <= new.rules), new]
+        if len(self._maskers) > MAX_MASKERS:
+            raise ProtocolError(f"messages under more than {MAX_MASKERS} sets of masks in one WebSocket")
 
     def _built(self, message: Message, data: bytes) -> bytes:
         """Return a frame of ours in place of a client's message."""
@@ -185,7 +193,7 @@ class WebSocket:
                 if payload is None:
                     return
                 yield Message(Side.SERVER, "ws-control", self._control(frame, payload))
-            elif self._passing or (self._masker is None and self._message[Side.SERVER] is None):
+            elif self._passing or (not self._maskers and self._message[Side.SERVER] is None):
                 yield from self._pass(frame)
             else:
                 if frame.packed and self._unread:
@@ -225,22 +233,22 @@ class WebSocket:
 
     def _control(self, frame: Frame, payload: bytes) -> bytes:
         """Return a control frame of the server, its words masked."""
-        if self._masker is None:
-            return frame.raw + payload
         code = payload[:2] if frame.opcode == frames.CLOSE else b""
         words = payload[len(code) :].decode("latin-1")
-        shown = self._masker.text(words)
+        shown = words
+        for masker in self._maskers:
+            shown = masker.text(shown) or ""
         if shown == words:
             return frame.raw + payload
-        return frames.built(frame.opcode, code + (shown or "").encode("latin-1", "replace")[:MAX_REASON])
+        return frames.built(frame.opcode, code + shown.encode("latin-1", "replace")[:MAX_REASON])
 
     def _masked(self, message: _Gathered) -> Message:
-        masker = self._masker
-        assert masker is not None
         data = bytes(message.data)
         charset = "utf-8" if message.opcode == frames.TEXT else "latin-1"
-        text = data.decode(charset)
-        shown, count = masker.piece(text)
+        shown, count = data.decode(charset), 0
+        for masker in self._maskers:
+            shown, changed = masker.piece(shown)
+            count += changed
         raw = bytes(message.raw)
         if count or (message.packed and Side.SERVER in self._opens):
             if message.packed and self._agreed.server_keeps:

@@ -9,6 +9,8 @@ import aiohttp
 import pytest
 
 from appliance.model import Address, Answered
+from appliance.record import har
+from appliance.record.frame import Frame
 from tests.evasion.http.aio import CARD, Aio
 from tests.gate import Gate
 
@@ -130,6 +132,28 @@ def test_messages_of_the_server_are_masked(server: Aio, compress: int) -> None:
     gate = talk(server, MASKS, compress, say)
     assert all(CARD.encode() not in note.raw and CARD not in note.text for note in gate.of("message"))
     assert [note.masks for note in gate.of("message") if note.masks] == [("cards",)]
+
+
+def test_the_archive_has_the_handshake(server: Aio) -> None:
+    async def say(socket: Socket, gate: Gate) -> None:
+        await socket.send_str("HTTP/1.1 200 OK")
+        assert await heard(socket) == "HTTP/1.1 200 OK"
+
+    gate = talk(server, RULES, 0, say)
+    frames = [Frame(n, 1.7e9 + n / 10, id, note) for n, (id, note) in enumerate(gate.notes)]
+    document = json.loads(b"".join(har.blocks(frames)))
+    assert [(e["request"]["method"], e["response"]["status"]) for e in document["log"]["entries"]] == [("GET", 101)]
+
+
+def test_who_may_not_speak_does_not_open(server: Aio) -> None:
+    async def run(gate: Gate) -> None:
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(f"http://127.0.0.1:{gate.port}/ws")
+            assert refused.value.status == 403
+
+    with Gate(Address("127.0.0.1", server.port), "rules: [{id: reads, to: db, when: {method: GET}, do: allow}]", protocol="http") as gate:
+        asyncio.run(run(gate))
 
 
 def test_an_operation_in_a_websocket(server: Aio) -> None:

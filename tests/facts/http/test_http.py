@@ -30,6 +30,7 @@ REQUESTS = {
     "override in a form": (asked("POST /a", lines=FORM, body=b"_method=PUT"), {"method": {"POST", "PUT"}}),
     "absolute form": (asked("GET http://API.example:80/a?b=c"), {"host": {"api.example"}, "path": {"/a"}, "query": {"b=c"}}),
     "a port": (asked(host="api.example:8080"), {"host": {"api.example"}, "port": {"8080"}}),
+    "a websocket is opened": (asked(lines="upgrade: WebSocket\n"), {"method": {"GET", "WEBSOCKET"}, "effect": {"read", "write"}}),
     "no port": (asked(host="127"), {"port": set()}),
     "connect": (asked("CONNECT db.example:5432", host="db.example:5432"), {"method": {"CONNECT"}, "host": {"db.example"}, "port": {"5432"}, "path": set(), "effect": {"write"}}),
     "host with a port": (asked(host="api.example.:8080"), {"host": {"api.example"}}),

@@ -377,6 +377,34 @@ def test_a_mask_that_comes_later() -> None:
     assert shown(wire, frame(TEXT, b"a secret"))[0].raw == frame(TEXT, b"a [hidden]")
 
 
+class Hides:
+    """A plan by its own rules."""
+
+    def __init__(self, word: str, *rules: str) -> None:
+        self.word, self.rules = word, rules
+
+    def __call__(self, columns: tuple[Column, ...]) -> Sequence[Cell | None]:
+        return [lambda text: text.replace(self.word, "#") if self.word in text else text]
+
+
+def test_the_masks_of_all_messages_stay_in_force() -> None:
+    wire = opened()
+    for plan in (Hides("one", "a"), Hides("two", "b"), Hides("three", "b")):
+        (message,) = wire.feed(C, said(TEXT, b"x"))
+        wire.allow(message, plan)
+    assert shown(wire, frame(TEXT, b"one two three"))[0].raw == frame(TEXT, b"# two #")
+
+
+def test_max_maskers() -> None:
+    wire = opened()
+    for number in range(websocket.MAX_MASKERS + 1):
+        (message,) = wire.feed(C, said(TEXT, b"x"))
+        if number < websocket.MAX_MASKERS:
+            wire.allow(message, Hides("one", str(number)))
+    with pytest.raises(ProtocolError, match="16 sets of masks"):
+        wire.allow(message, Hides("one", "another"))
+
+
 def test_a_mask_that_comes_later_than_what_it_must_be_read_by() -> None:
     wire, pack = opened("permessage-deflate"), Packer()
     shown(wire, frame(TEXT, pack(b"a secret"), packed=True))
