@@ -64,7 +64,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The python of a fresh environment."""
     home = tmp_path_factory.mktemp("python")
     subprocess.run([sys.executable, "-m", "venv", home / "env"], check=True)
-    pip(home / "env/bin/python", "install", "pytest", "setuptools", "wheel")
+    pip(home / "env/bin/python", "install", "pytest", "setuptools>=77", "wheel")
     return home / "env/bin/python"
 
 
