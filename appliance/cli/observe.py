@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -114,7 +115,7 @@ class _Show:
             poll.register(fd, select.POLLIN)
         now = time.monotonic()
         until, look = now + length, now
-        with contextlib.suppress(KeyboardInterrupt):
+        with _until_told():
             while now < until and self._calls < MAX_SHOWN:
                 if now >= look:
                     self._look()
@@ -179,6 +180,18 @@ class _Show:
         if not self._files:
             screen.warn("no program there has an OpenSSL that can be seen")
         screen.warn(f"{self._calls:,} calls seen, {lost:,} lost")
+
+
+@contextlib.contextmanager
+def _until_told() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end what is in it, so that what was seen and lost is still told."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

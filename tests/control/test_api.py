@@ -335,10 +335,10 @@ def test_only_root_reloads() -> None:
         assert hub.reloaded == []
 
 
-def test_a_reviewer_freezes_and_only_root_thaws_and_kills() -> None:
+def test_a_reviewer_freezes_and_only_root_thaws_kills_and_observes() -> None:
     user, _, gid = any_group()
     with running(gid=gid) as hub:
-        for deed, status in (("freeze", 200), ("thaw", 403), ("kill", 403)):
+        for deed, status in (("freeze", 200), ("thaw", 403), ("kill", 403), ("observe", 403)):
             assert ask_as(user, hub, "POST", "/contain", json.dumps({"do": deed, "who": "acme"}))[0] == status
 
 

@@ -9,18 +9,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from appliance.cli import main, screen
 from appliance.cli import observe as command
+from appliance.control.desk import Order
 from appliance.kernel import observe, symbols
 from appliance.kernel.observe import Observer, Plain
 from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
 from appliance.model import HostError
 from appliance.service.authority import Authority
+from appliance.service.containment import Containment
 from tests.kernel.programs import PYTHON, Seen, wait_for
 
 pytestmark = pytest.mark.kernel
@@ -254,6 +257,17 @@ def test_so_many_processes_are_looked_at(lab: Lab, monkeypatch: pytest.MonkeyPat
     assert asked == [observe.os.getpid()]
 
 
+def test_so_much_of_the_mappings_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(observe._mapped(observe.os.getpid()))
+    monkeypatch.setattr(observe, "MAX_MAPPINGS", 10)
+    assert not list(observe._mapped(observe.os.getpid()))
+
+
+def test_a_cgroup_that_is_gone_is_named(lab: Lab) -> None:
+    with pytest.raises(HostError, match=r"gone\.service: No such file"):
+        Observer([lab.slice_path / "gone.service"])
+
+
 def test_a_kernel_without_probes_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observe, "UPROBES", Path("/nowhere"))
     with pytest.raises(HostError, match=r"no probes in user programs(?s:.)*CONFIG_UPROBE_EVENTS"):
@@ -331,7 +345,7 @@ class Command:
         return self._err.read_text()
 
     def end(self) -> int:
-        self.process.send_signal(2)
+        self.process.terminate()
         return self.process.wait(60)
 
 
@@ -386,6 +400,14 @@ def test_nobody_is_refused(appliance: Appliance, words: list[str], status: int, 
     appliance.lab.cgroup("acme.service")
     done = appliance.cli(*words, check=False)
     assert done.returncode == status and text in done.stderr
+
+
+def test_who_cannot_be_recorded_is_not_observed(lab: Lab, tmp_path: Path) -> None:
+    records = tmp_path / "records"
+    records.write_text("no directory")
+    hub = SimpleNamespace(place=lab.place(), stores=SimpleNamespace(records=records))
+    with pytest.raises(HostError, match=r"cannot be written(?s:.)*nobody is observed"):
+        Containment(hub).order(Order("observe", "acme.service", pid=7), "root")  # type: ignore[arg-type]
 
 
 def test_only_root_may(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
