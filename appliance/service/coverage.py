@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from appliance.service.hub import Hub
 
 SETTLED = 5  # looks, a second apart and each with news of all workers: twice what a flow waits for its executable
-MOURNED = 2 * SETTLED  # looks after the death of a worker in which what is missing was with it
+MOURNED = 3 * SETTLED  # looks after the death of a worker in which what is missing was with it: twice, as it may grow
 GONE_S = 10.0  # for the last words of a worker that ended to be read
 MAX_NOTED = 20  # unserved flows noted one by one in one look; the rest by their numbers, in the checkpoint
 MAX_SHOWN = 200  # cgroups in status, those with a difference first

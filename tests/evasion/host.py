@@ -115,7 +115,7 @@ def running(scene: Scene, home: Path, **settings: object) -> Iterator[Appliance]
             balanced(appliance)
 
 
-def balanced(appliance: Appliance, seconds: float = 40.0) -> None:
+def balanced(appliance: Appliance, seconds: float = 60.0) -> None:
     """Wait until the ledger was looked at after now, and nothing is missing in it: no byte, no flow."""
     now = end = time.monotonic()
     while True:
