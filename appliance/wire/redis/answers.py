@@ -4,24 +4,18 @@ Source: Redis documentation, "Redis serialization protocol specification", "Redi
 "CLIENT REPLY", "MONITOR"; networking.c, pubsub.c and multi.c of 7.0.
 """
 
-import re
 from collections.abc import Iterator
 
 import msgspec
 
 from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire.redis import frames, replies
+from appliance.wire.redis.beginnings import BEGINS_STREAM, LINE, MAX_LINE_HEAD, MOVED, PUSHED, TAGS
 from appliance.wire.redis.frames import CRLF, MAX_INJECTED, MAX_MASKED, MAX_QUEUED, MAX_SMALL, Inbox
 from appliance.wire.redis.layouts import ALL, LAYOUTS, NOTHING
 from appliance.wire.redis.ledger import APART, SORTS, Ledger, Link, Request
-from appliance.wire.redis.replies import ARRAY, ATTRIBUTE, ERROR, FAILURE, MAP, PUSH, STATUS, Each, Masked, Passed
+from appliance.wire.redis.replies import Each, Masked, Passed
 from appliance.wire.redis.small import Tree, first, whole
-
-MOVED = re.compile(r"(?:MOVED|ASK) [0-9]+ (\S*:[0-9]+)\Z")  # "MOVED 3999 127.0.0.1:6381"; without a host, this one
-PUSHED = frozenset(("message", "pmessage", "smessage"))
-LINE = re.compile(rb"\+[0-9]{1,20}\.[0-9]{1,6} \[")  # of MONITOR: "+1339518083.107412 [0 127.0.0.1:60866] ..."
-MAX_LINE_HEAD = 30  # bytes that show whether a line is MONITOR's
-BEGINS_STREAM = (b"+FULLRESYNC", b"+CONTINUE", b"$")
 
 
 class Answers:
@@ -103,16 +97,16 @@ class Answers:
         """Read what can be told at once, or begin to read the value that comes; nothing if too little is there."""
         data, at = self._inbox.data, self._inbox.at
         tag, head = data[at], self._ledger.head
-        if tag == PUSH or (tag == ARRAY and self._may_push(head)):
+        if tag == replies.PUSH or (tag == replies.ARRAY and self._may_push(head)):
             yield from self._pushed(tag, head)
-        elif self._link.monitor is not None and tag == STATUS and self._is_line() is not False:
+        elif self._link.monitor is not None and tag == replies.STATUS and self._is_line() is not False:
             if self._is_line():
                 yield from self._monitored(self._link.monitor)
         elif head is None:
-            if tag != ERROR:
+            if tag != replies.ERROR:
                 raise ProtocolError("the server speaks before it was asked")
             yield from self._failed(None)
-        elif tag == ATTRIBUTE and head.kind != "inject":
+        elif tag == replies.ATTRIBUTE and head.kind != "inject":
             yield from self._attribute(head)
         else:
             yield from self._reply(tag, head)
@@ -126,19 +120,22 @@ class Answers:
             yield from self._injected()
         elif head.kind == "sync" and tag == 0x0A:
             yield Message(Side.SERVER, "reply", self._inbox.take(1))  # it keeps a replica that waits awake
-        elif tag in (ERROR, FAILURE):
+        elif tag in (replies.ERROR, replies.FAILURE):
             yield from self._failed(head)
         elif head.refusal and head.kind != "abort":
             raise ProtocolError(f"the server carried out a refused {head.name}")
         elif self._link.queued is not None and head.kind not in ("exec", "discard", "reset", "abort"):
             yield from self._queues(head)
         elif head.kind in READERS:
+            if tag not in TAGS.get(head.kind, (replies.STATUS,)):
+                raise ProtocolError(f"the server answers {chr(tag)!r} to {head.name}")
             yield from READERS[head.kind](self, head)
         elif head.kind == "subscribe":
             raise ProtocolError(f"the server answers a {head.name} with no confirmation")
         else:
-            if tag == STATUS and (end := self._inbox.data.find(CRLF, self._inbox.at, self._inbox.at + MAX_SMALL)) > 0:
-                self._status = frames.shown(self._inbox.data[self._inbox.at + 1 : end])
+            data, at = self._inbox.data, self._inbox.at
+            if tag == replies.STATUS and (end := data.find(CRLF, at, at + MAX_SMALL)) > 0:
+                self._status = frames.shown(data[at + 1 : end])
                 if self._status == "QUEUED" and head.name in LAYOUTS and head.layout is not ALL:
                     raise ProtocolError(f"the server queues a {head.name} outside a transaction")
             self._read(self._reading(head), "reply", head)
@@ -215,9 +212,9 @@ class Answers:
         if found is None:
             return
         word = found[0].decode("ascii", "replace") if isinstance(found[0], bytes) else ""
-        if word in SORTS and (tag == PUSH or self._link.subscribed or (head is not None and head.word == word)):
+        if word in SORTS and (tag == replies.PUSH or self._link.subscribed or (head is not None and head.word == word)):
             yield from self._confirmed(word)
-        elif tag == PUSH or (word in PUSHED and self._link.subscribed):
+        elif tag == replies.PUSH or (word in PUSHED and self._link.subscribed):
             plan = self._link.plan
             self._read(Masked(plan, NOTHING, False, self._link.resp) if plan else Passed(), "push", None)
         elif head is None:
@@ -265,19 +262,20 @@ class Answers:
     def _multi(self, head: Request) -> Iterator[Message]:
         line = self._line()
         if line is not None:
-            if line != b"+OK":
-                raise ProtocolError(f"the server answers {frames.shown(line[:40])!r} to MULTI")
             self._link.queued = []
             yield self._plain(head, line)
 
     def _plain(self, head: Request, line: bytes) -> Message:
+        if line != (b"+RESET" if head.kind == "reset" else b"+OK"):
+            raise ProtocolError(f"the server answers {frames.shown(line[:40])!r} to {head.name}")
         self._inbox.at += len(line) + 2
         return self._say("reply", line + CRLF, head, frames.shown(line[1:]))
 
     def _exec(self, head: Request) -> Iterator[Message]:
         yield from ()
         queued, self._link.queued = self._link.queued, None
-        size = replies.head(self._inbox.data, self._inbox.at) if self._inbox.data[self._inbox.at] == ARRAY else (-1, 0)
+        data, at = self._inbox.data, self._inbox.at
+        size = replies.head(data, at) if data[at] == replies.ARRAY else (-1, 0)
         if size is None:
             self._link.queued = queued
         elif queued is None:
@@ -299,7 +297,7 @@ class Answers:
         line = self._line()
         if line is not None:
             self._link.queued = None
-            if head.kind == "abort":  # an EXEC that was refused: its transaction is gone, as after any that fails
+            if head.kind == "abort" and line == b"+OK":  # its transaction is gone, as after any EXEC that fails
                 self._inbox.at += len(line) + 2
                 said = b"-EXECABORT Transaction discarded because of: " + head.refusal[1:]
                 yield self._say("error", said, head, "EXECABORT", frames.shown(said[1:-2]))
@@ -317,10 +315,11 @@ class Answers:
         found = self._whole()
         if found is not None:
             tree, raw = found
-            self._link.resp = 3 if tag == MAP else 2
-            if isinstance(tree, list):
-                told = dict(zip(map(str, tree[::2]), tree[1::2], strict=False))
-                self._known(told.get(str(b"id")))
+            if not isinstance(tree, list) or tree[:1] != [b"server"]:
+                raise ProtocolError("the server answers HELLO with something else")
+            self._link.resp = 3 if tag == replies.MAP else 2
+            told = dict(zip(map(str, tree[::2]), tree[1::2], strict=False))
+            self._known(told.get(str(b"id")))
             yield self._say("reply", raw, head, str(self._link.resp))
 
     def _client_id(self, head: Request) -> Iterator[Message]:
@@ -356,7 +355,7 @@ class Answers:
     def _sync(self, head: Request) -> Iterator[Message]:
         line = self._line()
         if line is not None:
-            if line.startswith(BEGINS_STREAM):
+            if BEGINS_STREAM.match(line):
                 if len(self._ledger.queue) > 1:
                     raise ProtocolError("commands behind one that turns the connection into a stream")
                 self._ledger.pop()
@@ -371,7 +370,7 @@ class Answers:
             return
         tree, raw = found
         self._answered()
-        if raw[0] == ERROR:
+        if raw[0] == replies.ERROR:
             text = frames.shown(raw[1:-2])
             yield Message(Side.SERVER, "injected-done", b"", text=text, status=text.split(" ")[0])
             return

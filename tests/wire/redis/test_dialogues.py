@@ -183,3 +183,13 @@ def test_detected() -> None:
     wire = open_wire("")
     assert [m.name for m in wire.feed(C, cmd("get", "k"))] == ["GET"]
     assert wire.name == "redis"
+
+
+@pytest.mark.parametrize("name", ["MULTI", "DISCARD", "RESET", "MONITOR", "EXEC", "SYNC", "CLIENT REPLY OFF", "HELLO"])
+@pytest.mark.parametrize("data", [b"+NO\r\n", b":1\r\n", b"\n$6\x0csecret\r\n"])
+def test_what_changes_the_connection_is_answered_in_one_way_only(name: str, data: bytes) -> None:
+    wire = Redis()
+    for message in wire.feed(C, cmd(*name.split())):
+        wire.allow(message)
+    with pytest.raises(ProtocolError):
+        list(wire.feed(S, data))

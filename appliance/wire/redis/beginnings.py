@@ -1,0 +1,22 @@
+"""How answers begin that are more than replies: what is pushed, what redirects, what changes the connection.
+
+Source: Redis documentation, "Redis Pub/Sub", "MONITOR", "Redis cluster specification"; replication.c of 7.0.
+"""
+
+import re
+
+from appliance.wire.redis import replies
+
+MOVED = re.compile(r"(?:MOVED|ASK) [0-9]+ (\S*:[0-9]+)\Z")  # "MOVED 3999 127.0.0.1:6381"; without a host, this one
+PUSHED = frozenset(("message", "pmessage", "smessage"))
+LINE = re.compile(rb"\+[0-9]{1,20}\.[0-9]{1,6} \[")  # of MONITOR: "+1339518083.107412 [0 127.0.0.1:60866] ..."
+MAX_LINE_HEAD = 30  # bytes that show whether a line is MONITOR's
+BEGINS_STREAM = re.compile(rb"\+FULLRESYNC [^\n]*\Z|\+CONTINUE[^\n]*\Z|\$(?:[0-9]+|EOF:[^\n]+)\Z")
+
+TAGS = {
+    "exec": (replies.ARRAY, replies.NULL),
+    "hello": (replies.ARRAY, replies.MAP),
+    "id": (replies.INTEGER,),
+    "sync": (replies.STATUS, replies.STRING),
+}
+"""First bytes of replies that change the connection and are no status."""
