@@ -49,7 +49,7 @@ class Containment:
         self._log = Log(hub.stores.records, "contain")
         self._lock = threading.Lock()  # one reaction at a time
         self._writing = threading.Lock()
-        self._tried: dict[str, int] | None = None  # cgroup -> attempts to get round the fence, at the last look
+        self._tried = self._look()  # cgroup -> attempts to get round the fence, at the last look
 
     def order(self, order: Order, by: str) -> Contained:
         """Do what somebody asked for.
@@ -77,21 +77,21 @@ class Containment:
     def watch(self) -> None:
         """Look for attempts to get round the fence since the last look, where a rule wants to know. May block."""
         rules = [rule for rule in self._hub.policy.rules if rule.on_incident and not rule.shadow]
-        if not rules:
-            self._tried = None
-            return
-        tried = {
-            one.cgroup: sum(one.reasons.get(name, 0) for name in EVASIONS)
-            for one in coverage.read(self._hub.fence)
-            if one.cgroup is not None
-        }
-        before, self._tried = self._tried, tried
-        for path, number in tried.items() if before is not None else ():
-            if number > (before or {}).get(path, 0):
+        before, self._tried = self._tried, self._look()
+        for path, number in self._tried.items() if rules else ():
+            if number > before.get(path, 0):
                 who = self._hub.policy.identify(Process(0, 0, "", (), path, -1))
                 rule = next((rule for rule in rules if self._hub.policy.who(rule, who) is not False), None)
                 if rule:
                     self.react(Contain("", path, rule.id, "it tried to get round the fence"))
+
+    def _look(self) -> dict[str, int]:
+        """Return how often each cgroup has tried, since the fence is up."""
+        return {
+            one.cgroup: sum(one.reasons.get(name, 0) for name in EVASIONS)
+            for one in coverage.read(self._hub.fence)
+            if one.cgroup is not None
+        }
 
     def frozen(self) -> tuple[str, ...]:
         """Return what stands still now, whoever froze it."""

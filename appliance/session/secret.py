@@ -20,7 +20,7 @@ _SECRETS = tuple(
     re.compile(f"(?im){pattern}")
     for pattern in (
         # PASSWORD 'x', password => 'x', SET PASSWORD FOR u = PASSWORD('x'), IDENTIFIED [WITH plugin] BY|AS 'x'
-        rf"(\bpassword\b[\s=:(>]*){_LITERAL}",
+        rf"(\b(?:password|passwd|pwd|passphrase)\b(?:['\"](?=\s*[=:]))?[\s=:(>]*){_LITERAL}",
         rf"(\bidentified\b\s+(?:with\s+\S+\s+)?(?:by|as)\s+(?:password\s+)?){_LITERAL}",
         rf"(\b(?:client_?secret|secret_?(?:access_?)?key|access_?token|auth_?token|api[-_]?key|sslpassword)\b"
         rf"['\"]?\s*[=:>]+\s*){_LITERAL}",

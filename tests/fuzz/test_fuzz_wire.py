@@ -1,12 +1,11 @@
 """The fuzzing for as long as a test may take: its corpus, cut and changed by hypothesis and atheris."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.fresh import fuzz
 from tests.fuzz.wire_input import corpus, run
 
 CORPUS = corpus()
@@ -38,9 +37,5 @@ def test_any_bytes(parts: list[tuple[int, bytes]]) -> None:
 
 def test_atheris_for_some_seconds(tmp_path: Path) -> None:
     """Coverage-guided, from the corpus; the harness exits with an error when it finds something."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.fuzz_wire", str(tmp_path / "corpus"), "-max_total_time=5", "-rss_limit_mb=512",
-         f"-artifact_prefix={tmp_path}/"],
-        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    done = fuzz("fuzz_wire", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.kernel.layout import ARGV, EXE, Executed
+from appliance.kernel.layout import ARGV, ARGV_UNKNOWN, EXE, Executed
 from appliance.kernel.libbpf import Map
 from appliance.lab.hosts import TARGET_IP
 from appliance.model import Process
@@ -166,7 +166,9 @@ def test_a_deep_line_of_descent_is_never_cut_within_a_name(stage: Stage, tmp_pat
 def test_processes_from_before_the_fence_are_known(stage: Stage) -> None:
     me = entry(stage, os.getpid())
     assert me and me.exe == os.path.realpath(sys.executable)
-    assert me.argv[0] == Path("/proc/self/cmdline").read_text().split("\0")[0]
+    # The kernel may not get at the arguments of a process that others share pages with; then it says so.
+    said = "" if me.flags & ARGV_UNKNOWN else Path("/proc/self/cmdline").read_text().split("\0")[0]
+    assert "".join(me.argv[:1]) == said
 
 
 def test_an_entry_ends_with_its_process(stage: Stage) -> None:

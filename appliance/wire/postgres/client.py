@@ -68,7 +68,8 @@ class Requests:
     def again(self, message: Message) -> Message:
         """Return the message as it reads in the encoding that is in force."""
         read = READERS.get(message.raw[0])
-        return read[2](self._link, message.raw, message.kind) if self._started and read else message
+        anew = read[2](self._link, message.raw, message.kind) if self._started and read else message
+        return message if anew == message else anew
 
     def _packet(self) -> Message | None:
         inbox = self._inbox

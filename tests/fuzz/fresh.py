@@ -1,0 +1,17 @@
+"""A program started as if by a shell: what is measured of it begins with itself.
+
+A child inherits the peak of its parent's memory until it runs another program, and the program keeps it: started by a
+test run of some hundred megabytes, a fuzzer would be over its limit before it began (getrusage(2), ru_maxrss).
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def fuzz(name: str, home: Path, megabytes: int = 512) -> "subprocess.CompletedProcess[str]":
+    """Run `tests.fuzz.NAME` for some seconds on the corpus in `home`."""
+    words = [sys.executable, "-m", f"tests.fuzz.{name}", str(home / "corpus"), "-max_total_time=5"]
+    words += [f"-rss_limit_mb={megabytes}", f"-artifact_prefix={home}/"]
+    between = ["sh", "-c", '"$@"; exit $?', "sh", *words]  # not the last word of the shell, so a child of its own
+    return subprocess.run(between, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
