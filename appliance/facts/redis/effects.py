@@ -121,14 +121,20 @@ COMPARES = frozenset(
         "GETRANGE SUBSTR GETBIT BITCOUNT BITPOS BITFIELD BITFIELD_RO LCS SISMEMBER SMISMEMBER ZSCORE ZMSCORE ZRANK"
         " ZREVRANK LPOS ZCOUNT ZLEXCOUNT ZRANGEBYSCORE ZRANGEBYLEX ZREVRANGEBYSCORE ZREVRANGEBYLEX SORT SORT_RO GEODIST"
         " GEOSEARCH GEORADIUS GEORADIUS_RO GEORADIUSBYMEMBER GEORADIUSBYMEMBER_RO INCR DECR INCRBY DECRBY INCRBYFLOAT"
-        " HINCRBY HINCRBYFLOAT PFDEBUG"
+        " HINCRBY HINCRBYFLOAT PFDEBUG SETBIT SADD SREM LREM LINSERT PFADD ZADD ZREM ZREMRANGEBYSCORE ZREMRANGEBYLEX"
+        " GEOADD GEOSEARCHSTORE"
     ).split()
 )
-"""Commands whose answer, or whose failure, tells a part of a value, or whether it is what is asked for."""
+"""Commands whose answer, or whose failure, tells a part of a value, or whether it is what is asked for.
+
+SETBIT answers what the bit was; those that add or remove say how many there were not, or were."""
 
 # Of several keys, one of which may hold guesses.
 COMPARE_SEVERAL = frozenset(
-    "SINTER SINTERCARD SDIFF SUNION ZINTER ZINTERCARD ZDIFF ZUNION PFCOUNT".split()
+    (
+        "SINTER SINTERCARD SDIFF SUNION ZINTER ZINTERCARD ZDIFF ZUNION PFCOUNT"
+        " SINTERSTORE SDIFFSTORE SUNIONSTORE ZINTERSTORE ZDIFFSTORE ZUNIONSTORE"
+    ).split()
 )
 
 COPIES = frozenset("DUMP MIGRATE MOVE SMOVE".split())
@@ -143,4 +149,4 @@ def compares(command: Command, words: Words, count: int) -> bool:
     given = {word.upper() for word in words[2:]}
     if name in ("ZRANGE", "ZRANGESTORE"):
         return bool(given & {b"BYSCORE", b"BYLEX"})
-    return name == "ZADD" and bool(given & {b"GT", b"LT"})
+    return name in ("SSCAN", "ZSCAN") and b"MATCH" in given

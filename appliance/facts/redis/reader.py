@@ -14,6 +14,8 @@ MAX_ASKED = 64 * 1024  # bytes of a command whose keys the server is asked for; 
 Words = Sequence[bytes]
 _CHANGING = frozenset(("AUTH", "HELLO", "SELECT", "RESET"))
 """Commands that change who the client is, or which database later ones are about."""
+_ELSEWHERE = frozenset(("SELECT", "MOVE", "COPY", "SWAPDB", "FLUSHALL"))
+"""Commands that a script may have for another database than its connection's."""
 
 
 def open(shared: Shared, server: str = "", needs_catalog: bool = True) -> "Redis":
@@ -125,6 +127,8 @@ class Redis:
             "count": frozenset((str(len(keys)),)),
             "text": frozenset() if long else frozenset((_text(words, message, found),)),
         }
+        if found.scripts and (found.commands & _ELSEWHERE or "command" in unknown):
+            unknown |= {"database"}  # of which it is, what follows SELECT in a script is not worked out
         each = found.name == "MGET"
         lineage = tuple(frozenset((key,)) for key in keys) if each else (all_keys,)
         return Facts(
@@ -137,7 +141,6 @@ class Redis:
             cancels=_cancels(found.name, words),
             lineage=(lineage,),
         )
-
 
     def _about(self, words: Words) -> frozenset[str]:
         """Return the database of the connection, and another that a command names besides."""

@@ -256,7 +256,8 @@ def _argument(tokens: Sequence[Token]) -> Argument:
         case [("string", text)]:
             return text.encode("latin-1")
         case [("number", text)]:
-            return text.encode() if text.isdigit() else None
+            # Lua reads it as a double and the server writes that: only such a number is said as it stands there.
+            return text.encode() if text.isdigit() and len(text) < 16 and str(int(text)) == text else None
         case [("name", "KEYS"), ("sign", "["), ("number", number), ("sign", "]")] if number.isdigit():
             return int(number)
     return None
