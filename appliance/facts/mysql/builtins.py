@@ -86,12 +86,14 @@ sql_mode has IGNORE_SPACE. Source: MySQL 8.4 manual, "Function Name Parsing and 
 TOTAL = frozenset(
     """
 aes_encrypt any_value ascii bit_length cast_text char_length character_length coalesce concat concat_ws count crc32
-cume_dist dense_rank field find_in_set first_value hex ifnull instr isnull json_array json_object json_quote json_valid
+cume_dist dense_rank find_in_set first_value hex ifnull instr isnull json_array json_object json_quote json_valid
 lag last_value lcase lead length locate lower ltrim max md5 min nth_value nvl octet_length ord percent_rank position
 quote rank replace reverse row row_number rtrim sha sha1 soundex strcmp to_base64 trim ucase upper
 """.split()
 )
-"""Those that give a result, and no warning, for every value: neither tells of their arguments."""
+"""Those that give a result, and no warning, for every value: neither tells of their arguments.
+
+Not FIELD: it stops where it finds its first argument, and what stands behind may tarry."""
 
 TOTAL_BUT = frozenset("lag lead left lpad mid nth_value right rpad sha2 substr substring substring_index".split())
 """Those that do on their first argument, but not on the others."""

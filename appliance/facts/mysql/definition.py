@@ -6,12 +6,13 @@ Source: MySQL 8.4 manual, "Data Definition Statements"; MariaDB, the same.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from appliance.facts.mysql.builtins import EFFECTS, PURE
 from appliance.facts.mysql.cursor import Cursor
 from appliance.facts.mysql.lexer import Token, Unreadable
 from appliance.facts.mysql.names import full
-from appliance.facts.mysql.reading import RELATIONS, Step
+from appliance.facts.mysql.reading import NONE, RELATIONS, Step
 from appliance.facts.mysql.relations import source
 from appliance.facts.mysql.reserved import BOTH
 from appliance.facts.mysql.session import plain
@@ -30,7 +31,9 @@ _SERVER = {
     "USER": ("admin", "grant"), "ROLE": ("admin", "grant"), "RESOURCE": ("admin",),
     "SPATIAL": ("admin",), "LIBRARY": ("schema", "procedure"),
 }  # fmt: skip
-_TRIED = frozenset("MODIFY CHANGE UNIQUE CHECK PRIMARY FOREIGN KEY INDEX FULLTEXT SPATIAL".split())
+_TRIED = frozenset("MODIFY CHANGE UNIQUE CHECK PRIMARY FOREIGN KEY INDEX FULLTEXT SPATIAL ORDER".split())
+_PLAIN = frozenset("<string> <number> <hex> NULL TRUE FALSE + - CURRENT_TIMESTAMP NOW LOCALTIME LOCALTIMESTAMP".split())
+"""Words a default begins with that takes nothing from the row."""
 _MOVES = frozenset("RENAME CHANGE EXCHANGE DISCARD IMPORT UNION ENGINE CONVERT".split())
 
 
@@ -203,11 +206,19 @@ def _harmless(walk: Walk, tokens: Sequence[Token]) -> None:
         elif key == ")" and opened:
             opened.pop()
         if key == "REFERENCES":
-            inner = cursor(walk, tokens[at + 1 :])
-            walk.add("table", walk.world.word(inner.parts(2)))
+            _parent(walk, cursor(walk, tokens[at + 1 :]))
         called = tokens[at + 1].key == "(" and (key == "<name>" or key.replace("_", "A").isalnum())
         if called and not (opened and opened[-1]):  # column(10) of a key is its length
             _called(walk, tokens, at, before)
+
+
+def _parent(walk: Walk, c: Cursor) -> None:
+    """Read what a key refers to: a row that refers to nothing is refused, which tells what is there."""
+    parent = source(walk, c.parts(2))
+    names = [token.text for token in c.tokens[slice(*c.balanced())] if token.key not in "(,)"] if c.key == "(" else []
+    columns = [parent.column(name) for name in names]
+    found = [column.names for column in columns if column is not None]
+    walk.compare(NONE.union(*found) if names and len(found) == len(names) else parent.whole())
 
 
 def _called(walk: Walk, tokens: Sequence[Token], at: int, before: str) -> None:
@@ -282,7 +293,9 @@ def _actions(walk: Walk, c: Cursor, whole: frozenset[str]) -> None:
     if words & _MOVES:
         walk.sets["copied"] |= whole
     if words & _TRIED:
-        walk.compare(whole)  # whether it can be done tells of the values
+        walk.compare(whole)  # whether it can be done, and then the order of rows, tells of the values
+    if any(one.key == "DEFAULT" and two.key not in _PLAIN for one, two in pairwise(c.rest)):
+        walk.sets["copied"] |= whole  # a new column may have another as its default
     _options(walk, c.rest)
     _harmless(walk, c.rest)
     rest = list(c.rest)

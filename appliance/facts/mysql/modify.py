@@ -27,7 +27,7 @@ def insert(walk: Walk, made: Insert, env: Env) -> list[Output]:
         walk.compare(written)  # whether such a row is there can be seen in what becomes of it
     if made.row_alias:
         below.sources.append(Columns(made.row_alias, None))
-    _assign(walk, made.updates, below)
+    walk.compare(_assign(walk, made.updates, below))  # as UPDATE
     _cascade(walk, [target], deletes=made.tests, written=written)
     return items(walk, made.returning, below)
 
@@ -40,6 +40,7 @@ def update(walk: Walk, made: Update, env: Env) -> list[Output]:
     from_clause(walk, made.sources, below)
     _run_triggers(walk, made.sources)
     written = _assign(walk, made.sets, below)
+    walk.compare(written)  # the answer counts the rows it changed: not those that held this value already
     walk.compare(values(walk, made.where, below))
     walk.compare(ordered(walk, made.order, below, []))
     _cascade(walk, below.sources, deletes=False, written=written)

@@ -84,8 +84,9 @@ def _combined(c: Cursor) -> Query:
     if c.key not in _SETS:
         return first
     parts, distinct = [first], False
-    while c.pick(*_SETS):
-        distinct = c.pick("ALL", "DISTINCT") != "ALL" or distinct
+    while word := c.pick(*_SETS):
+        distinct = word != "UNION" or c.key != "ALL" or distinct  # INTERSECT ALL compares as well
+        c.pick("ALL", "DISTINCT")
         parts.append(_single(c))
     last = parts[-1]
     if isinstance(last.body, Select) and c.tokens[c.place - 1].key != ")":

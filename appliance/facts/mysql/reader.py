@@ -7,7 +7,7 @@ import msgspec
 from appliance.facts import Copy, Facts, Stage
 from appliance.facts.mysql.diagnoses import Diagnoses
 from appliance.facts.mysql.parameters import describe
-from appliance.facts.mysql.reading import ALL, KEYS, NONE, Names, Reading, joined, unread
+from appliance.facts.mysql.reading import ALL, KEYS, NONE, Names, Reading, alternatives, joined, unread
 from appliance.facts.mysql.relations import ANY_TABLE
 from appliance.facts.mysql.settings import Settings
 from appliance.facts.mysql.statements import Statement, Statements
@@ -137,7 +137,7 @@ class MySQL:
         message, _, reading = self._asked
         if message.kind not in ("query", "prepare", "execute", "bulk-execute", "field-list") or reading.diagnoses:
             return ""
-        text = message.text.lower()
+        text = self._texts(message, reading).lower()
         only_session = reading.values["effect"] <= {"session"} and not reading.unknown
         if only_session or any(word in text for word in _LOOKS_BACK):
             return ""
@@ -146,6 +146,12 @@ class MySQL:
         if statement:
             self._settings.trying(statement)
         return statement
+
+    def _texts(self, message: Message, reading: Reading) -> str:
+        """Return the text of a message, with those of the prepared statements it runs."""
+        numbered = self._statements.get(message.name) if message.kind in ("execute", "bulk-execute") else None
+        named = (self._statements.named(step.name) for step in reading.steps if step.verb == "execute")
+        return " ".join([message.text, *(known.text for known in (numbered, *named) if known is not None)])
 
     def origins(self, facts: Facts, column: Column) -> Names | None:
         """Both must say the same: the server, whose word a derived table can forge, and the text."""
@@ -199,14 +205,17 @@ class MySQL:
         return self._facts(reading, subject, words, "begins", whole), reading
 
     def _meaning(self, known: Statement) -> Reading:
-        """Return what a statement means by the settings it was prepared under, and the catalogue of now."""
+        """Return what a statement means by the settings it was prepared under, and the catalogue of now.
+
+        A server prepares it anew once a table it names was changed, and cuts it by the charset of then: so it must
+        mean the same by the settings of now.
+        """
         now, then = self._settings.world(), known.world
-        return self._store.read(
-            known.text,
-            self._store.world(
-                World(then.mode, then.database, now.catalog, now.needs_catalog, now.stale, now.temporary)
-            ),
-        )
+        worlds = [
+            World(mode, then.database, now.catalog, now.needs_catalog, now.stale, now.temporary)
+            for mode in dict.fromkeys((then.mode, now.mode))
+        ]
+        return alternatives([self._store.read(known.text, self._store.world(world)) for world in worlds])
 
     def _startup(self, message: Message) -> tuple[Facts, Reading]:
         reading = _empty("session", "LOGIN")

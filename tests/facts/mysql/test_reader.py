@@ -241,13 +241,18 @@ def test_pipelined_prepares_keep_their_order() -> None:
     assert "drop" in talk.execute("2").values["effect"]
 
 
-def test_a_statement_means_what_it_meant_when_it_was_prepared() -> None:
+def test_a_statement_means_what_it_meant_when_it_was_prepared_or_what_it_would_now() -> None:
+    """A server prepares it anew when a table it names was changed."""
     talk = Talk()
     talk.query('select ""')
     talk.prepare('select "ssn" from users', "1")
     talk.mode = "ANSI_QUOTES"
     talk.query("set sql_mode = 'ANSI_QUOTES'")
     assert said(talk.query('select "ssn" from users'), "column") == "shop.users.ssn"
+    assert "column" in talk.execute("1").unknown
+    talk.mode = ""
+    talk.query("set sql_mode = ''")
+    talk.query('select ""')
     assert said(talk.execute("1"), "column") == ""
 
 
