@@ -106,7 +106,7 @@ class End(asyncio.Protocol):
         self._wanted = self._reading = True
         self._others_turn = False
         self._layer: Layer | None = None
-        self._said_end = False
+        self._said_end = self._told_end = False
         self._gate = gate
         self._held_bytes = 0
         self._held: deque[tuple[Layer | None, bytes]] = deque()  # waits for the disk
@@ -206,8 +206,9 @@ class End(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what TLS has for the peer."""
-        if self._layer and self._transport and not self.gone and (data := self._layer.take()):
-            self._transport.write(data)
+        data = self._layer.take() if self._layer else b""
+        if data and self._transport and not (self.gone or self._said_end):
+            self._transport.write(data)  # what TLS wants to say after our end goes nowhere
 
     def finish(self) -> None:
         """Send no more after what was written."""
@@ -219,10 +220,10 @@ class End(asyncio.Protocol):
 
     def _finish(self) -> None:
         if self._transport and not (self.gone or self._said_end):
-            self._said_end = True
             if self._layer:
                 self._layer.close()
                 self.flush()
+            self._said_end = True
             # A peer that has reset is not connected any more; the loop tells of that loss a moment later.
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
@@ -292,12 +293,17 @@ class End(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._reading = False
+        if self._layer:
+            self._layer.fail(ssl.SSLError("the connection ended in the handshake"))
         self._over()
         return True  # the other direction lives on
 
     def _over(self) -> None:
-        if not self.finished:
-            self.finished = True
+        self.finished = True
+        if self._layer and not self._layer.released:
+            self._layer.ended = True  # told by `release`, after what came before it
+        elif not self._told_end:
+            self._told_end = True
             self._owner.ended(self._side)
 
     def connection_lost(self, exc: Exception | None) -> None:

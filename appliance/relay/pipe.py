@@ -256,17 +256,19 @@ class Pipe:
                 case Cancel():
                     self._outside.cancel(effect)
                 case Open():
-                    self._securing = self._loop.create_task(self._secure(effect))
+                    self._secure(effect)
                 case _:
                     assert_never(effect)
 
-    async def _secure(self, ask: Open) -> None:
-        """Open the TLS of both ends; nothing is given to the session meanwhile."""
+    def _secure(self, ask: Open) -> None:
+        """Open the TLS of both ends; from now on nothing is given to the session until that is done."""
         layers = {side: tls.Layer() for side in Side}
         for side, end in self._ends.items():
             end.secure(layers[side])
         layers[C].feed(ask.data)
+        self._securing = self._loop.create_task(self._open_tls(ask, layers))
 
+    async def _open_tls(self, ask: Open, layers: dict[Side, tls.Layer]) -> None:
         def flush() -> None:
             for end in self._ends.values():
                 end.flush()

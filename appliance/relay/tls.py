@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -19,8 +20,10 @@ import msgspec
 from appliance.model import Address, Open, Opened, Side, Trust, Unopened
 
 MAX_EARLY = 256 * 1024  # bytes a peer may send before its handshake is done; a hello has a few thousand
+MAX_KEPT = 256 * 1024  # bytes inside TLS before both ends are open; what a server says first has some hundred
 MAX_CONTEXTS = 256  # of each kind; each holds the certificates it trusts, about 0.5 MB
 MAX_SESSIONS = 1024  # to be resumed with servers
+FRESH_S = 24 * 3600.0  # that a certificate of ours is shown; it is good for a week (service/authority.py)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,7 +41,7 @@ class Layer:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object: ssl.SSLObject | None = None
         self._plain = bytearray()
-        self._released = self._closed = False
+        self.released = self._closed = self._broken = False
 
     def begin(self, context: ssl.SSLContext, name: str = "", session: ssl.SSLSession | None = None) -> None:
         """Start the handshake: as a client that asks for `name`, as a server if that is empty."""
@@ -54,15 +57,23 @@ class Layer:
         Raises:
             ssl.SSLError: the peer broke off, or broke the protocol, after the handshake.
         """
+        if self.ended or self._broken:
+            return b""  # RFC 8446 section 6.1: not looked at, and so not kept either
         self._in.write(data)
-        if self._in.pending > MAX_EARLY and (self._object is None or not self.done.done()):
-            self._fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
-        self._run()
+        if self._in.pending > MAX_EARLY and not self.done.done():
+            self.fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
+        try:
+            self._run()
+            if not self.released and len(self._plain) > MAX_KEPT:
+                raise ssl.SSLError(f"more than {MAX_KEPT} bytes before both ends are open")
+        except ssl.SSLError:
+            self._broken = True
+            raise
         return self._take()
 
     def release(self) -> bytes:
         """Keep nothing back from now on; return what was kept."""
-        self._released = True
+        self.released = True
         return self._take()
 
     def seal(self, data: bytes) -> None:
@@ -81,12 +92,19 @@ class Layer:
         except ssl.SSLError:
             pass  # it waits for the peer to say so too, which may take as long as it likes
 
+    def fail(self, error: Exception) -> None:
+        """Give the handshake up, if it is not done."""
+        if not self.done.done():
+            self._broken = True
+            self.done.set_exception(error)
+            self.done.exception()  # it may be that nobody waits for it
+
     def take(self) -> bytes:
         """Return the bytes for the peer."""
         return self._out.read()
 
     def _take(self) -> bytes:
-        if not self._released:
+        if not self.released:
             return b""
         data = bytes(self._plain)
         self._plain.clear()
@@ -101,7 +119,7 @@ class Layer:
             except ssl.SSLWantReadError:
                 return
             except (ssl.SSLError, ssl.CertificateError) as error:
-                self._fail(error)
+                self.fail(error)
                 return
             self.done.set_result(self._object)
         self._read(self._object)
@@ -118,10 +136,6 @@ class Layer:
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             self.ended = True
 
-    def _fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
-            self.done.exception()  # it may be that nobody waits for it
 
 
 class Contexts:
@@ -130,8 +144,8 @@ class Contexts:
     def __init__(self, mint: Mint) -> None:
         self._mint = mint
         self._clients: dict[tuple[Trust, tuple[str, ...]], ssl.SSLContext] = {}
-        self._servers: dict[tuple[tuple[str, ...], str], ssl.SSLContext] = {}
-        self._sessions: dict[tuple[Address, str, Trust, tuple[str, ...]], ssl.SSLSession] = {}
+        self._servers: dict[tuple[tuple[str, ...], str], tuple[float, ssl.SSLContext]] = {}
+        self._sessions: dict[tuple[Address, str, Trust, tuple[str, ...]], tuple[ssl.SSLContext, ssl.SSLSession]] = {}
 
     def upstream(self, trust: Trust, alpn: tuple[str, ...]) -> ssl.SSLContext:
         """Return what a server is met with.
@@ -146,15 +160,16 @@ class Contexts:
 
     async def downstream(self, names: tuple[str, ...], alpn: str) -> ssl.SSLContext:
         """Return what a client is met with: a certificate for the names the server proved to have."""
-        found = self._servers.get((names, alpn))
-        if found is None:
+        made, found = self._servers.get((names, alpn), (0.0, None))
+        if found is None or time.monotonic() - made > FRESH_S:
             pem = await self._mint(names)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             _load(context, pem.encode())
             if alpn:
                 context.set_alpn_protocols([alpn])
-            found = _keep(self._servers, (names, alpn), context, MAX_CONTEXTS)
+            _keep(self._servers, (names, alpn), (time.monotonic(), context), MAX_CONTEXTS)
+            return context
         return found
 
     def renew(self) -> None:
@@ -163,12 +178,17 @@ class Contexts:
         self._sessions.clear()
 
     def session(self, server: Address, name: str, ask: Open) -> ssl.SSLSession | None:
-        return self._sessions.pop((server, name, ask.trust, ask.alpn), None)
+        context, session = self._sessions.pop((server, name, ask.trust, ask.alpn), (None, None))
+        return session if context is self._clients.get((ask.trust, ask.alpn)) else None
 
-    def resume(self, server: Address, name: str, ask: Open, session: ssl.SSLSession | None) -> None:
-        """Keep a session for the next connection to the same server under the same settings."""
-        if session is not None:
-            _keep(self._sessions, (server, name, ask.trust, ask.alpn), session, MAX_SESSIONS)
+    def resume(self, server: Address, name: str, ask: Open, secured: ssl.SSLObject) -> None:
+        """Keep a session for the next connection to the same server under the same settings.
+
+        Not one of before `renew`: its server was believed by what was in the files then.
+        """
+        if secured.session is not None and secured.context is self._clients.get((ask.trust, ask.alpn)):
+            kept = (secured.context, secured.session)
+            _keep(self._sessions, (server, name, ask.trust, ask.alpn), kept, MAX_SESSIONS)
 
 
 def met_with(trust: Trust, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
@@ -203,7 +223,7 @@ def _load(context: ssl.SSLContext, pem: bytes) -> None:
 
 
 def _keep(kept: dict[K, V], key: K, value: V, most: int) -> V:
-    if len(kept) >= most:
+    if len(kept) >= most and key not in kept:
         del kept[next(iter(kept))]
     kept[key] = value
     return value
@@ -238,7 +258,7 @@ async def opened(ask: Open, way: Way, contexts: Contexts) -> Opened | Unopened:
             await down.done
     except (OSError, ValueError) as error:
         return Unopened(Side.CLIENT, why(error))
-    up.closing = lambda secured: contexts.resume(server, name, ask, secured.session)
+    up.closing = lambda secured: contexts.resume(server, name, ask, secured)
     return Opened(name, secured.version() or "", alpn)
 
 
@@ -265,6 +285,7 @@ def why(error: Exception) -> str:
     """Say what failed, in few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not to be trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
+    reason = getattr(error, "reason", None)  # those of our own have none
+    if isinstance(error, ssl.SSLError) and reason:
+        return str(reason).lower().replace("_", " ")
     return str(error) or type(error).__name__

@@ -20,6 +20,7 @@ class Encryption:
     def __init__(self, scribe: Scribe) -> None:
         self._scribe = scribe
         self._hello: bytearray | None = None
+        self._named = ""  # the server, by the client's hello
         self._begun = False  # bytes have come that were not TLS, or TLS is opened
         self.unread = b""  # what has come of TLS that is passed on as it is
 
@@ -50,7 +51,8 @@ class Encryption:
         if said is None:
             return ""
         data, self._hello = bytes(self._hello or b""), None
-        offered = tuple(name for name in said.alpn if name in READ)
+        # Each once: what is opened with is kept by what was offered, and a client must not make more of it.
+        offered = tuple(name for name in READ if name in said.alpn)
         self._scribe.do(Note("message", _text(said), Side.CLIENT, "tls"))
         if trust.passes:
             return self._pass(said, trust, data)
@@ -59,6 +61,7 @@ class Encryption:
             self._scribe.incident(why, Side.CLIENT)
             self._scribe.do(Send(Side.CLIENT, ALERT + NO_PROTOCOL))
             return why
+        self._named = said.name
         self._scribe.do(Open(data, said.name, offered, trust))
         return ""
 
@@ -72,10 +75,11 @@ class Encryption:
         self.unread = data
         return ""
 
-    def opened(self, event: Opened) -> None:
-        """Note that what follows is inside TLS."""
+    def opened(self, event: Opened) -> frozenset[str]:
+        """Note that what follows is inside TLS; return the names it was opened by."""
         spoken = f", {event.alpn}" if event.alpn else ""
         self._scribe.do(Note("message", f"TLS opened: {event.name}, {event.version}{spoken}", Side.SERVER, "tls"))
+        return frozenset(name.lower() for name in (self._named, event.name) if name)
 
     def unopened(self, event: Unopened) -> str:
         """Tell that TLS failed with one side; return why."""

@@ -12,6 +12,7 @@ class Ground:
 
     def __init__(self, flow: Flow, policy: Policy) -> None:
         self._flow = flow
+        self.inside: frozenset[str] = frozenset()  # the names by which TLS was opened, the server's address if by none
         self._take(policy)
 
     def meet(self, policy: Policy) -> bool:
@@ -59,6 +60,12 @@ class Ground:
         return self.decide(UNREAD) if passed else Decision("block", "", reason="the target no longer passes TLS")
 
     def decide(self, facts: Facts) -> Decision:
+        host = self._flow.server.host
+        others = facts.values.get("host", frozenset()) - self.inside - {host, f"[{host}]"}
+        if others and self.inside - {host}:
+            # Opened for one name and asked for another, a front would hand it on to whom no rule looked at.
+            reason = "the request is for another host than its TLS"
+            return Decision("block", "", revision=self.revision, reason=reason)
         return self._policy.decide(self._who, self._flow.server, facts)
 
     def masks(self) -> Masks:
