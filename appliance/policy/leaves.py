@@ -76,7 +76,7 @@ def steps(path: str) -> tuple[Step, ...] | None:
         elif element is not None:
             found.append((element, False))
         elif quoted is not None:
-            found.append((msgspec.json.decode(f'"{quoted}"'.encode(), type=str), True))
+            found.append((msgspec.json.decode(f'"{quoted}"'.encode("utf-8", "replace"), type=str), True))
         else:
             found.append((ANY, False))
     return tuple(found)

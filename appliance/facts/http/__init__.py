@@ -25,6 +25,7 @@ READS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 CREDENTIALS = ("authorization", "proxy-authorization", "cookie")
 FORM = "application/x-www-form-urlencoded"
+ASCII = ("iso-8859-1", "iso-8859-15", "latin1", "windows-1252")  # charsets that are UTF-8 as far as ASCII goes
 MAX_PAIRS = 1000  # of a query or a form; PHP takes as many
 WHY = {"oversize": "the body is too long to be judged whole", "encoded": "the body cannot be opened"}
 IN_BODY = ("field", "file", "json", "graphql")
@@ -102,11 +103,13 @@ def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Fact
     content = header.partition(";")[0].strip().lower()
     held = _body(body, content, header, asked) if not status else _Body(unknown=frozenset(("text", *IN_BODY)))
     methods = {method.upper()} | {v.upper() for k, v in lines if k in OVERRIDES}
-    methods |= {v.upper() for k, v in (*asked, *held.fields) if k == "_method"}
+    methods |= {v.upper() for k, v in (*asked, *held.fields) if k.lower() == "_method"}
     methods |= {"WEBSOCKET" for k, v in lines if k == "upgrade" and "websocket" in v.lower()}
     paths, paths_whole = readings(path) if path else (frozenset[str](), True)
     unknown = set(held.unknown) | (set() if paths_whole else {"path"}) | (set() if asked_whole else {"query"})
     shown = [f"{k}: {v}" for k, v in lines if k not in CREDENTIALS]
+    if "#" in target:
+        unknown |= {"path", "query"}  # some servers end both there, and some read on
     values = {
         "effect": _effects(methods, held.graphql),
         "method": frozenset(methods),
@@ -120,7 +123,7 @@ def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Fact
         "file": frozenset(held.files),
         "json": held.json,
         "graphql": held.graphql,
-        "text": frozenset((unquote(target), *shown, *held.texts)),
+        "text": frozenset((unquote(target), *(v for _, v in asked), *shown, *held.texts)),
     }
     why = WHY.get(status, "the path, or a part of the body, can be read in more ways than one" if unknown else "")
     return Facts("http", values, frozenset(unknown), why, subject=_subject(line, lines, _text(body), status))
@@ -138,25 +141,33 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 def _body(body: bytes, content: str, header: str, asked: list[tuple[str, str]]) -> _Body:
-    unknown: set[str] = set()
+    unknown: set[str] = set() if _is_charset_read(header, body) else {"text", *IN_BODY}
     fields: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
     texts: tuple[str, ...] = (_text(body),)
     if content == FORM:
         posted, whole = _pairs(body.decode("latin-1"))
         fields = tuple(posted)
-        unknown |= set() if whole else {"field"}
+        texts = (*texts, *(value for _, value in posted))  # without escapes, for detectors
+        unknown |= set() if whole else {"field", "text"}
     elif content.startswith("multipart/"):
         form = documents.multipart(body, header)
         fields, files, texts = form.fields, form.files, (*texts, *form.texts)
-        unknown |= set() if form.whole else {"field", "file"}
+        unknown |= set() if form.whole else {"field", "file", "graphql", "text"}
     found, document = documents.leaves(body, content.endswith(("/json", "+json")))
-    unknown |= set() if found.whole else {"json", "graphql"}
+    unknown |= set() if found.whole else {"json", "graphql", *(["text"] if b"\\" in body else [])}
     queries = [*asked, *fields, *([("query", _text(body))] if content == "application/graphql" else [])]
     operations = documents.graphql(document, queries)
     unknown |= set() if operations.whole else {"graphql"}
-    texts = (*texts, *(leaf.partition(" = ")[2] for leaf in found.values))  # without escapes, for detectors
+    texts = (*texts, *documents.strings(document), *(leaf.partition(" = ")[2] for leaf in found.values))
     return _Body(fields, files, found.values, operations.values, texts, frozenset(unknown))
+
+
+def _is_charset_read(header: str, body: bytes) -> bool:
+    """Return True if a body is in no other charset than what is read here. A server may know dozens."""
+    parts = (part.lower().partition("=") for part in header.split(";")[1:])
+    said = [value.strip(" \t\"'") for name, _, value in parts if "charset" in name]
+    return not body or all(one in ("utf-8", "utf8", "us-ascii") or (one in ASCII and body.isascii()) for one in said)
 
 
 def _split(target: str) -> tuple[str, str, str]:

@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 from graphql import GraphQLError, parse
 from graphql.language import FieldNode, FragmentDefinitionNode, OperationDefinitionNode, SelectionSetNode
-from multipart import MultipartError, MultipartParser
+from multipart import MultipartError, MultipartParser, MultipartPart
 
 MAX_LEAVES = 10_000  # of one document
 MAX_DEPTH = 64  # of a document, and of a GraphQL selection; honest ones have less than ten
 MAX_TOKENS = 20_000  # of one GraphQL document
 MAX_PARTS = 200  # of a multipart body
+BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 section 5.1.1
 STEP = re.compile(r'\.[^.\[]+|\[[0-9]+\]|\["(?:[^"\\]|\\.)*"\]')  # of paths as `leaves` writes them
 PLAIN = re.compile(r"[^\W\d][\w-]*")
 
@@ -48,14 +49,22 @@ def leaves(body: bytes, claimed: bool) -> tuple[Found, Any]:
     except (ValueError, RecursionError):
         return Found(whole=not claimed and text[:1] not in (b"{", b"[")), None
     found: set[str] = set()
+    whole = True
     try:
         for leaf in _walk(document, "$", 0):
-            found.add(leaf)
+            known = _encodable(leaf)
+            found.add(known)
+            whole = whole and known == leaf
             if len(found) > MAX_LEAVES:
                 return Found(frozenset(found), whole=False), document
     except RecursionError:
         return Found(frozenset(found), whole=False), None
-    return Found(frozenset(found)), document
+    return Found(frozenset(found), whole), document
+
+
+def _encodable(text: str) -> str:
+    """Halves of surrogates, which only escapes can say, have no form in UTF-8; servers differ on them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _walk(value: Any, path: str, depth: int) -> Iterator[str]:
@@ -69,6 +78,18 @@ def _walk(value: Any, path: str, depth: int) -> Iterator[str]:
             yield from _walk(inner, f"{path}[{number}]", depth + 1)
     elif path != "$":
         yield f"{path} = {_text(value)}"
+
+
+def strings(value: Any, depth: int = 0) -> Iterator[str]:
+    """Yield the names and strings of a document without their escapes, for detectors."""
+    if isinstance(value, str):
+        yield _encodable(value)
+    elif isinstance(value, list) and depth <= MAX_DEPTH:
+        for one in value:
+            name, inner = one if isinstance(one, tuple) else ("", one)
+            if name:
+                yield _encodable(name)
+            yield from strings(inner, depth + 1)
 
 
 def _named(name: str) -> str:
@@ -88,11 +109,13 @@ def places(path: str) -> frozenset[str]:
 def graphql(document: Any, query: list[tuple[str, str]]) -> Found:
     """Return the operations that a JSON body or a query string asks a GraphQL server for."""
     texts = [value for name, value in query if name == "query"]
-    for one in document if isinstance(document, list) and not isinstance(document, _Pairs) else [document]:
+    # Of a form with files (GraphQL multipart request specification) the field `operations` is the document.
+    sent = [leaves(value.encode(), claimed=True) for name, value in query if name == "operations"]
+    for one in _ones([document, *(inner for _, inner in sent)]):
         for members in _operations_of(one):
             texts += [value for name, value in members if name == "query" and isinstance(value, str)]
     found: set[str] = set()
-    whole = True
+    whole = all(form.whole for form, _ in sent)
     for text in texts:
         if "{" not in text:
             continue  # a parameter of that name that is no GraphQL
@@ -101,6 +124,12 @@ def graphql(document: Any, query: list[tuple[str, str]]) -> Found:
         except (GraphQLError, RecursionError):
             whole = False
     return Found(frozenset(found), whole)
+
+
+def _ones(documents: list[Any]) -> Iterator[Any]:
+    """Yield each document, and each of those that come in a list."""
+    for one in documents:
+        yield from one if isinstance(one, list) and not isinstance(one, _Pairs) else [one]
 
 
 def _operations_of(document: Any) -> Iterator[_Pairs]:
@@ -146,7 +175,7 @@ class Form(msgspec.Struct, frozen=True):
 def multipart(body: bytes, header: str) -> Form:
     """Read a multipart body by the boundary its header names."""
     match = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', header, re.IGNORECASE)
-    if match is None or header.lower().count("boundary=") != 1:
+    if match is None or header.lower().count("boundary") != 1 or not BOUNDARY.fullmatch(match[1] or match[2]):
         return Form(whole=False)
     try:
         parser = MultipartParser(
@@ -159,4 +188,20 @@ def multipart(body: bytes, header: str) -> Form:
     fields = tuple((part.name, part.raw.decode("latin-1")) for part in parts if part.filename is None)
     files = tuple(part.filename for part in parts if part.filename is not None)
     texts = tuple(part.raw.decode("utf-8", "replace") for part in parts if part.filename is not None)
-    return Form(fields, files, texts)
+    return Form(fields, files, texts, whole=not any(map(_is_coded, parts)))
+
+
+def _is_coded(part: MultipartPart) -> bool:
+    """Return True if a server may read name or value otherwise: coded, or said twice. RFC 7578 section 4.6."""
+    said = {name.lower(): value.lower() for name, value in part.headerlist}
+    names = re.sub(r'"[^"]*"', "", said.get("content-disposition", ""))
+    words = re.findall(r";\s*([^\s=;]+)\s*=", names)
+    return (
+        "*" in names
+        or len(said) != len(part.headerlist)
+        or len(words) != len(set(words))
+        or part.name == "_charset_"
+        or "charset" in re.sub(r'charset="?(utf-8|us-ascii)"?', "", said.get("content-type", ""))
+        or said.get("content-transfer-encoding", "binary") not in ("7bit", "8bit", "binary")
+        or said.get("content-encoding", "identity") != "identity"
+    )
