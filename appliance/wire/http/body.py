@@ -12,6 +12,7 @@ from appliance.model import ProtocolError
 from appliance.wire.http.head import MAX_LENGTH, Head
 
 MAX_SIZE_LINE = 4096  # bytes of a chunk's size and extensions; nginx and h11 take about as many
+MAX_ASIDE = 4 << 20  # bytes of extensions and trailers kept; over what makes a request oversize (connection.py)
 MAX_TRAILERS = 16 * 1024  # bytes of trailer fields; ours: nobody sends more than a checksum
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,13})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
@@ -31,6 +32,7 @@ class Body:
         self._framing, self._left = head.framing, head.length
         self._state: Literal["size", "data", "end", "trailers"] = "size"
         self._trailers = 0
+        self.aside = bytearray()  # what is said beside the data: extensions of chunks and trailers, a line each
         self.done = head.framing == "none" or (head.framing == "length" and not head.length)
 
     def take(self, buffer: bytearray, single: bool = False) -> Piece:
@@ -108,9 +110,16 @@ class Body:
                 raise ProtocolError("a chunk without a size in hexadecimal digits")
             self._left = int(size[1], 16)
             self._state = "data" if self._left else "trailers"
+            if size[2]:
+                self._beside(b"chunk-extension: " + size[2])
         elif not line:
             self.done = True
         else:
             self._trailers += len(line) + 2
             if self._trailers > MAX_TRAILERS or not TRAILER.fullmatch(line):
                 raise ProtocolError("trailer fields that are too long or are none")
+            self._beside(line)
+
+    def _beside(self, line: bytes) -> None:
+        if len(self.aside) + len(line) < MAX_ASIDE:
+            self.aside += line + b"\n"

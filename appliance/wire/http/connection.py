@@ -126,9 +126,13 @@ class Http:
             text=f"{head.method} {head.target}",
             name=head.host,
             cursor=number,
-            values=(Value(upgrade.lines(head)), Value(content)),
+            values=(Value(upgrade.lines(head) + self._aside()), Value(content)),
             status=status,
         )
+
+    def _aside(self) -> bytes:
+        """What is said beside a body goes up with it, and is judged as header lines are."""
+        return bytes(self._request_body.aside) if self._request_body else b""
 
     def encrypted(self) -> bytes:
         return b""

@@ -6,6 +6,7 @@ Each case is shown twice: sent past us the server takes it for what a rule forbi
 import asyncio
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -128,6 +129,15 @@ def test_a_charset_for_all_parts(gate: Gate) -> None:
     """RFC 7578 section 4.6."""
     first = part('Content-Disposition: form-data; name="_charset_"', value="utf-7").removesuffix("--x--\r\n")
     assert post(gate.port, PARTS, first + part(NAMED, value="+AGEAZABtAGkAbg-")) == (403, None)
+
+
+@pytest.mark.parametrize("beside", ["2;e={}\r\nhi\r\n0\r\n\r\n", "2\r\nhi\r\n0;e={}\r\n\r\n", "2\r\nhi\r\n0\r\nX-Sum: {}\r\n\r\n"])
+def test_what_is_said_beside_a_chunked_body(gate: Gate, beside: str) -> None:
+    head = "POST /x HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for said, status in ((KEY, b"403"), ("nothing", b"200")):
+        with socket.create_connection(("127.0.0.1", gate.port), 20) as sock:
+            sock.sendall((head + beside.format(said)).encode())
+            assert sock.recv(65536)[9:12] == status
 
 
 def test_documents_in_a_row_and_depth_hide_no_key(gate: Gate) -> None:
