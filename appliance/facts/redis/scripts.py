@@ -29,6 +29,7 @@ _TOKEN = re.compile(
     |(?P<sign>\.\.\.|\.\.|==|~=|<=|>=|[-+*/%^\#<>=(){}\[\];:,.])""",
     re.VERBOSE | re.DOTALL,
 )
+_LONG = re.compile(r"\[=*\[")
 _ESCAPE = re.compile(r"\\(\d{1,3}|.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
 _FUNCTION = re.compile(rb"register_function\s*[({]\s*(?:function_name\s*=\s*)?[\"']([\w]+)[\"']")
@@ -129,6 +130,8 @@ def _tokens(text: str) -> list[Token] | None:
         match = _TOKEN.match(text, at)
         if match is None:
             return None
+        if match["sign"] == "[" and _LONG.match(text, at):
+            return None  # a long string without an end; looked for again at each bracket it would take minutes
         at = match.end()
         kind = match.lastgroup if match.lastgroup in ("string", "number", "name", "sign") else None
         kind = kind or next((k for k in ("string", "number", "name", "sign") if match[k] is not None), None)

@@ -71,3 +71,10 @@ def test_select_in_a_script(behind: Behind, direct: Talk) -> None:
     direct.line("SELECT 5")
     assert direct.line("EXISTS k") == 0
     direct.line("SELECT 0")
+
+
+@pytest.mark.parametrize("text", ["[=[" * 60_000, "--[=[" * 40_000, "x = [[" * 40_000])
+def test_a_script_of_brackets_that_never_close_does_not_hold_the_worker(vendor: Talk, text: str) -> None:
+    """Each was looked for to the end of the script: some minutes, in which nobody else was served."""
+    assert str(vendor.call("EVAL", text, "0")).startswith("NOPERM")
+    assert vendor.line("PING") == "PONG"
