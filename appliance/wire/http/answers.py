@@ -4,6 +4,7 @@ Source: RFC 9457 (problem details), RFC 9110 sections 8.8, 12.5.3 and 14.
 """
 
 import json
+import re
 from collections.abc import Callable
 
 from appliance.wire.http.coding import Unreadable, opened
@@ -19,6 +20,10 @@ STALE = frozenset(
     )
 )  # fmt: skip
 JSON = ("/json", "+json", "/x-ndjson", "/jsonl")
+SUPERSETS = re.compile(  # charsets of the web in which ASCII is as it is; encoding.spec.whatwg.org
+    r"|utf-?8|(us-)?ascii|iso-8859-\d+|latin-?\d+|(windows-|cp)(125\d|874)|koi8-[ru]|shift_jis|euc-(jp|kr)|gb2312|gbk"
+    r"|gb18030|big5"
+)
 UNMASKABLE = (b"range:", b"if-range:")  # a part of a value is not recognised
 CODINGS = b"accept-encoding:"
 
@@ -105,9 +110,17 @@ def _head(first: bytes, fields: list[bytes], framing: bytes) -> bytes:
 
 
 def _body(plain: bytes, content: str, masker: Masker) -> tuple[bytes, int]:
+    if plain and not is_ascii(content):
+        raise Unreadable("a body in a charset that is not read here")
     text, charset = _text(plain)
     shown, count = masker.content(text, is_json(content))
     return (shown.encode(charset, "replace"), count) if count else (plain, 0)
+
+
+def is_ascii(content: str) -> bool:
+    """Return True if a body of this type has ASCII as it is, so that what is looked for in it looks as it should."""
+    parts = (part.lower().partition("=") for part in content.split(";")[1:])
+    return all(SUPERSETS.fullmatch(value.strip(" \t\"'")) for name, _, value in parts if "charset" in name)
 
 
 def is_json(content: str) -> bool:

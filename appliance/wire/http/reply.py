@@ -48,7 +48,7 @@ def reply(raw: bytes, head: Response, masker: Masker | None, http10: bool) -> Re
     if is_events:
         return _Events(raw, head, masker)
     long = head.framing != "length" or head.length > MAX_MASKED
-    if long and masker.finds_only and not answers.is_json(content):
+    if long and masker.finds_only and not answers.is_json(content) and answers.is_ascii(content):
         return _Streamed(raw, head, masker)
     return _Gathered(raw, head, masker)
 

@@ -30,6 +30,11 @@ rules:
 """
 
 
+async def foreign(request: web.Request) -> web.Response:
+    charset = request.query["charset"]
+    return web.Response(body="card 4111111111111111 of ada@example.com".encode(charset), headers={"Content-Type": f"text/plain; charset={charset}"})
+
+
 async def read(request: web.Request) -> web.Response:
     """Answer with what the request says, as a program would read it."""
     if "json" in request.content_type:
@@ -46,6 +51,7 @@ def server() -> Iterator[Address]:
 
     async def main() -> None:
         app = web.Application()
+        app.router.add_get("/foreign", foreign)
         app.router.add_route("*", "/{path:.*}", read)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
@@ -138,6 +144,19 @@ def test_what_is_said_beside_a_chunked_body(gate: Gate, beside: str) -> None:
         with socket.create_connection(("127.0.0.1", gate.port), 20) as sock:
             sock.sendall((head + beside.format(said)).encode())
             assert sock.recv(65536)[9:12] == status
+
+
+@pytest.mark.parametrize("charset", ["utf-16le", "utf-16be", "utf-7", "utf-8", "iso-8859-1"])
+def test_an_answer_in_another_charset_is_masked_or_not_shown(server: Address, charset: str) -> None:
+    with Gate(server, "rules: [{id: m, to: db, when: {detect: [email, credit_card]}, do: mask}, {id: rest, to: db, do: allow}]", protocol="http") as gate:
+        client = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=20)
+        client.request("GET", f"/foreign?charset={charset}")
+        answer = client.getresponse()
+        body = answer.read().decode(charset if answer.status == 200 else "utf-8")
+        client.close()
+        assert answer.status == (502 if charset.startswith(("utf-16", "utf-7")) else 200)
+        assert "4111" not in body
+        assert "ada@" not in body
 
 
 def test_documents_in_a_row_and_depth_hide_no_key(gate: Gate) -> None:
