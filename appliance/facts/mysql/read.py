@@ -33,9 +33,11 @@ def _one(tokens: Sequence[Token], text: str, world: World, depth: int) -> Readin
     walk.read = lambda inner: read(inner, world, depth + 1)
     for part in split(tokens):
         if walk.changes or any(step.verb == "execute" for step in walk.steps):
-            # A server cuts each statement by what those before it have set.
-            _rest(walk, text[part[0].start :], depth)
-            break
+            # A server cuts each statement by what those before it have set: once that is not known, it stays so.
+            after = _after(walk)
+            if (after.mode, after.database) != (world.mode, world.database):
+                _rest(walk, text[part[0].start :], depth, after)
+                break
         walk.count += 1
         before = len(walk.results)
         statement(walk, part, text)
@@ -46,11 +48,15 @@ def _one(tokens: Sequence[Token], text: str, world: World, depth: int) -> Readin
     return walk.reading()
 
 
-def _rest(walk: Walk, text: str, depth: int) -> None:
-    """Read the statements behind one after which settings may be others."""
-    world = walk.world
+def _after(walk: Walk) -> World:
+    """Return what the next statement is read against when settings may be others."""
     stays = walk.sets["statement"] <= {"SET", "SELECT"} and "effect" not in walk.unknown  # in its database
-    inner = read(text, msgspec.structs.replace(world, mode=UNSURE, database=world.database if stays else ""), depth)
+    return msgspec.structs.replace(walk.world, mode=UNSURE, database=walk.world.database if stays else "")
+
+
+def _rest(walk: Walk, text: str, depth: int, after: World) -> None:
+    """Read the statements behind one after which settings may be others."""
+    inner = read(text, after, depth)
     walk.absorb(inner)
     walk.steps += inner.steps
     walk.count += inner.count

@@ -99,3 +99,9 @@ def test_a_prepared_text_runs_on_under_settings_that_do_not_matter_to_it(keyed: 
     keyed.run("prepare quoted from 'select \"a\", id from users where id = 1'")
     keyed.run("set names latin1")
     assert keyed.run("execute quoted") == [[("a", 1)]]
+
+
+def test_many_statements_after_which_settings_are_not_known_do_not_hold_the_worker(keyed: Line) -> None:
+    """What was left of the text was cut anew behind each: forty seconds."""
+    assert keyed.fails("execute a; " * 20_000) > 0
+    assert keyed.run("select 1") == [[(1,)]]
