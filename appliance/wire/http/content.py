@@ -7,6 +7,7 @@ from appliance.wire.http.coding import Unreadable
 
 MAX_PATHS = 10_000  # of one answer whose masks are remembered
 HIDDEN = "[redacted]"  # in place of a document whose leaves cannot be told
+BLANK = " \t\r\n\ufeff"  # may stand before JSON
 
 
 class Masker:
@@ -42,7 +43,7 @@ class Masker:
             Unreadable: `claimed`, it says that it is JSON, and is none.
         """
         shown, count = text, 0
-        if claimed or text.lstrip()[:1] in ("{", "["):
+        if claimed or text.lstrip(BLANK)[:1] in ("{", "["):
             try:
                 shown, count = leaves.masked(text, self.leaf)
             except leaves.NoJson:
@@ -54,6 +55,6 @@ class Masker:
     def piece(self, text: str) -> tuple[str, int]:
         """Return one event or message masked: an object whose leaves must be known and are not is hidden whole."""
         try:
-            return self.content(text, claimed=not self.finds_only and text.lstrip()[:1] == "{")
+            return self.content(text, claimed=not self.finds_only and text.lstrip(BLANK)[:1] == "{")
         except Unreadable:
             return HIDDEN, 1

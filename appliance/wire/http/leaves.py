@@ -11,7 +11,7 @@ from typing import NamedTuple
 MAX_DEPTH = 64  # ours; documents have less than ten
 MAX_LEAVES = 100_000  # of one text; a page of results has some thousands
 
-SPACE = re.compile(r"[ \t\n\r]*")
+SPACE = re.compile(r"[ \t\n\r\ufeff]*")  # a byte order mark too: many take JSON behind one
 STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
 WORD = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 PLAIN = re.compile(r"[^\W\d][\w-]*")
@@ -21,7 +21,7 @@ Mask = Callable[[str, str], str | None]
 
 
 class Leaf(NamedTuple):
-    """A string, number or word of the text."""
+    """A string, number or word of the text; also the name of a member, which has no path."""
 
     path: str
     start: int
@@ -108,7 +108,9 @@ class _Reader:
             return
         while True:
             self._next()
+            start = self.at
             name = json.loads(self._take(STRING))
+            yield Leaf("", start, self.at, name)
             self._expect(":")
             step = f".{name}" if PLAIN.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"
             yield from self.value(path + step, depth + 1)

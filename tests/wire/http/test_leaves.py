@@ -93,6 +93,8 @@ MASKED = {
     '{"secret": 1}': '{"[hidden]": 1}',
     '{"ssn": "a"}\n{"ssn": "b"}\n': '{"ssn": "[redacted]"}\n{"ssn": "[redacted]"}\n',
     '{"ssn": {"a": "x"}}': '{"ssn": {"a": "x"}}',
+    '\ufeff{"ssn": "a"}': '\ufeff{"ssn": "[redacted]"}',
+    '{"\\u0073ecret": 1}': '{"[hidden]": 1}',
     "{}": "{}",
 }
 
