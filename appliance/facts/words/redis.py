@@ -14,9 +14,9 @@
 Keys and channels are bytes: text in UTF-8, \\xNN for a byte that is none. In a pattern `*` is any text and all else is
 itself (`?` and `[]` are not special).
 
-A mask by `key` hides values, not names of keys, of fields of hashes, ids, counts. It also refuses what would tell a part
-of a value, or compare it (GETRANGE, SISMEMBER, LCS, INCR ...), and what would write it elsewhere (COPY, RENAME, DUMP,
-SORT ... STORE, MIGRATE).
+A mask by `key` hides values, not names of keys, of fields of hashes, ids, counts. It also refuses what would tell a
+part of a value, or compare it (GETRANGE, SISMEMBER, LCS, INCR ...), and what would write it elsewhere (COPY, RENAME,
+DUMP, SORT ... STORE, MIGRATE).
 """
 
 from collections.abc import Mapping
