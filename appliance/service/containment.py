@@ -49,7 +49,7 @@ class Containment:
         self._log = Log(hub.stores.records, "contain")
         self._lock = threading.Lock()  # one reaction at a time
         self._writing = threading.Lock()
-        self._tried = self._look()  # cgroup -> attempts to get round the fence, at the last look
+        self._tried: dict[str, int] = {}  # cgroup -> attempts to get round the fence, at the last look
 
     def order(self, order: Order, by: str) -> Contained:
         """Do what somebody asked for.
@@ -84,6 +84,11 @@ class Containment:
                 rule = next((rule for rule in rules if self._hub.policy.who(rule, who) is not False), None)
                 if rule:
                     self.react(Contain("", path, rule.id, "it tried to get round the fence"))
+
+    def started(self) -> "Containment":
+        """Count attempts from here on."""
+        self._tried = self._look()
+        return self
 
     def _look(self) -> dict[str, int]:
         """Return how often each cgroup has tried, since the fence is up."""

@@ -202,7 +202,7 @@ class Hub:
     async def _attribution(self) -> AsyncIterator[None]:
         self.attribution = Attribution(self.fence, lambda cookie: self.crew.tell(Ran(cookie)))
         self.attribution.start()
-        self.containment = Containment(self)
+        self.containment = Containment(self).started()
         try:
             yield
         finally:

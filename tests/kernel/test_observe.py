@@ -176,7 +176,7 @@ def test_one_process_of_a_cgroup(lab: Lab, pem: Path, watch: Callable[..., Obser
 def test_a_library_of_its_own_that_comes_later(lab: Lab, pem: Path, watch: Callable[..., Observer], tmp_path: Path) -> None:
     """As in a container: another file than the host's, and it is deleted while it runs."""
     observer = watch()
-    of_host = next(name for _, _, _, name in observe._mapped(observe.os.getpid()) if "libssl" in name)
+    of_host = next(name for _, _, _, name in observe._mapped(observe.os.getpid()) if name.endswith("/libssl.so.3"))
     copy = tmp_path / "libssl.so.3"
     copy.write_bytes(Path(of_host).read_bytes())
     code = f"import ctypes\nctypes.CDLL({str(copy)!r}, ctypes.RTLD_GLOBAL)\n" + INSIDE
@@ -283,7 +283,7 @@ def of(path: Path) -> dict[str, int]:
 
 
 def library() -> bytes:
-    name = next(name for _, _, _, name in observe._mapped(observe.os.getpid()) if "libssl" in name)
+    name = next(name for _, _, _, name in observe._mapped(observe.os.getpid()) if name.endswith("/libssl.so.3"))
     assert ssl.OPENSSL_VERSION
     return Path(name).read_bytes()
 
