@@ -59,7 +59,7 @@ def test_inject_reaches_the_wire_found() -> None:
     assert wire.inject("select 1")
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\0", b"\0\0\0\x10" + bytes(12)])
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9\r\n", b"\x16\x03\x01\x02\0", b"\0\0\0\x10" + bytes(12)])
 def test_what_is_not_known(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="no protocol known"):
         list(open_wire("").feed(C, data))
