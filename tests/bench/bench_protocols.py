@@ -15,7 +15,7 @@ from appliance.lab.servers import MariaDB
 from appliance.service.authority import Authority
 from tests.bench.machine import report
 
-RUNS, COUNT = 5, 1500
+RUNS, COUNT = 5, 1000
 RULES = """
 identities: {{acme: {{cgroup: acme.service}}}}
 targets:
