@@ -9,6 +9,7 @@ bytes or more goes in several packets: each full one says that another follows.
 import struct
 
 from appliance.model import ProtocolError
+from appliance.wire import inbox
 
 MIB = 1 << 20
 
@@ -96,27 +97,10 @@ def moved_first(raw: bytes, shift: int) -> bytes:
     return raw[:3] + bytes(((raw[3] + shift) & 0xFF,)) + raw[4:] if shift & 0xFF else raw
 
 
-class Inbox:
-    """Bytes of one direction that are not used up. `data[at:]` is what is left.
+class Inbox(inbox.Inbox):
+    """The same, read as packets."""
 
-    One bytearray, cut once for each piece that arrives: gluing and cutting `bytes` would be quadratic.
-    """
-
-    __slots__ = ("at", "data")
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.at = 0
-
-    def add(self, data: bytes) -> None:
-        if self.at:
-            del self.data[: self.at]
-            self.at = 0
-        self.data += data
-
-    @property
-    def left(self) -> int:
-        return len(self.data) - self.at
+    __slots__ = ()
 
     def header(self) -> tuple[int, int] | None:
         """Return the length of the next packet's payload and its sequence number; None if they are not here."""
@@ -159,10 +143,6 @@ class Inbox:
             end += 4 + size
             number += 1
         return end, number
-
-    def take(self, size: int) -> bytes:
-        self.at += size
-        return bytes(self.data[self.at - size : self.at])
 
 
 class Fields:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 
 from appliance.model import ProtocolError
+from appliance.wire import inbox
 from appliance.wire.postgres.encodings import Encoding
 
 MIB = 1 << 20
@@ -70,27 +71,10 @@ def run(name: bytes, statement: bytes) -> bytes:
     return b"".join(parts)
 
 
-class Inbox:
-    """Bytes of one direction that are not used up. `data[at:]` is what is left.
+class Inbox(inbox.Inbox):
+    """The same, read as frames."""
 
-    One bytearray, cut once for each piece that arrives: gluing and cutting `bytes` would be quadratic.
-    """
-
-    __slots__ = ("at", "data")
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.at = 0
-
-    def add(self, data: bytes) -> None:
-        if self.at:
-            del self.data[: self.at]
-            self.at = 0
-        self.data += data
-
-    @property
-    def left(self) -> int:
-        return len(self.data) - self.at
+    __slots__ = ()
 
     def header(self) -> tuple[int, int] | None:
         """Return tag and size of the next frame, header included, or None if its header is not whole."""
@@ -100,10 +84,6 @@ class Inbox:
         if length < 4:
             raise ProtocolError(f"a message of length {length}")
         return self.data[self.at], length + 1
-
-    def take(self, size: int) -> bytes:
-        self.at += size
-        return bytes(self.data[self.at - size : self.at])
 
     def run(self, tag: int, least: int) -> tuple[int, int]:
         """Return end and number of the whole frames of `tag` that come next; `least` is a frame's size."""

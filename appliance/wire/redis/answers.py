@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import msgspec
 
 from appliance.model import Message, ProtocolError, Side, Value
+from appliance.wire.inbox import Inbox
 from appliance.wire.redis import frames, replies
 from appliance.wire.redis.beginnings import BEGINS_STREAM, LINE, MAX_LINE_HEAD, MOVED, PUSHED, TAGS
-from appliance.wire.redis.frames import CRLF, MAX_INJECTED, MAX_MASKED, MAX_QUEUED, MAX_SMALL, Inbox
+from appliance.wire.redis.frames import CRLF, MAX_INJECTED, MAX_MASKED, MAX_QUEUED, MAX_SMALL
 from appliance.wire.redis.layouts import ALL, LAYOUTS, NOTHING
 from appliance.wire.redis.ledger import APART, SORTS, Ledger, Link, Request
 from appliance.wire.redis.replies import Each, Masked, Passed

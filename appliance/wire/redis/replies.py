@@ -8,8 +8,9 @@ import re
 
 from appliance.model import Column, ProtocolError
 from appliance.wire import Cell, Plan
+from appliance.wire.inbox import Inbox
 from appliance.wire.redis import frames
-from appliance.wire.redis.frames import CRLF, MAX_DEPTH, MAX_MASKED, STREAM_OVER, Inbox
+from appliance.wire.redis.frames import CRLF, MAX_DEPTH, MAX_MASKED, STREAM_OVER
 from appliance.wire.redis.layouts import Layout
 
 ARRAY, SET, PUSH, MAP, ATTRIBUTE = b"*~>%|"

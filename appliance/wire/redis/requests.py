@@ -8,8 +8,9 @@ or zeros in front, a line that does not end in CR LF, a control byte in an inlin
 from collections.abc import Iterator, Sequence
 
 from appliance.model import Message, ProtocolError, Side, Value
+from appliance.wire.inbox import Inbox
 from appliance.wire.redis import frames
-from appliance.wire.redis.frames import MAX_ARGUMENTS, MAX_COMMAND, MAX_INLINE, MAX_SHOWN, Inbox
+from appliance.wire.redis.frames import MAX_ARGUMENTS, MAX_COMMAND, MAX_INLINE, MAX_SHOWN
 
 WITHHELD = b"(redacted)"
 PASSWORDS = frozenset((b"requirepass", b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass"))
