@@ -81,6 +81,8 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     sequence: int = 0  # its number among the inspected flows of its cgroup, counted by the fence from 1; 0: not known
     scope: int = 0  # id of that cgroup
     epoch: int = 0  # which fence counted: nanoseconds since boot when it was put up
+    transport: str = "tcp"  # tcp | udp | icmp
+    source: str = ""  # the capture file it was imported from; empty: it went through this host
 
 
 class Column(msgspec.Struct, frozen=True, gc=False):
@@ -253,6 +255,14 @@ class Named(msgspec.Struct, frozen=True, gc=False):
     names: tuple[str, ...]
 
 
+class Learned(msgspec.Struct, frozen=True, gc=False):
+    """An answer of DNS, before it goes down: `name` is at these addresses for `ttl_s` seconds, says the server."""
+
+    name: str
+    hosts: tuple[str, ...]
+    ttl_s: float
+
+
 class Note(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One line of the record. What a mask touched is here only masked; what is secret is not here at all."""
 
@@ -315,7 +325,7 @@ class Unopened(msgspec.Struct, frozen=True):
 
 
 Event = Received | Ended | Answered | Woke | Opened | Unopened
-Effect = Send | Shut | Close | Ask | Withdraw | Cancel | Note | Open
+Effect = Send | Shut | Close | Ask | Withdraw | Cancel | Note | Open | Learned
 
 
 class ConfigError(Exception):

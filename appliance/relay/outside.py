@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from appliance.model import Answered, Cancel, Flow, Note, Question, Withdraw
+from appliance.model import Answered, Cancel, Flow, Learned, Note, Question, Withdraw
 from appliance.relay.gate import Gate
 from appliance.relay.limits import Limits
 from appliance.relay.tally import Counts
@@ -35,6 +35,9 @@ class Outside(Protocol):
 
     def cancel(self, effect: Cancel) -> None:
         """Pass a cancel request to whoever holds the question it is about."""
+
+    def learned(self, flow: Flow, effect: Learned) -> None:
+        """Keep what an answer of DNS told the flow's process, before the answer goes down."""
 
     def incident(self, flow: Flow | None, text: str) -> None:
         """Tell the operators."""

@@ -28,6 +28,7 @@ from appliance.model import (
     Ended,
     Event,
     Flow,
+    Learned,
     Note,
     Open,
     Received,
@@ -257,6 +258,8 @@ class Pipe:
                     self._outside.cancel(effect)
                 case Open():
                     self._secure(effect)
+                case Learned():
+                    self._outside.learned(self.flow, effect)
                 case _:
                     assert_never(effect)
 

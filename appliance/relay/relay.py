@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from appliance.model import Address, Answered, Cancel, Flow, Note, Question, Withdraw
+from appliance.model import Address, Answered, Cancel, Flow, Learned, Note, Question, Withdraw
 from appliance.relay.end import reset_on_close, unread
 from appliance.relay.gate import Gate
 from appliance.relay.limits import Limits
@@ -36,6 +36,7 @@ class Duties(msgspec.Struct, frozen=True):
     withdraw: Callable[[Withdraw], None]
     cancel: Callable[[Cancel], None]
     incident: Callable[[Flow | None, str], None]
+    learned: Callable[[Flow, Learned], None] = lambda flow, effect: None  # kept before it is told
     over: Callable[[Flow], None] = lambda flow: None  # the flow is no more
     missed: Callable[[socket.socket, Address], Flow | None] = lambda sock, client: None  # what was refused, if known
     gate: Callable[[], Gate | None] = lambda: None  # where bytes wait until their record is on the disk
@@ -249,6 +250,9 @@ class Relay:
         self._look, waiting, self._crowded = None, self._crowded, set()
         for pipe in waiting:
             pipe.regulate()
+
+    def learned(self, flow: Flow, effect: Learned) -> None:
+        self._duties.learned(flow, effect)
 
     def incident(self, flow: Flow | None, text: str) -> None:
         self._duties.incident(flow, text)
