@@ -1,5 +1,6 @@
 """vendorgate.yaml -> Settings. Every key has a default, so an empty file is a valid one."""
 
+import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,12 @@ class Approvals(msgspec.Struct, frozen=True):
     max_pending_per_process: int = 20
 
 
+class Authority(msgspec.Struct, frozen=True):
+    """What the local authority is good for: names with what is below them, networks. None: everything."""
+
+    names: tuple[str, ...] = ()
+
+
 # Where syslog(3) and sd_journal_send(3) write. They do nothing for who writes there.
 JOURNAL = (
     "/dev/log",
@@ -46,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True):
     relay: Relay = Relay()
     record: Record = Record()
     approvals: Approvals = Approvals()
+    authority: Authority = Authority()
     on_failure: Literal["closed", "open"] = "closed"
     existing_connections: Literal["drop", "keep"] = "drop"
     unix: tuple[str, ...] | None = JOURNAL  # sockets governed processes may speak to, besides their own; None: any
@@ -54,7 +62,11 @@ class Settings(msgspec.Struct, frozen=True):
 MAX_WORKERS = 256  # far above any core count that helps; a typo must not fork thousands
 MAX_PENDING = 1_000_000  # each held message keeps its bytes in a relay
 MAX_UNIX = 107  # bytes; unix(7), sun_path without its NUL
+MAX_NAMES = 100  # of the authority: every client walks them at every handshake
 MAX_USER = 32  # characters; useradd(8)
+
+
+LABEL = "abcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def settings(where: str, text: str) -> Settings:
@@ -73,6 +85,7 @@ def settings(where: str, text: str) -> Settings:
         "relay": _relay,
         "record": record,
         "approvals": _approvals,
+        "authority": _authority,
         "on_failure": lambda n, name: document.choice(n, name, ("closed", "open")),
         "existing_connections": lambda n, name: document.choice(n, name, ("drop", "keep")),
         "unix": _unix,
@@ -135,3 +148,25 @@ def _approvals(node: Node, name: str) -> Approvals:
     fields = document.mapping(node, name, Approvals.__struct_fields__)
     found = {key: document.whole(n, f"{name}.{key}", 1, MAX_PENDING) for key, n in fields.items()}
     return msgspec.structs.replace(Approvals(), **found)
+
+
+def _authority(node: Node, name: str) -> Authority:
+    fields = document.mapping(node, name, Authority.__struct_fields__)
+    if "names" not in fields:
+        return Authority()
+    entries = document.sequence(fields["names"], f"{name}.names")
+    if not 0 < len(entries) <= MAX_NAMES:
+        fields["names"].fail(f"{name}.names: {len(entries)} names", f"1 to {MAX_NAMES}; leave it out for every name")
+    return Authority(tuple(_limit(entry, f"{name}.names") for entry in entries))
+
+
+def _limit(node: Node, name: str) -> str:
+    """Return a name of DNS (RFC 1035 2.3.1) or a network, in the form that certificates hold."""
+    text = document.string(node, name)
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        labels = text.lower().removeprefix(".").split(".")
+    if len(text) > 253 or any(not label or len(label) > 63 or label.strip(LABEL) for label in labels):
+        node.fail(f"{name}: `{text}` is neither a name nor a network", "write it as in example.com or 10.0.0.0/8")
+    return ".".join(labels)

@@ -6,7 +6,11 @@
 Certificates are for one key that is made anew at each start, and last a week: what a worker holds is worth little to
 who steals it, and nothing after that. Only the hub knows the authority's key.
 
-Source: RFC 5280; CA/Browser Forum Baseline Requirements 7.1 for what clients expect of extensions.
+With `authority.names` of the settings it is good for those names alone: what trusts it need not trust it for the
+rest of the world, even if its key is stolen.
+
+Source: RFC 5280, its 4.2.1.10 for constraints of names; CA/Browser Forum Baseline Requirements 7.1 for what
+clients expect of extensions.
 """
 
 import datetime
@@ -33,15 +37,17 @@ MAX_NAME = 253  # characters of a name; RFC 1035
 class Authority:
     """Certifies names. Made from the state directory, which then holds its key."""
 
-    def __init__(self, state_dir: Path) -> None:
-        """
+    def __init__(self, state_dir: Path, names: tuple[str, ...] = ()) -> None:
+        """`names` are all it is good for ("example.com" and what is below, "10.0.0.0/8"); without any, every name.
+
         Raises:
             HostError: its files cannot be read or made, or are not what they should be.
         """
+        wanted = _constraints(names)
         key, certificate = state_dir / KEYS / KEY, state_dir / CERTIFICATE
         try:
             if not key.exists():
-                _make(key, certificate)
+                _make(key, certificate, wanted)
             loaded = serialization.load_pem_private_key(key.read_bytes(), None)
             self._certificate = x509.load_pem_x509_certificate(certificate.read_bytes())
         except (OSError, ValueError) as error:
@@ -50,6 +56,10 @@ class Authority:
             raise HostError(f"{key} is no key on an elliptic curve", "remove it for a new one")
         if loaded.public_key() != self._certificate.public_key():
             raise HostError(f"{key} and {certificate} do not fit", "remove both for new ones")
+        if _constraints_of(self._certificate) != wanted:
+            what = f"{certificate} is for other names than authority.names says"
+            raise HostError(what, f"remove it and {key} for a new one, then `vendorgate trust install` again")
+        self._permitted = wanted.permitted_subtrees if wanted else None
         self._key = loaded
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
 
@@ -68,7 +78,7 @@ class Authority:
         """
         if not 0 < len(names) <= MAX_NAMES:
             raise ValueError(f"{len(names)} names to certify")
-        found = [_name(name) for name in names]
+        found = self._within([_name(name) for name in names])
         now = datetime.datetime.now(datetime.UTC)
         common = next((name.value for name in found if isinstance(name, x509.DNSName)), "vendorgate")
         leaf = (
@@ -90,13 +100,58 @@ class Authority:
         )
         return (_private(self._leaf_key) + _pem(leaf) + _pem(self._certificate)).decode()
 
+    def _within(self, names: list[x509.GeneralName]) -> list[x509.GeneralName]:
+        """Return those names that the authority is good for."""
+        if self._permitted is None:
+            return names
+        found = [name for name in names if any(_holds(one, name) for one in self._permitted)]
+        if not found:
+            raise ValueError(f"the authority is not for `{str(names[0].value)[:80]}`: authority.names of the settings")
+        return found
 
-def _make(key: Path, certificate: Path) -> None:
+
+def _constraints(names: tuple[str, ...]) -> x509.NameConstraints | None:
+    """Return what limits the authority: RFC 5280 limits only kinds that are named, so both are."""
+    if not names:
+        return None
+    found: list[x509.GeneralName] = []
+    for name in names:
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_network(name)))
+        except ValueError:
+            found.append(x509.DNSName(name))
+    kinds = {type(name) for name in found}
+    excluded: list[x509.GeneralName] = []
+    if x509.IPAddress not in kinds:
+        excluded += [x509.IPAddress(ipaddress.ip_network(every)) for every in ("0.0.0.0/0", "::/0")]
+    if x509.DNSName not in kinds:
+        excluded.append(x509.DNSName(""))
+    return x509.NameConstraints(found, excluded or None)
+
+
+def _constraints_of(certificate: x509.Certificate) -> x509.NameConstraints | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _holds(limit: x509.GeneralName, name: x509.GeneralName) -> bool:
+    """Return whether a name is within a permitted subtree: RFC 5280 4.2.1.10."""
+    if isinstance(limit, x509.IPAddress) and isinstance(name, x509.IPAddress):
+        net = ipaddress.ip_network(str(limit.value))
+        return ipaddress.ip_address(str(name.value)) in net
+    if isinstance(limit, x509.DNSName) and isinstance(name, x509.DNSName):
+        return f".{name.value.lower()}".endswith(f".{limit.value.lower()}")
+    return False
+
+
+def _make(key: Path, certificate: Path, names: x509.NameConstraints | None) -> None:
     """Make the authority: a key that is root's alone, and a certificate that others may read."""
     private = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"vendorgate on this host since {now:%Y-%m-%d}")])
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -107,8 +162,8 @@ def _make(key: Path, certificate: Path) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
-        .sign(private, hashes.SHA256())
     )
+    made = (builder.add_extension(names, critical=True) if names else builder).sign(private, hashes.SHA256())
     key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     certificate.write_bytes(_pem(made))
     certificate.chmod(0o644)

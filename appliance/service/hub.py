@@ -117,7 +117,7 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _stores(self) -> AsyncIterator[None]:
         """Directories, owned as they must be; the index over the records."""
-        self.stores = Stores(self.settings.state_dir, self.who)
+        self.stores = Stores(self.settings.state_dir, self.who, self.settings.authority.names)
         self.index = Index(self.stores.index, self.stores.records)
         self.trail = Trail(self.settings.state_dir / TRAIL)
         self.notary = Notary(self.settings.state_dir, self.settings.record)

@@ -34,8 +34,8 @@ KEY_BYTES = 32  # of a keyed hash of 256 bits
 class Stores:
     """The directory of state, made fit for use."""
 
-    def __init__(self, state_dir: Path, who: User) -> None:
-        """Make what is missing.
+    def __init__(self, state_dir: Path, who: User, names: tuple[str, ...] = ()) -> None:
+        """Make what is missing. `names` are what the authority is for; none: all.
 
         Raises:
             HostError: it cannot be used.
@@ -52,7 +52,7 @@ class Stores:
         except OSError as error:
             hint = "can the service write state_dir?"
             raise HostError(f"state_dir {state_dir}: {error.strerror}", hint) from error
-        self.authority = Authority(state_dir)
+        self.authority = Authority(state_dir, names)
 
     def kept(self, policy: Policy, files: Files) -> Policy:
         """Keep the files of rules that are about to be in force; return the rules.

@@ -6,7 +6,7 @@ import pytest
 
 from appliance.config import Approvals, Record, Relay, Settings, settings
 from appliance.config.document import MAX_DEPTH, MAX_FILE, MAX_NODES
-from appliance.config.settings import MAX_PENDING, MAX_UNIX, MAX_WORKERS
+from appliance.config.settings import MAX_NAMES, MAX_PENDING, MAX_UNIX, MAX_WORKERS, Authority
 from appliance.model import ConfigError
 
 DESIGN = """
@@ -32,6 +32,7 @@ def test_defaults_by_name() -> None:
         relay=Relay(port=15001, workers=0, user="vendorgate"),
         record=Record(level="full", retention_s=2_592_000, max_bytes=21_474_836_480, required=True),
         approvals=Approvals(max_pending=1000, max_pending_per_process=20),
+        authority=Authority(names=()),
         on_failure="closed",
         existing_connections="drop",
         unix=("/dev/log", "/run/systemd/journal/dev-log", "/run/systemd/journal/socket", "/run/systemd/journal/stdout"),
@@ -54,6 +55,7 @@ def test_every_key() -> None:
         "relay: {port: 1, workers: 3, user: gate}\n"
         "record: {level: metadata, retention: 12h, max_bytes: 1048576, required: false}\n"
         "approvals: {max_pending: 5, max_pending_per_process: 2}\n"
+        "authority: {names: [Corp.example, 10.0.0.0/8]}\n"
         "on_failure: open\nexisting_connections: keep\nunix: [/run/a.sock, /srv/acme/, '@b']\n",
     )
     assert got == Settings(
@@ -65,6 +67,7 @@ def test_every_key() -> None:
         relay=Relay(1, 3, "gate"),
         record=Record("metadata", 43200, 1 << 20, False),
         approvals=Approvals(5, 2),
+        authority=Authority(("corp.example", "10.0.0.0/8")),
         on_failure="open",
         existing_connections="keep",
         unix=("/run/a.sock", "/srv/acme/", "@b"),
@@ -77,6 +80,13 @@ def test_unix_any_and_none() -> None:
     assert settings("v.yaml", f"unix: [/{'a' * (MAX_UNIX - 1)}]").unix
     with pytest.raises(ConfigError, match="names no unix socket"):
         settings("v.yaml", f"unix: [/{'a' * MAX_UNIX}]")
+
+
+def test_limit_max_names() -> None:
+    names = [f"n{i}.example" for i in range(MAX_NAMES + 1)]
+    assert len(settings("v.yaml", f"authority: {{names: [{', '.join(names[1:])}]}}").authority.names) == MAX_NAMES
+    with pytest.raises(ConfigError, match="101 names"):
+        settings("v.yaml", f"authority: {{names: [{', '.join(names)}]}}")
 
 
 SIZES = [("1", 1), ("500MB", 500_000_000), ("20GiB", 20 << 30), ("1 TiB", 1 << 40), ("10kB", 10_000), ("7B", 7)]
@@ -115,6 +125,8 @@ REFUSED = [
     ("record: {retention: 0d}", "v.yaml:1: record.retention: `0d` is not a duration above zero\nhint: write a number and s, m, h or d, as in 10m"),
     ("record: {max_bytes: 20Gib}", "v.yaml:1: record.max_bytes: `20Gib` is not a size above zero\nhint: write a number and a unit, as in 20GiB"),
     ("approvals: {max_pending: 0}", f"v.yaml:1: approvals.max_pending: `0` is not a whole number in range\nhint: write one from 1 to {MAX_PENDING}"),
+    ("authority: {names: []}", f"v.yaml:1: authority.names: 0 names\nhint: 1 to {MAX_NAMES}; leave it out for every name"),
+    ("authority: {names: [a..b]}", "v.yaml:1: authority.names: `a..b` is neither a name nor a network\nhint: write it as in example.com or 10.0.0.0/8"),
     ("on_failure: opne", "v.yaml:1: on_failure: unknown value `opne`\nhint: did you mean `open`?"),
     ("existing_connections: x", "v.yaml:1: existing_connections: unknown value `x`\nhint: known: drop, keep"),
     ("unix: [x]", "v.yaml:1: unix: `x` names no unix socket\nhint: a path, a directory with / at its end, or @name"),

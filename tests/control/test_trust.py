@@ -159,3 +159,51 @@ def test_a_key_that_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "keys/authority.key").write_bytes((tmp_path / "other/keys/authority.key").read_bytes())
     with pytest.raises(HostError, match="do not fit"):
         Authority(tmp_path)
+
+
+LIMITED = [
+    (("corp.example",), "DNS:db.corp.example", True),
+    (("corp.example",), "DNS:corp.example", True),
+    (("corp.example",), "DNS:*.corp.example", True),
+    (("corp.example",), "DNS:evilcorp.example", False),
+    (("corp.example",), "IP:10.0.0.1", False),
+    (("10.0.0.0/8",), "IP:10.1.2.3", True),
+    (("10.0.0.0/8",), "IP:11.0.0.1", False),
+    (("10.0.0.0/8",), "DNS:corp.example", False),
+    (("fd00::/8", "corp.example"), "IP:fd00::1", True),
+]
+
+
+@pytest.mark.parametrize(("names", "asked", "within"), LIMITED)
+def test_an_authority_for_some_names(tmp_path: Path, names: tuple[str, ...], asked: str, within: bool) -> None:
+    """Openssl is the judge: a leaf within is believed, and one made outside with the same key is not."""
+    limited = Authority(tmp_path, names)
+    if within:
+        pem = limited.certify((asked,))
+    else:
+        with pytest.raises(ValueError, match=r"authority\.names"):
+            limited.certify((asked,))
+        limited._permitted = None  # a stolen key does not ask
+        pem = limited.certify((asked,))
+    (tmp_path / "leaf.pem").write_text(pem[pem.index("-----BEGIN CERT") :])
+    words = ["openssl", "verify", "-CAfile", str(tmp_path / "authority.pem"), str(tmp_path / "leaf.pem")]
+    said = subprocess.run(words, capture_output=True, text=True)
+    assert (said.returncode == 0) is within, said.stdout + said.stderr
+    if not within:
+        assert "permitted subtree violation" in said.stderr or "excluded subtree violation" in said.stderr
+
+
+def test_an_authority_keeps_to_what_it_was_made_for(tmp_path: Path) -> None:
+    from appliance.model import HostError
+
+    Authority(tmp_path, ("corp.example",))
+    Authority(tmp_path, ("corp.example",))
+    with pytest.raises(HostError, match=r"for other names than authority\.names says"):
+        Authority(tmp_path)
+
+
+def test_of_a_servers_names_those_within_are_certified(tmp_path: Path) -> None:
+    pem = Authority(tmp_path, ("corp.example",)).certify(("DNS:cdn.example", "DNS:web.corp.example"))
+    (tmp_path / "leaf.pem").write_text(pem)
+    words = ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", str(tmp_path / "leaf.pem")]
+    assert subprocess.run(words, capture_output=True, text=True).stdout.split("\n")[1].strip() == "DNS:web.corp.example"
