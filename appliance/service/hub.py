@@ -10,17 +10,14 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import sdnotify
-import uvloop
 
 from appliance import config
 from appliance.control.api import Control
@@ -55,10 +52,8 @@ log = logging.getLogger("vendorgate.hub")
 # The group that may open control.sock besides root, where the host has it. Not that of the workers: they
 # parse hostile bytes, and are no reviewers.
 REVIEWERS = "vendorgate-review"
-USUAL = Path("/etc/vendorgate/vendorgate.yaml")
 NAMES_S = 10.0  # for names that were never resolved, all together: nothing else is served meanwhile
 IDENTITY_SHARE = 4  # one identity may fill this part of the queue of approvals, so that others can still ask
-FILES = launch.FILES + 1024  # descriptors; the workers inherit the limit
 Step = Callable[[], AbstractAsyncContextManager[None]]
 
 
@@ -354,43 +349,6 @@ class Hub:
         if error:
             log.error("chores ended", exc_info=error)
             self.fail(HostError(f"internal error: {error!r}"))
-
-
-def run(where: Path) -> int:
-    """Run the service by the settings in file `where` until SIGTERM; return the exit status."""
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
-    try:
-        settings = config.settings(str(where), _text(where))
-        _allow_files()
-
-        async def live() -> None:
-            await Hub(settings).run()
-
-        uvloop.run(live())
-    except ConfigError as error:
-        print(f"vendorgate: {error}", file=sys.stderr)
-        return 2
-    except HostError as error:
-        print(f"vendorgate: {error}", file=sys.stderr)
-        return 3
-    return 0
-
-
-def _text(where: Path) -> str:
-    """Return the settings; no file at the usual place means all defaults."""
-    if where == USUAL and not where.exists():
-        return ""
-    try:
-        return where.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(where), f"cannot be read: {error}") from None
-
-
-def _allow_files() -> None:
-    """Let us, and so the workers, have descriptors for all flows, as far as the host lets us."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def waiting(settings: config.Settings) -> Held:
