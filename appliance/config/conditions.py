@@ -9,12 +9,15 @@ from appliance.facts.words import PROTOCOLS, Key
 from appliance.policy.finders import BUILT_IN
 from appliance.policy.leaves import Leaves, Range
 from appliance.policy.patterns import Names, Numbers, like
-from appliance.policy.rule import Target
+from appliance.policy.rule import Target, Test
+from appliance.policy.statements import Statements
 
-When = dict[str, Names | Numbers | Leaves]
+When = dict[str, Test]
 MAX_VALUES = 1000  # of one key; longer lists belong into a `*` or a schema of their own
 COMPARISONS = ("gt", "ge", "lt", "le")
 MAX_NUMBER = 10**15
+DIALECTS = ("mysql", "postgres")  # protocols whose requests are statements
+FORM_OF_STATEMENTS = 'write {field: "$.query", dialect: postgres, effect: drop}; or the name of a field, or `body`'
 
 
 
@@ -37,7 +40,7 @@ def when(node: Node, name: str, to: tuple[Target, ...]) -> When:
     return {key: _one_form(value, f"{name}: {key}", forms[key]) for key, value in conditions.items()}
 
 
-def _one_form(node: Node, name: str, spoken: Sequence[Key]) -> Names | Numbers | Leaves:
+def _one_form(node: Node, name: str, spoken: Sequence[Key]) -> Test:
     if len({(key.kind, key.parts) for key in spoken}) > 1:
         node.fail(f"{name}: means different things in different protocols", "give the rule a `to` with one protocol")
     return _test(node, name, spoken)
@@ -60,13 +63,15 @@ def _speaks(node: Node, name: str, key: str, to: tuple[Target, ...]) -> None:
             node.fail(f"{what}, which {target.name} speaks", hint)
 
 
-def _test(node: Node, name: str, spoken: Sequence[Key]) -> Names | Numbers | Leaves:
+def _test(node: Node, name: str, spoken: Sequence[Key]) -> Test:
     """`spoken`: the key, as each protocol that the rule can be about has it."""
     known = spoken[0]
     if known.kind == "number":
         return _numbers(node, name)
     if known.kind == "leaves":
         return _leaves(node, name)
+    if known.kind == "statements":
+        return _statements(node, name)
     nodes = document.one_or_more(node, name)
     if len(nodes) > MAX_VALUES:
         node.fail(f"{name}: more than {MAX_VALUES} values", "use `*`")
@@ -104,6 +109,27 @@ def _leaves(node: Node, name: str) -> Leaves:
         return Leaves(tests)
     except ValueError as error:
         node.fail(f"{name}: `{error}` is no path of a leaf", 'write "$.amount", "$.items[*].sku" or "$..ssn"')
+
+
+def _statements(node: Node, name: str) -> Statements:
+    fields = document.mapping(node, name)
+    if "field" not in fields or "dialect" not in fields or len(fields) < 3:
+        node.fail(f"{name}: needs `field`, `dialect` and a condition", FORM_OF_STATEMENTS)
+    dialect = document.choice(fields["dialect"], f"{name}.dialect", DIALECTS)
+    keys = {key: known for key, known in PROTOCOLS[dialect].items() if known.kind in ("word", "name", "text")}
+    tests: dict[str, Names | Numbers] = {}
+    for key, value in fields.items():
+        if key in ("field", "dialect"):
+            continue
+        if key not in keys:
+            value.fail(f"{name}: unknown condition `{key}` of {dialect}", did_you_mean(key, tuple(keys)))
+        test = _test(value, f"{name}.{key}", [keys[key]])
+        assert isinstance(test, Names)
+        tests[key] = test
+    try:
+        return Statements(document.string(fields["field"], f"{name}.field"), dialect, tests)
+    except ValueError as error:
+        fields["field"].fail(f"{name}.field: `{error}` is no path of a leaf", FORM_OF_STATEMENTS)
 
 
 def _leaf(node: Node, name: str) -> Names | Range:

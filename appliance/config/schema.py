@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from appliance.config.conditions import DIALECTS
 from appliance.config.places import CONTAINER, PACKAGE, UNIT
 from appliance.config.rule_tests import TEXTS, VERDICTS
 from appliance.config.rules import LEVELS, METHODS
@@ -17,6 +18,7 @@ from appliance.policy.rule import DIGEST, IMAGES, KEYS
 
 Json = dict[str, Any]
 
+WORDS = ("word", "name", "text")  # kinds of keys that statements in a request have conditions on
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TEXT: Json = {"type": "string", "minLength": 1}
 LEAF: Json = {"type": ["string", "number", "boolean", "null"]}
@@ -142,6 +144,9 @@ def _condition(key: Key) -> Json:
         path = {"type": "string", "pattern": r"^\$"}
         tests = {"type": "object", "additionalProperties": {"anyOf": [_many(LEAF), bound]}, "minProperties": 1}
         return {"anyOf": [*_many(path)["anyOf"], tests], **says}
+    if key.kind == "statements":
+        inner = {name: _condition(one) for d in DIALECTS for name, one in PROTOCOLS[d].items() if one.kind in WORDS}
+        return {**_closed({"field": TEXT, "dialect": {"enum": list(DIALECTS)}, **inner}, "field", "dialect"), **says}
     if key.kind == "word":
         starred = {"type": "string", "pattern": r"\*"}
         return {**_many({"anyOf": [{"enum": list(key.words)}, starred]}), **says}
@@ -196,6 +201,7 @@ def _settings() -> Json:
         "relay": _closed({"port": port, "workers": workers, "user": TEXT}),
         "record": _recording(path),
         "approvals": _closed({"max_pending": pending, "max_pending_per_process": pending}),
+        "authority": _closed({"names": {"type": "array", "items": TEXT, "minItems": 1}}),
         "on_failure": {"enum": ["closed", "open"]},
         "existing_connections": {"enum": ["drop", "keep"]},
         "unix": {"anyOf": [{"const": "any"}, {"type": "array", "items": {"type": "string", "pattern": "^[/@]"}}]},

@@ -15,7 +15,8 @@ from itertools import combinations, product
 from appliance.model import ConfigError
 from appliance.policy.leaves import Leaves
 from appliance.policy.patterns import Names, Numbers
-from appliance.policy.rule import Identity, Net, Rule
+from appliance.policy.rule import Identity, Net, Rule, Test
+from appliance.policy.statements import Statements
 
 
 def refuse_useless(rules: tuple[Rule, ...], identities: Mapping[str, Identity]) -> None:
@@ -59,7 +60,9 @@ def hides(early: Rule, late: Rule, wider: "_Wider") -> bool:
     return all(key in late.when and _covers(test, late.when[key]) for key, test in early.when.items())
 
 
-def _covers(wide: Names | Numbers | Leaves, narrow: Names | Numbers | Leaves) -> bool:
+def _covers(wide: Test, narrow: Test) -> bool:
+    if isinstance(wide, Statements):
+        return isinstance(narrow, Statements) and wide.covers(narrow)
     if isinstance(wide, Leaves):
         return isinstance(narrow, Leaves) and wide.covers(narrow)
     if isinstance(wide, Names) and isinstance(narrow, Names):
@@ -155,7 +158,7 @@ class _Earlier:
             return 0
         if isinstance(test, Numbers):
             return self._loose[dimension] | self._all([[(dimension, value)] for value in _noted(test) or ()])
-        if isinstance(test, Leaves):
+        if isinstance(test, Leaves | Statements):
             return self._all([[(dimension, text)] for text in test.texts])
         return self._all([[(dimension, w) for w in _wider(p)] for p in test.patterns])
 
@@ -188,11 +191,11 @@ def _wider(pattern: tuple[str, ...]) -> list[object]:
     return [*starred, *{part[:n] for part in literal for n in range(len(part) + 1)}]
 
 
-def _noted(test: Names | Numbers | Leaves) -> Sequence[object] | None:
+def _noted(test: Test) -> Sequence[object] | None:
     """Return the values a condition is noted under; None for a range of numbers."""
     if isinstance(test, Names):
         return test.patterns
-    if isinstance(test, Leaves):
+    if isinstance(test, Leaves | Statements):
         return test.texts
     return [test.low] if test.low is not None and test.low == test.high else None
 

@@ -121,6 +121,10 @@ class Leaves:
         """Return True if whatever `other` matches, this does too."""
         return self.texts == other.texts
 
+    def at(self, path: str, values: Iterable[str], wide: bool) -> list[str | None]:
+        """Return the texts of the leaves at one of the paths; None for one whose place is not known."""
+        return self._at(path, [_split(value) for value in values], wide)
+
     def _at(self, path: str, leaves: Sequence[Leaf], wide: bool) -> list[str | None]:
         """Return the texts of the leaves at a path; None for one whose place is not known."""
         found: list[str | None] = []

@@ -9,6 +9,7 @@ import msgspec
 from appliance.model import Address, Approval, Process, Trust
 from appliance.policy.leaves import Leaves
 from appliance.policy.patterns import Names, Numbers, Paths, like
+from appliance.policy.statements import Statements
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -168,6 +169,9 @@ class Target(msgspec.Struct, frozen=True):
         return any(n.meets(m) for n in self.nets for m in other.nets)
 
 
+Test = Names | Numbers | Leaves | Statements
+"""One condition of `when`: what the values of its key must be."""
+
 Do = Literal["allow", "block", "approve", "mask"]
 MethodName = Literal["redact", "keep-last-4", "hash", "null", "fixed"]
 
@@ -186,7 +190,7 @@ class Rule(msgspec.Struct, frozen=True):
     do: Do
     who: tuple[str, ...] = ()
     to: tuple[Target, ...] = ()
-    when: Mapping[str, Names | Numbers | Leaves] = {}
+    when: Mapping[str, Test] = {}
     detect: tuple[str, ...] = ()
     reason: str = ""
     file: str = ""

@@ -28,7 +28,7 @@ FORM = "application/x-www-form-urlencoded"
 ASCII = ("iso-8859-1", "iso-8859-15", "latin1", "windows-1252")  # charsets that are UTF-8 as far as ASCII goes
 MAX_PAIRS = 1000  # of a query or a form; PHP takes as many
 WHY = {"oversize": "the body is too long to be judged whole", "encoded": "the body cannot be opened"}
-IN_BODY = ("field", "file", "json", "graphql")
+IN_BODY = ("field", "file", "json", "graphql", "sql")
 SHOWN = 4096  # characters of a body that a reviewer is shown
 
 SOCKET = ("ws-text", "ws-binary", "ws-control")  # kinds of what a client says in a WebSocket
@@ -106,10 +106,10 @@ def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Fact
     methods |= {v.upper() for k, v in (*asked, *held.fields) if k.lower() == "_method"}
     methods |= {"WEBSOCKET" for k, v in lines if k == "upgrade" and "websocket" in v.lower()}
     paths, paths_whole = readings(path) if path else (frozenset[str](), True)
-    unknown = set(held.unknown) | (set() if paths_whole else {"path"}) | (set() if asked_whole else {"query"})
+    unknown = set(held.unknown) | (set() if paths_whole else {"path"}) | (set() if asked_whole else {"query", "sql"})
     shown = [f"{k}: {v}" for k, v in lines if k not in CREDENTIALS]
     if "#" in target:
-        unknown |= {"path", "query"}  # some servers end both there, and some read on
+        unknown |= {"path", "query", "sql"}  # some servers end both there, and some read on
     values = {
         "effect": _effects(methods, held.graphql),
         "method": frozenset(methods),
@@ -123,6 +123,7 @@ def _facts(line: str, host: str, lines: Lines, body: bytes, status: str) -> Fact
         "file": frozenset(held.files),
         "json": held.json,
         "graphql": held.graphql,
+        "sql": frozenset((*held.json, *(f"{k}={v}" for k, v in (*asked, *held.fields)), *_whole(body, status))),
         "text": frozenset((unquote(target), *(v for _, v in asked), *shown, *held.texts)),
     }
     why = WHY.get(status, "the path, or a part of the body, can be read in more ways than one" if unknown else "")
@@ -149,18 +150,23 @@ def _body(body: bytes, content: str, header: str, asked: list[tuple[str, str]]) 
         posted, whole = _pairs(body.decode("latin-1"))
         fields = tuple(posted)
         texts = (*texts, *(value for _, value in posted))  # without escapes, for detectors
-        unknown |= set() if whole else {"field", "text"}
+        unknown |= set() if whole else {"field", "sql", "text"}
     elif content.startswith("multipart/"):
         form = documents.multipart(body, header)
         fields, files, texts = form.fields, form.files, (*texts, *form.texts)
-        unknown |= set() if form.whole else {"field", "file", "graphql", "text"}
+        unknown |= set() if form.whole else {"field", "file", "graphql", "sql", "text"}
     found, document = documents.leaves(body, content.endswith(("/json", "+json")))
-    unknown |= set() if found.whole else {"json", "graphql", *(["text"] if b"\\" in body else [])}
+    unknown |= set() if found.whole else {"json", "graphql", "sql", *(["text"] if b"\\" in body else [])}
     queries = [*asked, *fields, *([("query", _text(body))] if content == "application/graphql" else [])]
     operations = documents.graphql(document, queries)
     unknown |= set() if operations.whole else {"graphql"}
     texts = (*texts, *documents.strings(document), *(leaf.partition(" = ")[2] for leaf in found.values))
     return _Body(fields, files, found.values, operations.values, texts, frozenset(unknown))
+
+
+def _whole(body: bytes, status: str) -> tuple[str, ...]:
+    """Return the body as the text that it may be in one piece."""
+    return (f"body={_text(body)}",) if body and not status else ()
 
 
 def _is_charset_read(header: str, body: bytes) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 class Key(msgspec.Struct, frozen=True):
     """One key of `when`."""
 
-    kind: Literal["word", "text", "name", "number", "leaves"]
+    kind: Literal["word", "text", "name", "number", "leaves", "statements"]
     says: str  # one line for editors
     words: tuple[str, ...] = ()  # closed list, of kind "word"
     parts: int = 1  # dotted parts, of kind "name"

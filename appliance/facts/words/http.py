@@ -13,6 +13,8 @@
     field    name=value of a form in the body, or of a part of a multipart one
     file     names of files in a multipart body
     json     leaves of a JSON body: {"$.amount": {gt: 10000}, "$..sku": "X-*"}; of a mask: those of answers
+    sql      statements in the body or the query: {field: "$.query", dialect: postgres, effect: drop}; `field` is the
+             path of a leaf, a name in a form or the query, or `body`; the rest is as for connections of the dialect
     graphql  query, mutation or subscription, and what it asks for: mutation.deleteUser
 
 Source: RFC 9110. Where a path can be read in more ways than one, `block` takes any and `allow` needs all of them.
@@ -36,5 +38,6 @@ KEYS: Mapping[str, Key] = {
     "field": Key("text", "name=value of a form in the body"),
     "file": Key("text", "names of files in a multipart body"),
     "json": Key("leaves", "leaves of a JSON body, by their paths", cells="json"),
+    "sql": Key("statements", "what statements in it would do: where they stand, their dialect, its conditions"),
     "graphql": Key("text", "query, mutation or subscription, and with a dot what it asks for"),
 }

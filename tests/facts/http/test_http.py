@@ -68,7 +68,7 @@ def test_a_message_in_a_websocket(kind: str) -> None:
 def test_a_message_in_a_websocket_that_may_be_json() -> None:
     facts = spoken(b'{"op": "drop",}')
     assert facts is not None
-    assert facts.unknown == {"json", "graphql"}
+    assert facts.unknown == {"json", "graphql", "sql"}
 
 
 def test_an_operation_in_the_payload_of_a_message() -> None:
@@ -131,7 +131,7 @@ def test_max_pairs() -> None:
 @pytest.mark.parametrize(("status", "why"), [("oversize", "too long"), ("encoded", "cannot be opened")])
 def test_a_body_that_is_not_known(status: str, why: str) -> None:
     facts = asked("POST /", status=status)
-    assert facts.unknown == {"text", "field", "file", "json", "graphql"}
+    assert facts.unknown == {"text", "field", "file", "json", "graphql", "sql"}
     assert why in facts.why
 
 

@@ -1,0 +1,88 @@
+"""Conditions on statements that a request carries: `sql: {field: "$.query", dialect: postgres, effect: drop}`.
+
+A value of the key is where a text stands and the text: a leaf of JSON (`$.query = SELECT 1`), a pair of a form or a
+query (`query=SELECT 1`), or the whole body under the name `body`. What stands at the field is read as a statement of
+the dialect, by the same reader that follows its connections, in a session that nothing is known of; the conditions
+beside `field` and `dialect` are about what it would do.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from appliance.facts import Facts
+from appliance.facts.readers import Shared
+from appliance.facts.readers import open as open_reader
+from appliance.model import Message, Side
+from appliance.policy.leaves import Leaves
+from appliance.policy.patterns import Names, Numbers
+
+MAX_STATEMENTS = 50  # of one request; each costs a parse. Batches of honest clients have a few
+BODY = "body"
+
+
+class Statements:
+    """What each statement at a field must be."""
+
+    def __init__(self, field: str, dialect: str, when: Mapping[str, Names | Numbers]) -> None:
+        """
+        Raises:
+            ValueError: `field` begins as a path and is none.
+        """
+        self.field, self.dialect, self.when = field, dialect, dict(when)
+        self._path = Leaves({field: None}) if field.startswith("$") else None
+        self._shared = Shared()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        tests = (f"{key} {' '.join(test.texts)}" for key, test in sorted(self.when.items()))
+        return (f"{self.dialect} at {self.field}: {', '.join(tests)}",)
+
+    def any(self, values: Iterable[str]) -> bool | None:
+        """Return True if a statement there fits, None if one could."""
+        best: bool | None = False
+        for text in self._at(values, wide=True):
+            found = None if text is None else self._one(text, sure=False)
+            if found:
+                return True
+            best = None if found is None else best
+        return best
+
+    def every(self, values: Iterable[str]) -> bool:
+        """Return True if there are statements, and each fits for certain."""
+        texts = self._at(values, wide=False)
+        return bool(texts) and all(text is not None and self._one(text, sure=True) for text in texts)
+
+    def covers(self, other: "Statements") -> bool:
+        """Return True if whatever `other` matches, this does too."""
+        return self.texts == other.texts
+
+    def _at(self, values: Iterable[str], wide: bool) -> list[str | None]:
+        """Return the statements at the field; None for one whose place is not known, or one too many."""
+        if self._path is not None:
+            found = self._path.at(self.field, (value for value in values if value.startswith("$")), wide)
+        else:
+            pairs = (value.partition("=") for value in values)
+            # Some servers take names of fields in any case.
+            same = (text for name, _, text in pairs if name == self.field or (wide and _alike(name, self.field)))
+            found = list(same)
+        return found if len(found) <= MAX_STATEMENTS else [*found[:MAX_STATEMENTS], None]
+
+    def _one(self, text: str, sure: bool) -> bool | None:
+        facts = open_reader(self.dialect, self._shared, needs_catalog=False).ask(
+            Message(Side.CLIENT, "query", text.encode(), text)
+        )
+        if facts is None:
+            return None
+        answers = {_holds(test, key, facts, sure) for key, test in self.when.items()}
+        return False if False in answers else None if None in answers else True
+
+
+def _holds(test: Names | Numbers, key: str, facts: Facts, sure: bool) -> bool | None:
+    values = facts.values.get(key, frozenset())
+    if sure:
+        return key not in facts.unknown and bool(values) and test.every(values)
+    answer = test.any(values)
+    return None if answer is False and key in facts.unknown else answer
+
+
+def _alike(name: str, field: str) -> bool:
+    return name.casefold() == field.casefold()
