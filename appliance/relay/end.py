@@ -294,7 +294,7 @@ class End(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._reading = False
         if self._layer:
-            self._layer.fail(ssl.SSLError("the connection ended in the handshake"))
+            self._layer.tear()
         self._over()
         return True  # the other direction lives on
 

@@ -21,6 +21,7 @@ from appliance.model import Address, Open, Opened, Side, Trust, Unopened
 
 MAX_EARLY = 256 * 1024  # bytes a peer may send before its handshake is done; a hello has a few thousand
 MAX_KEPT = 256 * 1024  # bytes inside TLS before both ends are open; what a server says first has some hundred
+MAX_BARREN = 256 * 1024  # bytes in a row with nothing inside; a record has 16 KB, a ticket or a key some hundred
 MAX_CONTEXTS = 256  # of each kind; each holds the certificates it trusts, about 0.5 MB
 MAX_SESSIONS = 1024  # to be resumed with servers
 FRESH_S = 24 * 3600.0  # that a certificate of ours is shown; it is good for a week (service/authority.py)
@@ -42,6 +43,9 @@ class Layer:
         self._object: ssl.SSLObject | None = None
         self._plain = bytearray()
         self.released = self._closed = self._broken = False
+        self.torn = False  # the connection ended without the peer's word that it is over (RFC 8446 section 6.1)
+        self.beyond: Layer | None = None  # that of the flow's other end
+        self._barren = 0
 
     def begin(self, context: ssl.SSLContext, name: str = "", session: ssl.SSLSession | None = None) -> None:
         """Start the handshake: as a client that asks for `name`, as a server if that is empty."""
@@ -62,8 +66,12 @@ class Layer:
         self._in.write(data)
         if self._in.pending > MAX_EARLY and not self.done.done():
             self.fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
+        before = len(self._plain)
         try:
             self._run()
+            self._barren = 0 if len(self._plain) > before or not self.done.done() else self._barren + len(data)
+            if self._barren > MAX_BARREN and not self._broken:
+                raise ssl.SSLError(f"more than {MAX_BARREN} bytes of TLS with nothing inside")
             if not self.released and len(self._plain) > MAX_KEPT:
                 raise ssl.SSLError(f"more than {MAX_KEPT} bytes before both ends are open")
         except ssl.SSLError:
@@ -81,8 +89,15 @@ class Layer:
         if self._object is not None and self.done.done() and not (self._closed or self.done.exception()):
             self._object.write(data)
 
+    def tear(self) -> None:
+        """The peer's connection has ended; without its word, what it said may have been cut short."""
+        self.fail(ssl.SSLError("the connection ended in the handshake"))
+        self.torn = not self.ended
+
     def close(self) -> None:
-        """Say that no more comes."""
+        """Say that no more comes, unless that is not known: the other end then sees the same cut as we do."""
+        if self.beyond is not None and self.beyond.torn:
+            self._closed = True
         if self._object is None or self._closed or not self.done.done() or self.done.exception():
             return
         self._closed = True
@@ -242,6 +257,7 @@ async def opened(ask: Open, way: Way, contexts: Contexts) -> Opened | Unopened:
     """Do both handshakes."""
     server, up, down = way.server, way.layers[Side.SERVER], way.layers[Side.CLIENT]
     name = ask.trust.name or ask.name or server.host
+    up.beyond, down.beyond = down, up
     try:
         up.begin(contexts.upstream(ask.trust, ask.alpn), name, contexts.session(server, name, ask))
         way.flush()

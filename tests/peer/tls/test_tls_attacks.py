@@ -176,11 +176,12 @@ def test_protocols_a_client_offers_twice_make_no_more_settings(web: Gate, ours: 
     assert len(web._relay.contexts._clients) == 1
 
 
-def pair(pem: Path, ours: Pair, certified: str) -> tuple[tls.Layer, ssl.SSLObject, ssl.MemoryBIO]:
+def pair(pem: Path, ours: Pair, certified: str, tickets: int = 2) -> tuple[tls.Layer, ssl.SSLObject, ssl.MemoryBIO]:
     """Return a layer of ours as a client, and the server it has shaken hands with."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     pem.write_text(certified)
     server.load_cert_chain(pem)
+    server.num_tickets = tickets
     come, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
     other = server.wrap_bio(come, goes, server_side=True)
     layer = tls.Layer()
@@ -219,6 +220,62 @@ async def test_what_comes_after_close_notify_is_not_kept(theirs: Pair, tmp_path:
     for _ in range(100):
         layer.feed(b"x" * 65536)
     assert layer._in.pending == 0
+
+
+@in_a_loop
+async def test_max_barren(theirs: Pair, tmp_path: Path) -> None:
+    """A peer that sends tickets, or new keys, without end, and never a byte inside."""
+    pem = theirs[0].certify(("DNS:web.example",))
+    layer, server, goes = pair(tmp_path / "pem", theirs, pem)
+    layer.release()
+    assert layer.feed(goes.read()) == b""  # tickets as they are usual
+    with pytest.raises(ssl.SSLError, match="with nothing inside"):
+        pair(tmp_path / "pem", theirs, pem, tickets=3000)
+    server.write(b"x")
+    assert layer.feed(goes.read()) == b"x"
+
+
+def test_an_answer_that_was_cut_short_is_seen_to_be(theirs: Pair, ours: Pair, tmp_path: Path) -> None:
+    """A body that lasts to the end of its connection: without close_notify anybody on the way could have ended it."""
+    pem = tmp_path / "server.pem"
+    pem.write_text(theirs[0].certify(("DNS:web.example",)))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+
+    def serve(listener: socket.socket) -> None:
+        for whole in (True, False):
+            raw, _ = listener.accept()
+            with server.wrap_socket(raw, server_side=True) as sock:
+                sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf")
+                if whole:
+                    with contextlib.suppress(OSError):
+                        sock.unwrap()
+                sock.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        port = listener.getsockname()[1]
+        with Gate(Address("127.0.0.1", port), ALLOW, protocol="http", tls=f"{{ca: {theirs[1]}}}") as gate:
+            gate.authority = ours[0]
+            for whole in (True, False):
+                assert _read_to_the_end(gate.port, ours) == (b"half", whole)
+
+
+def _read_to_the_end(port: int, ours: Pair) -> tuple[bytes, bool]:
+    """Return the body and whether its end was said."""
+    trusting, out = context(ours[1]), b""
+    trusting.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    with socket.create_connection(("127.0.0.1", port), 10) as raw:
+        with trusting.wrap_socket(raw, server_hostname="web.example", suppress_ragged_eofs=False) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n")
+            try:
+                while piece := sock.recv(65536):
+                    out += piece
+            except ssl.SSLError as error:
+                assert "EOF" in str(error).upper()
+                return out.partition(b"\r\n\r\n")[2], False
+            return out.partition(b"\r\n\r\n")[2], True
 
 
 @in_a_loop
