@@ -47,6 +47,13 @@ class Address(msgspec.Struct, frozen=True, gc=False, order=True):
         return cls(str(mapped or ip), port)
 
 
+class Place(Address, frozen=True, gc=False):
+    """A server as one flow sees it, for rules. A bare `Address` is one spoken to in TCP, by a name nobody knows."""
+
+    transport: str = "tcp"
+    names: tuple[str, ...] = ()  # that DNS told the process it has, in small letters
+
+
 class Process(msgspec.Struct, frozen=True, gc=False):
     """The process that opened a flow, as copied in the kernel when it connected."""
 
@@ -83,6 +90,12 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     epoch: int = 0  # which fence counted: nanoseconds since boot when it was put up
     transport: str = "tcp"  # tcp | udp | icmp
     source: str = ""  # the capture file it was imported from; empty: it went through this host
+    names: tuple[str, ...] = ()  # of the server, as DNS told the process before it connected, in small letters
+
+    @property
+    def place(self) -> Place:
+        """The server, as rules see it from this flow."""
+        return Place(self.server.host, self.server.port, self.transport, self.names)
 
 
 class Column(msgspec.Struct, frozen=True, gc=False):
@@ -151,6 +164,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     shadow: tuple[str, ...] = ()  # rules in shadow that would have matched
     approval: Approval | None = None
     record: str = ""  # full | requests | metadata: what the rules would have kept of it; "": as the settings say
+    reply: str = ""  # of a block, where the protocol has more than one refusal: its code for `Wire.deny`
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):

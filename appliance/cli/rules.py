@@ -13,8 +13,9 @@ from appliance.cli.site import No, Site, pass_site
 from appliance.facts import Facts
 from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
-from appliance.model import Address, ConfigError, Decision, Message, Process, Side
+from appliance.model import Address, ConfigError, Decision, Message, Place, Process, Side
 from appliance.policy import Policy, Step, explain
+from appliance.policy.rule import TRANSPORTS
 from appliance.service import rulebook
 
 MAX_FILE = rulebook.MAX_TEXT
@@ -132,7 +133,9 @@ def explain_(  # noqa: PLR0917  click passes them by name
     """
     policy = _policy(site, path)
     server, spoken = _target(policy, to)
-    facts = _facts(protocol or spoken or "postgres", statement, before)
+    speaks = protocol or spoken or "postgres"
+    facts = _facts(speaks, statement, before)
+    server = Place(server.host, server.port, TRANSPORTS.get(speaks, ("tcp",))[0])
     if who is not None and (cgroup or exe):
         raise click.UsageError("either --who, or --cgroup and --exe")
     names = _named(policy, who) if who else policy.identify(Process(1, 1, exe, (), cgroup, uid))

@@ -8,7 +8,7 @@ from appliance.config import document
 from appliance.config.document import Node
 from appliance.facts.words import PROTOCOLS
 from appliance.model import Trust
-from appliance.policy.rule import DIGEST, IMAGES, KEYS, Identity, Net, Network, Target
+from appliance.policy.rule import DIGEST, IMAGES, KEYS, Host, Identity, Net, Network, Target, public
 
 Resolve = Callable[[str], Sequence[str]]
 
@@ -129,10 +129,15 @@ def target(key: Node, node: Node, resolve: Resolve) -> Target:
     if "address" not in fields:
         node.fail(f"{what}: has no address", "write address: host:port")
     nets: list[Net] = []
+    hosts: list[Host] = []
     for n, text in _each(fields, "address"):
-        nets += _nets(n, what, text, resolve)
+        if protocol == "icmp" and _split(text)[1]:
+            n.fail(f"{what}: `{text}`: icmp has no ports", f"write {_split(text)[0]}")
+        found = _nets(n, what, text, resolve)
+        nets += found
+        hosts += _hosts(text, found)
     trust = _trust(fields["tls"], f"{what}: tls") if "tls" in fields else Trust()
-    return Target(str(key.text), protocol, tuple(nets), key.where, trust)
+    return Target(str(key.text), protocol, tuple(nets), key.where, trust, tuple(hosts))
 
 
 def _trust(node: Node, what: str) -> Trust:
@@ -188,6 +193,15 @@ def _nets(node: Node, what: str, text: str, resolve: Resolve | None) -> list[Net
         hint = "write 10.0.0.0/8:5432 or [fd00::1]:5432" + (", or name:port" if resolve else "")
         node.fail(f"{what}: `{text}` is not an address", hint)
     return [Net(_unmapped(ipaddress.ip_network(a)), low, high) for a in _resolved(node, what, host, resolve)]
+
+
+def _hosts(text: str, nets: Sequence[Net]) -> list[Host]:
+    """Return the host that was written by its name, if it was, found at these addresses."""
+    host, _ = _split(text)
+    if "/" in host or ":" in host or host.replace(".", "").isdigit():
+        return []
+    internal = not all(public(str(net.network.network_address)) for net in nets)
+    return [Host(host.lower().rstrip("."), nets[0].low, nets[0].high, internal)]
 
 
 def _resolved(node: Node, what: str, host: str, resolve: Resolve) -> Sequence[str]:

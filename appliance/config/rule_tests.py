@@ -23,8 +23,9 @@ from appliance.config.document import Node
 from appliance.config.rules import TESTS
 from appliance.facts import Facts, Reader
 from appliance.facts.words import PROTOCOLS
-from appliance.model import Address, Column, ConfigError, Decision, Message, Process, Side
+from appliance.model import Address, Column, ConfigError, Decision, Message, Place, Process, Side
 from appliance.policy import MaskPlan, Policy
+from appliance.policy.rule import TRANSPORTS
 
 NOWHERE = Address("192.0.2.1", 5432)  # RFC 5737: an address for documentation
 FIELDS = (
@@ -173,7 +174,7 @@ def _values(fields: dict[str, Node], called: str, key: str) -> dict[str, str | N
 
 def _run(policy: Policy, case: Case, make_reader: MakeReader) -> Result:
     who = policy.identify(case.who) if isinstance(case.who, Process) else case.who
-    server = _server(policy, case.target)
+    server = _server(policy, case)
     facts = _facts(case, make_reader)
     decision = policy.decide(who, server, facts)
     plan = policy.masks(who, server).plan(facts, _origin)
@@ -191,12 +192,14 @@ def _run(policy: Policy, case: Case, make_reader: MakeReader) -> Result:
     )
 
 
-def _server(policy: Policy, name: str) -> Address:
-    target = next((t for t in policy.targets if t.name == name), None)
+def _server(policy: Policy, case: Case) -> Place:
+    target = next((t for t in policy.targets if t.name == case.target), None)
+    transport = TRANSPORTS.get(case.protocol, ("tcp",))[0]
     if target is None:
-        return NOWHERE
+        return Place(NOWHERE.host, NOWHERE.port, transport)
     net = target.nets[0]
-    return Address.of(str(net.network.network_address), net.low or NOWHERE.port)
+    found = Address.of(str(net.network.network_address), net.low or NOWHERE.port)
+    return Place(found.host, found.port, transport)
 
 
 def _facts(case: Case, make_reader: MakeReader) -> Facts:

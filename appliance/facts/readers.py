@@ -5,13 +5,16 @@ import importlib
 from appliance.facts import Reader
 from appliance.facts.shared import Shared
 from appliance.facts.words import PROTOCOLS
+from appliance.model import Process
 
 __all__ = ["Shared", "open"]
 
 
-def open(protocol: str, shared: Shared, server: str = "", needs_catalog: bool = True) -> Reader:
+def open(
+    protocol: str, shared: Shared, server: str = "", needs_catalog: bool = True, process: Process | None = None
+) -> Reader:
     """Return a reader for one flow of `protocol` to `server` ("host:port"; empty: nothing is shared with
-    others).
+    others), of `process`.
 
     Without `needs_catalog` it never asks for the catalogue: relations and columns go by the names in the
     text.
@@ -21,5 +24,10 @@ def open(protocol: str, shared: Shared, server: str = "", needs_catalog: bool = 
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"no reader for protocol {protocol!r}")
-    reader: Reader = importlib.import_module(f"appliance.facts.{protocol}").open(shared, server, needs_catalog)
+    module = importlib.import_module(f"appliance.facts.{protocol}")
+    reader: Reader
+    if hasattr(module, "follow"):  # a protocol without a catalogue, whose rules count what a process moves
+        reader = module.follow(shared, process)
+    else:
+        reader = module.open(shared, server, needs_catalog)
     return reader

@@ -10,6 +10,7 @@ class Shared:
     """Mutable; one for each worker."""
 
     def __init__(self) -> None:
+        self.now = 0.0  # seconds on the sessions' clock, as of the event that is worked on
         self._stores: dict[Callable[[], object], object] = {}
 
     def of(self, make: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ import msgspec
 from appliance.facts import Facts
 from appliance.facts.words import CELLS
 from appliance.model import Address
-from appliance.policy.policy import Policy
+from appliance.policy.policy import Policy, about
 from appliance.policy.rule import Rule
 
 Outcome = Literal["match", "no match", "unknown", "not reached"]
@@ -53,7 +53,7 @@ def _outcome(
     known = policy.who(rule, who)
     if known is False:
         return "no match", f"who: {' '.join(rule.who)}, not {' '.join(who) or 'any known identity'}"
-    if rule.to and not any(target.holds(server) for target in rule.to):
+    if not about(rule, server):
         return "no match", f"to: {' '.join(t.name for t in rule.to)} is not {server}"
     answer = policy.matches(rule, facts)
     if rule.do == "mask" and answer is not False and not policy.touched(rule, facts):

@@ -12,6 +12,7 @@ from appliance.policy.policy import Policy
 from appliance.policy.rule import Net, Rule, Target
 
 TCP, UDP = 6, 17
+NUMBERS = {"tcp": TCP, "udp": UDP}
 ANYWHERE = ("0.0.0.0/0", "::/0")
 
 
@@ -82,6 +83,7 @@ def _places(rule: Rule) -> list[tuple[str, int, int, tuple[int, ...]]]:
 
 
 def _place(rule: Rule, target: Target, net: Net) -> tuple[str, int, int, tuple[int, ...]]:
-    """A target with a protocol is about TCP, which all protocols here speak; a denial is about both."""
-    protocols = (TCP,) if target.protocol and rule.do == "allow" else (TCP, UDP)
+    """A target with a protocol is about what carries that; a denial is about both."""
+    carried = target.transports if rule.do == "allow" else NUMBERS
+    protocols = tuple(number for name, number in NUMBERS.items() if name in carried)
     return str(net.network), net.low, net.high, protocols

@@ -65,6 +65,7 @@ class Policy:
         self._narrow = sorted(
             ((net, target) for target in self.targets for net in target.nets), key=lambda nt: nt[0].narrowness
         )
+        self._hosts = tuple(target for target in self.targets if target.hosts)
         self._decided: dict[tuple[object, ...], Decision] = {}
         self._scopes: dict[tuple[tuple[str, ...], Address], Scope] = {}
 
@@ -80,8 +81,10 @@ class Policy:
         return (*sure, *(UNSURE + name for name, answer in answers if answer is None))
 
     def target(self, server: Address) -> Target | None:
-        """Return the named target the server belongs to, the one with the narrowest network."""
-        return next((target for net, target in self._narrow if net.holds(server)), None)
+        """Return the target the server belongs to: by its name, or the one with the narrowest network."""
+        by_name = (target for target in self._hosts if target.holds(server) and target.named(server))
+        by_net = (target for net, target in self._narrow if net.holds(server) and target.holds(server))
+        return next(by_name, None) or next(by_net, None)
 
     def admit(self, who: tuple[str, ...], server: Address) -> Decision:
         """Judge a connection before its first byte: block when no rule could allow or approve any of it."""
@@ -208,7 +211,7 @@ class Policy:
             (rule, answer is True)
             for rule in self.rules
             if (answer := self.who(rule, who)) is not False
-            and (not rule.to or any(target.holds(server) for target in rule.to))
+            and about(rule, server)
         ]
         masks = [self._masks[rule.id] for rule, _ in here if rule.do == "mask"]
         detects = any(rule.detect for rule, _ in here if rule.do != "mask")
@@ -260,6 +263,7 @@ class Policy:
             unknown=unknown,
             approval=rule.approval if verdict == "approve" else None,
             record=rule.record,
+            reply=rule.reply if verdict == "block" else "",
         )
 
     def _default(self) -> Decision:
@@ -271,6 +275,11 @@ class Policy:
             revision=self.revision,
             reason="no rule matches, and the default is allow" if allowed else "no rule allows it",
         )
+
+
+def about(rule: Rule, server: Address) -> bool:
+    """Return whether the rule's `to` is about a server. What blocks a place blocks it in whatever transport."""
+    return not rule.to or any(target.holds(server, anyhow=rule.do == "block") for target in rule.to)
 
 
 _WHO = "which process it is could not be told for certain"

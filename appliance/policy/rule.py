@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from appliance.model import Address, Approval, Process, Trust
+from appliance.model import Address, Approval, Place, Process, Trust
 from appliance.policy.leaves import Leaves
 from appliance.policy.patterns import Names, Numbers, Paths, like
 from appliance.policy.statements import Statements
@@ -150,6 +150,36 @@ class Net(msgspec.Struct, frozen=True):
         return self.network.max_prefixlen - self.network.prefixlen, self.high - self.low
 
 
+class Host(msgspec.Struct, frozen=True):
+    """A server by the name that DNS has for it, ports from `low` to `high`."""
+
+    name: str  # in small letters, without a dot at its end
+    low: int = 0
+    high: int = 65535
+    internal: bool = False  # it may be at an address that is not of the public network, as it was when rules were read
+
+    def holds(self, server: Place) -> bool:
+        """Return True if DNS told the process that the server has this name, and it can be believed.
+
+        Who can say where a public name is could else point it at what is inside (DNS rebinding).
+        """
+        if self.name not in server.names or not self.low <= server.port <= self.high:
+            return False
+        return self.internal or public(server.host)
+
+
+def public(host: str) -> bool:
+    """Return True for an address anybody on the Internet may have."""
+    address = ipaddress.ip_address(host)
+    return address.is_global and not address.is_multicast
+
+
+TRANSPORTS: Mapping[str, tuple[str, ...]] = {
+    "": ("tcp", "udp", "icmp"), "dns": ("udp", "tcp"), "udp": ("udp",), "quic": ("udp",), "icmp": ("icmp",),
+}  # fmt: skip
+"""How protocols are carried, the usual first; those not here by TCP only. Without a protocol: in any."""
+
+
 class Target(msgspec.Struct, frozen=True):
     """A place of the network. Written inside a rule it is called by its own text and has no protocol."""
 
@@ -158,15 +188,36 @@ class Target(msgspec.Struct, frozen=True):
     nets: tuple[Net, ...]
     where: str = ""
     trust: Trust = Trust()  # how a server there proves who it is, in TLS
+    hosts: tuple[Host, ...] = ()  # those written by name; `nets` has the addresses they had when rules were read
 
-    def holds(self, server: Address) -> bool:
-        return any(net.holds(server) for net in self.nets)
+    @property
+    def transports(self) -> tuple[str, ...]:
+        return TRANSPORTS.get(self.protocol, ("tcp",))
+
+    def holds(self, server: Address, anyhow: bool = False) -> bool:
+        """Return whether the server is of this place; `anyhow`: in whatever transport."""
+        transport = server.transport if isinstance(server, Place) else "tcp"
+        if not anyhow and self.protocol and transport not in self.transports:
+            return False
+        return any(net.holds(server) for net in self.nets) or self.named(server)
+
+    def named(self, server: Address) -> bool:
+        """Return whether it is one of the hosts that are known by their names."""
+        return isinstance(server, Place) and bool(server.names) and any(host.holds(server) for host in self.hosts)
 
     def covers(self, other: "Target") -> bool:
-        return self is other or all(any(n.within(m) for m in self.nets) for n in other.nets)
+        if self is other:
+            return True
+        if other.hosts or not set(other.transports) <= set(self.transports):
+            return False
+        return all(any(n.within(m) for m in self.nets) for n in other.nets)
 
     def meets(self, other: "Target") -> bool:
-        return any(n.meets(m) for n in self.nets for m in other.nets)
+        if any(n.meets(m) for n in self.nets for m in other.nets):
+            return True
+        # Where a host will be is not known: it may be anywhere, on its ports.
+        pairs = [(h, m) for h in self.hosts for m in other.nets] + [(h, n) for h in other.hosts for n in self.nets]
+        return any(host.low <= net.high and net.low <= host.high for host, net in pairs)
 
 
 Test = Names | Numbers | Leaves | Statements
@@ -203,6 +254,7 @@ class Rule(msgspec.Struct, frozen=True):
     on_incident: Literal["", "freeze"] = ""  # what a block by it, or an incident on a flow it is about, brings
     keep_s: float = 0.0  # how long sessions it decided in are kept; 0: as `record.retention` says
     record: str = ""  # full | requests | metadata: what is kept of a message it matches, and of the answer
+    reply: str = ""  # of a block: which refusal, where the protocol has several
 
     @property
     def where(self) -> str:

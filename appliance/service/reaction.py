@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from appliance.model import Flow, Note, Side
 from appliance.policy import Policy
+from appliance.policy.policy import about
 from appliance.relay.channel import Contain
 
 EXEC = "exec"  # `message` of the note that a process became another program: told, but programs do that
@@ -22,8 +23,7 @@ def called(policy: Policy, flow: Flow, notes: Sequence[Note]) -> Iterator[tuple[
         elif note.kind == "incident" and note.side is not Side.SERVER and note.message != EXEC:
             who = policy.identify(flow.process)
             for rule in rules.values():
-                about = not rule.to or any(target.holds(flow.server) for target in rule.to)
-                if about and policy.who(rule, who) is not False:
+                if about(rule, flow.place) and policy.who(rule, who) is not False:
                     yield rule.id, note.text
                     break
 

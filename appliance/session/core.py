@@ -47,7 +47,6 @@ from appliance.session.meter import Clock
 from appliance.session.plans import Plans
 from appliance.session.scribe import Scribe
 from appliance.wire import Wire
-from appliance.wire.detect import open as open_wire
 
 LOGIN_S = 60.0  # until the first request may come; authentication_timeout of PostgreSQL, and of servers without one
 DENIED = "denied by vendorgate"  # what a client is told, with the id; never a rule's text
@@ -99,7 +98,7 @@ class Session:
         elif passed is not None:
             self._scribe.decision(passed, f"connect to {self._flow.server}")
         else:
-            self._wire = open_wire(self._ground.protocol)
+            self._wire = self._ground.wire()
             self._login_by = now + LOGIN_S
         return self._scribe.take()
 
@@ -107,7 +106,7 @@ class Session:
         """Return what must be done, in order, now that `event` happened."""
         if self._closed:
             return []
-        self._scribe.meter.now = now
+        self._scribe.meter.now = self._shared.now = now
         try:
             match event:
                 case Received(side, data):
@@ -259,7 +258,7 @@ class Session:
         if decision.verdict == "allow":
             self._forward(wire, message, facts)
         else:
-            self._deny(wire, message, f"{DENIED} (decision {id})")
+            self._deny(wire, message, f"{DENIED} (decision {id})", decision.reply or "denied")
 
     def _forward(self, wire: Wire, message: Message, facts: Facts | None) -> None:
         """Let a message go up, with the masks for what it brings back."""
@@ -390,7 +389,8 @@ class Session:
 
     def _reading(self, wire: Wire) -> Reader:
         if self._reader is None:
-            self._reader = open_reader(wire.name, self._shared, str(self._flow.server))
+            server, process = str(self._flow.server), self._flow.process
+            self._reader = open_reader(wire.name, self._shared, server, process=process)
             self._reader.needs_catalog = self._ground.names()
         return self._reader
 

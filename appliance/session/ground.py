@@ -3,6 +3,8 @@
 from appliance.facts import Facts
 from appliance.model import Address, Decision, Flow, Message, Note, Question, Trust
 from appliance.policy import Masks, Policy
+from appliance.wire import Wire
+from appliance.wire.detect import open as open_wire
 
 UNREAD = Facts("tls", {}, frozenset(("text",)), "TLS is not opened")
 
@@ -12,6 +14,7 @@ class Ground:
 
     def __init__(self, flow: Flow, policy: Policy) -> None:
         self._flow = flow
+        self._place = flow.place
         self.inside: frozenset[str] = frozenset()  # the names by which TLS was opened, the server's address if by none
         self._take(policy)
 
@@ -25,12 +28,16 @@ class Ground:
     def _take(self, policy: Policy) -> None:
         self._policy = policy
         self._who = policy.identify(self._flow.process)
-        target = policy.target(self._flow.server)
+        target = policy.target(self._place)
         self.revision = policy.revision
         self.identity = next((name for name in self._who if not name.startswith("?")), "")
         self.target = target.name if target else ""
         self.protocol = target.protocol if target else ""
         self.trust = target.trust if target else Trust()
+
+    def wire(self) -> Wire:
+        """Return the wire for what is spoken."""
+        return open_wire(self.protocol, self._place.transport, self._place.port)
 
     def opened(self) -> Note:
         text = f"{self._flow.client} -> {self._flow.server}"
@@ -49,10 +56,10 @@ class Ground:
         return f"the server sends its client to {where}, which is of {known}; a connection there is judged as any other"
 
     def admit(self) -> Decision:
-        return self._policy.admit(self._who, self._flow.server)
+        return self._policy.admit(self._who, self._place)
 
     def passes(self) -> Decision | None:
-        return self._policy.passes(self._who, self._flow.server)
+        return self._policy.passes(self._who, self._place)
 
     def unread(self) -> Decision:
         """Judge TLS that is not opened: nothing is known of what is said in it."""
@@ -66,13 +73,13 @@ class Ground:
             # Opened for one name and asked for another, a front would hand it on to whom no rule looked at.
             reason = "the request is for another host than its TLS"
             return Decision("block", "", revision=self.revision, reason=reason)
-        return self._policy.decide(self._who, self._flow.server, facts)
+        return self._policy.decide(self._who, self._place, facts)
 
     def masks(self) -> Masks:
-        return self._policy.masks(self._who, self._flow.server)
+        return self._policy.masks(self._who, self._place)
 
     def names(self) -> bool:
-        return self._policy.names(self._who, self._flow.server)
+        return self._policy.names(self._who, self._place)
 
     def question(
         self, id: str, message: Message, subject: str, decision: Decision, *, asked: float, cancel_key: bytes

@@ -24,11 +24,15 @@ Plan = Callable[[tuple[Column, ...]], Sequence[Cell | None] | None]
 class Opening(msgspec.Struct, frozen=True):
     """How connections of a protocol begin: OPENING of its module here.
 
-    `recognise` tells the protocol from the first bytes of client and server: yes, no, or None for too few.
+    `recognise` tells the protocol from the first bytes of client and server: yes, no, or None for too few. Of protocols
+    spoken in datagrams `first` tells it from the first of the client, and `ports` are those where nothing else is.
     """
 
     make: Callable[[], "Wire"]
     recognise: Callable[[bytes, bytes], bool | None]
+    datagram: Callable[[], "Wire"] | None = None  # one for datagrams; None: not spoken in them
+    first: Callable[[bytes], bool] | None = None
+    ports: tuple[int, ...] = ()
 
 
 class Wire(Protocol):

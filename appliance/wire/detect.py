@@ -21,9 +21,26 @@ def _found() -> dict[str, Opening]:
 PROTOCOLS = _found()
 
 
-def open(protocol: str) -> Wire:
-    """Return the wire for a protocol; for "" one that finds out. KeyError for a name that is not known."""
-    return PROTOCOLS[protocol].make() if protocol else Detect()
+def open(protocol: str, transport: str = "tcp", port: int = 0) -> Wire:
+    """Return the wire for a protocol, or for "" one that finds out, spoken with a server's `port`.
+
+    Raises:
+        KeyError: the name is not known, or it is not spoken in this transport.
+    """
+    known = protocol or ("icmp" if transport == "icmp" else "") or _at(port)
+    if transport == "tcp":
+        return PROTOCOLS[known].make() if known else Detect()
+    if not known:
+        return First()
+    make = PROTOCOLS[known].datagram
+    if make is None:
+        raise KeyError(protocol)
+    return make()
+
+
+def _at(port: int) -> str:
+    """Return the protocol of a port where nothing else is spoken."""
+    return next((name for name, opening in PROTOCOLS.items() if port and port in opening.ports), "")
 
 
 class Detect:
@@ -102,3 +119,18 @@ class Detect:
     @property
     def cancel_key(self) -> bytes:
         return self._wire.cancel_key if self._wire else b""
+
+
+class First(Detect):
+    """Tells the protocol of datagrams by the first of the client; what no protocol knows is a datagram of its own."""
+
+    def _find(self) -> Iterator[Message]:
+        data = bytes(self._held[Side.CLIENT])
+        known = (name for name, opening in PROTOCOLS.items() if opening.first is not None and opening.first(data))
+        self.name = next(known, "udp")
+        make = PROTOCOLS[self.name].datagram
+        assert make is not None, "told by a datagram, and not spoken in any"
+        self._wire = make()
+        for side in (Side.SERVER, Side.CLIENT):
+            if self._held[side]:
+                yield from self._wire.feed(side, bytes(self._held.pop(side)))
