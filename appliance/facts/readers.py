@@ -25,9 +25,6 @@ def open(
     if protocol not in PROTOCOLS:
         raise ValueError(f"no reader for protocol {protocol!r}")
     module = importlib.import_module(f"appliance.facts.{protocol}")
-    reader: Reader
-    if hasattr(module, "follow"):  # a protocol without a catalogue, whose rules count what a process moves
-        reader = module.follow(shared, process)
-    else:
-        reader = module.open(shared, server, needs_catalog)
+    follows = hasattr(module, "follow")  # a protocol without a catalogue, whose rules count what a process moves
+    reader: Reader = module.follow(shared, process) if follows else module.open(shared, server, needs_catalog)
     return reader
