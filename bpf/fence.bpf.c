@@ -423,21 +423,72 @@ static __always_inline int egress_accepted(struct __sk_buff *skb, struct bpf_soc
 	return pass(mine, VG_PASS_INSIDE, VG_WAY_INSIDE, skb->len);
 }
 
+/* Where a datagram of a socket went that was direct, so that the next is compared instead of judged. Two processors may send
+ * over one socket at the same time, and half of one destination with half of another may be what no rule allows: what is
+ * here is written once and then exchanged whole. A lock would take as long as all the rest.
+ */
+#define VG_ELSEWHERE 8 /* datagrams to other destinations until the one that is kept is exchanged: an allocation */
+struct sent {
+	__u64 to[3]; /* struct vg_address */
+	__u64 cgroup;
+	__u32 revision;
+	__u32 elsewhere;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sent);
+} sent SEC(".maps");
+
+/* True when the datagram goes where the one that is kept went, and by the same rules. */
+static __always_inline bool as_before(struct sent *kept, __u32 revision, struct vg_address *to)
+{
+	__u64 words[3];
+
+	__builtin_memcpy(words, to, sizeof(words));
+	return kept->revision == revision && kept->to[0] == words[0] && kept->to[1] == words[1] && kept->to[2] == words[2];
+}
+
+static __always_inline void remember(struct bpf_sock *sk, struct sent *kept, __u32 revision, struct vg_address *to,
+				     __u64 cgroup)
+{
+	struct sent one = {.cgroup = cgroup, .revision = revision};
+
+	if (kept && kept->revision == revision && ++kept->elsewhere < VG_ELSEWHERE)
+		return;
+	__builtin_memcpy(one.to, to, sizeof(one.to));
+	if (kept)
+		bpf_sk_storage_delete(&sent, sk);
+	bpf_sk_storage_get(&sent, sk, &one, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
 static __always_inline int egress_datagram(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set)
 {
+	struct sent *kept = bpf_sk_storage_get(&sent, sk, 0, 0);
 	struct vg_address from = {}, to = {};
-	__u64 cgroup = bpf_skb_cgroup_id(skb);
-	struct vg_coverage *mine = account(cgroup);
-	__u32 said;
+	__u32 l4 = parse(skb, IPPROTO_UDP, &from, &to), revision = set->revision, said;
+	struct vg_coverage *mine;
+	__u64 cgroup;
 
+	/* Over lo it may be another's listener by now. */
+	if (kept && l4 && skb->ifindex != LOOPBACK && as_before(kept, revision, &to)) {
+		mine = account(kept->cgroup);
+		return mine ? pass(mine, VG_PASS_DATAGRAM, VG_WAY_DIRECT, skb->len) : drop(mine, VG_REFUSE_LEDGER, skb->len);
+	}
+	cgroup = bpf_skb_cgroup_id(skb);
+	mine = account(cgroup);
 	if (!mine)
 		return drop(mine, VG_REFUSE_LEDGER, skb->len);
-	if (!parse(skb, IPPROTO_UDP, &from, &to))
+	if (!l4)
 		return drop(mine, VG_DROP_MALFORMED, skb->len);
 	said = judgement(set, cgroup, &to);
 	if (!is_direct(said))
 		return drop(mine, VG_DROP_DATAGRAM, skb->len);
-	if (said != VG_JUDGE_HERE && skb->ifindex == LOOPBACK && !to_own_udp(skb, sk, set, &from, &to))
+	if (skb->ifindex != LOOPBACK)
+		remember(sk, kept, revision, &to, cgroup);
+	else if (said != VG_JUDGE_HERE && !to_own_udp(skb, sk, set, &from, &to))
 		return drop(mine, VG_REFUSE_LOOPBACK, skb->len);
 	return pass(mine, VG_PASS_DATAGRAM, VG_WAY_DIRECT, skb->len);
 }

@@ -137,6 +137,37 @@ def connected_datagram(host, port):
         return sock.recv(100).decode()
 
 
+def slow_datagrams(host, port):
+    """For each line on stdin, a port, send there over the one socket and tell what came back."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        print("ready", flush=True)
+        for line in sys.stdin:
+            try:
+                sock.sendto(b"hello", (host, int(line)))
+                print(sock.recv(100).decode(), flush=True)
+            except OSError as error:
+                print(f"errno {error.errno}" if error.errno else "silence", flush=True)
+        return "done"
+
+
+def slow_connected_datagrams(host, port):
+    """The same over a connected socket, to one port: each line says how often."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        sock.connect((host, port))
+        print("ready", flush=True)
+        for line in sys.stdin:
+            try:
+                for _ in range(int(line)):
+                    sock.send(b"hello")
+                    said = sock.recv(100).decode()
+                print(said, flush=True)
+            except OSError as error:
+                print(f"errno {error.errno}" if error.errno else "silence", flush=True)
+        return "done"
+
+
 def kind(*words):
     def create(host, port):
         with socket.socket(family(host), *words):
@@ -346,7 +377,8 @@ def handed(host, port):
 CASES = {
     **{f.__name__: f for f in (
         connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
-        source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram, bind_relay, other_namespace, reconnect, slow, wait,
+        source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram,
+        slow_datagrams, slow_connected_datagrams, bind_relay, other_namespace, reconnect, slow, wait,
         fork_connect, serve, serve_answer, serve_datagrams, stream, unix, unix_datagram, unix_chroot, unix_mount,
         unix_serve, unix_replaced, unix_renamed, handed,
     )},
