@@ -29,6 +29,7 @@ COMMANDS = {
     "show": ("show:show", "Print one session: who, every statement, its verdict, what came back."),
     "replay": ("replay:replay", "Play one session as it ran, in its own time."),
     "export": ("export:export", "Write sessions to a file for other tools."),
+    "whatif": ("whatif:whatif", "Judge recorded sessions by other rules."),
     "verify": ("verify:verify", "Check that the record is whole."),
     "hold": ("hold:hold", "Put sessions under legal hold."),
     "release-hold": ("hold:release", "Release what `hold` held."),
