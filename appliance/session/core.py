@@ -138,7 +138,7 @@ class Session:
     def _received(self, side: Side, data: bytes, now: float) -> None:
         if self._wire is None:
             self._pass(side, data)
-        elif data and self._encryption.takes(side, data):
+        elif data and self._flow.transport == "tcp" and self._encryption.takes(side, data):
             self._hello()
         elif side is Side.SERVER:
             self._down(self._wire, data, now)
@@ -226,7 +226,7 @@ class Session:
                 self._settling = False
                 self._queue = deque(map(wire.again, self._queue))
                 continue
-            statement = reader.wanted(facts) if wire.idle else ""
+            statement = self._wanted(wire, reader, facts)
             if statement:
                 self._injected = True
                 self._scribe.do(*wire.inject(statement))
@@ -235,6 +235,9 @@ class Session:
             self._judge(wire, message, facts, now)
         if not self._queue and Side.CLIENT in self._ended and not self._closed:
             self._finish(Side.CLIENT)
+
+    def _wanted(self, wire: Wire, reader: Reader, facts: Facts) -> str:
+        return reader.wanted(facts) if wire.idle else ""
 
     def _judge(self, wire: Wire, message: Message, facts: Facts, now: float) -> None:
         if wire.idle and message.kind != "startup":
@@ -245,7 +248,7 @@ class Session:
         if facts.stage == "begins":
             self._released.pop(message.cursor, None)
         if decision.verdict == "approve":
-            released = self._released.get(message.cursor) == self._release_of(subject)
+            released = self._released.get(message.cursor) == f"{self._ground.revision} {subject}"
             if facts.stage == "begins" or (facts.stage == "continues" and not released):
                 self._scribe.request(message, subject, facts)
                 self._hold(wire, message, subject, decision, now)
@@ -315,7 +318,7 @@ class Session:
         self._shift()
         if answer.approved:
             if facts and facts.stage == "begins":
-                self._released[message.cursor] = self._release_of(question.text)
+                self._released[message.cursor] = f"{self._ground.revision} {question.text}"
             self._forward(wire, message, facts)
         elif answer.cancelled:
             self._deny(wire, message, "canceling statement due to user request", "cancelled")
@@ -334,9 +337,6 @@ class Session:
             return
         self._scribe.do(Withdraw(question.id, "timed out"))
         self._answered(Answered(question.id, approved=False, by="time-out", reason="approval timed out"), now)
-
-    def _release_of(self, subject: str) -> str:
-        return f"{self._ground.revision} {subject}"
 
     # -- the end ------------------------------------------------------------------------------------------------
 
