@@ -198,7 +198,7 @@ def _settings() -> Json:
     found: Json = {
         "slice": TEXT,
         **dict.fromkeys(("cgroup_root", "rules", "state_dir", "runtime_dir"), path),
-        "relay": _closed({"port": port, "workers": workers, "user": TEXT}),
+        "relay": _closed({"port": port, "workers": workers, "user": TEXT, "drain": DURATION}),
         "record": _recording(path),
         "approvals": _closed({"max_pending": pending, "max_pending_per_process": pending}),
         "authority": _closed({"names": {"type": "array", "items": TEXT, "minItems": 1}}),

@@ -18,6 +18,7 @@ class Relay(msgspec.Struct, frozen=True):
     port: int = 15001
     workers: int = 0  # 0: one a core ("auto")
     user: str = "vendorgate"
+    drain_s: float = 5.0  # for live sessions to end by themselves at a stop or restart; then they get an error
 
 
 class Approvals(msgspec.Struct, frozen=True):
@@ -59,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True):
     unix: tuple[str, ...] | None = JOURNAL  # sockets governed processes may speak to, besides their own; None: any
 
 
+MAX_DRAIN_S = 600.0  # who restarts waits for it, and so do new connections
 MAX_WORKERS = 256  # far above any core count that helps; a typo must not fork thousands
 MAX_PENDING = 1_000_000  # each held message keeps its bytes in a relay
 MAX_UNIX = 107  # bytes; unix(7), sun_path without its NUL
@@ -109,7 +111,7 @@ def _path(node: Node, name: str) -> Path:
 
 
 def _relay(node: Node, name: str) -> Relay:
-    fields = document.mapping(node, name, Relay.__struct_fields__)
+    fields = document.mapping(node, name, ("port", "workers", "user", "drain"))
     relay = Relay()
     if "port" in fields:
         relay = msgspec.structs.replace(relay, port=document.whole(fields["port"], f"{name}.port", 1, 65535))
@@ -117,6 +119,8 @@ def _relay(node: Node, name: str) -> Relay:
         relay = msgspec.structs.replace(relay, workers=_workers(fields["workers"], f"{name}.workers"))
     if "user" in fields:
         relay = msgspec.structs.replace(relay, user=_user(fields["user"], f"{name}.user"))
+    if "drain" in fields:
+        relay = msgspec.structs.replace(relay, drain_s=_drain(fields["drain"], f"{name}.drain"))
     return relay
 
 
@@ -124,6 +128,13 @@ def _workers(node: Node, name: str) -> int:
     if document.string(node, name) == "auto":
         return 0
     return document.whole(node, name, 1, MAX_WORKERS)
+
+
+def _drain(node: Node, name: str) -> float:
+    seconds = document.duration(node, name)
+    if seconds > MAX_DRAIN_S:
+        node.fail(f"{name}: `{node.text}` is over {MAX_DRAIN_S:g} s", "write 5s, or as long as your longest request")
+    return seconds
 
 
 def _user(node: Node, name: str) -> str:

@@ -11,7 +11,9 @@ Source: linux/netfilter/nf_tables.h, NFT_TABLE_F_*; net/netfilter/nf_tables_api.
 """
 
 import errno
+import hashlib
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -32,6 +34,7 @@ OWNER, PERSIST = 2, 4  # NFT_TABLE_F_*
 HEADER = struct.Struct("=IHHII")
 WAIT_S = 10.0  # for the kernel's answer; another writer's transaction may come first
 ROOM = 65536  # bytes of one answer
+DIGEST = 32  # hexadecimal digits that name a table
 
 _numbers = count(1)  # of messages: what is left unread of one batch is not taken for the next one's
 Step = tuple[int, int, int | None]  # message, flags of the message, flags of the table
@@ -66,6 +69,22 @@ class Table:
         finally:
             sock.close()
         return nft.listing()
+
+    @property
+    def claim(self) -> socket.socket | None:
+        """What owns the table, while it is ours alone."""
+        return self._socket
+
+    def digest(self) -> str:
+        """Return what names the table that is in force, and the one that `put` would make."""
+        listing = re.sub("# progname .*", "", nft.listing())  # nft's guess of who owns it, by the number of a socket
+        text = nft.filling(self._port, self._mark) + listing
+        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
+
+    def adopt(self, claim: socket.socket) -> None:
+        """Own the table by a claim of an earlier life, which must have put the same (`digest`)."""
+        self.release()
+        self._socket = claim
 
     def release(self) -> None:
         """Let go of the table, which stays in force."""

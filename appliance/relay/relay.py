@@ -118,8 +118,11 @@ class Relay:
             pipe.abort()
 
     async def empty(self) -> None:
-        """Wait until there is no flow."""
-        await self._empty.wait()
+        """Wait until there is no flow, and none about to be: who opened a connection may still be asked."""
+        while self._pipes or self._opening:
+            if self._opening:
+                await asyncio.wait(self._opening)
+            await self._empty.wait()
 
     # -- accepting -------------------------------------------------------------------------------------------
 

@@ -28,8 +28,7 @@ AWAY_S = 5.0  # between two looks, a second apart: the hub itself was stopped, o
 BACK_OFF_S = 0.1  # before the first restart; doubled each time
 BACK_OFF_MAX_S = 5.0  # a client's patience for a connect
 WELL_S = 30.0  # a worker that lived this long is started again without delay
-DRAIN_S = 5.0  # for flows to end by themselves at a stop
-STOP_S = DRAIN_S + 12.0  # for a worker to exit: it drains, and gives last words their time (worker.END_S)
+LEAVE_S = 12.0  # for a worker to exit, after its drain: last words get their time (worker.END_S)
 
 
 class Member:
@@ -131,16 +130,16 @@ class Crew:
                 log.error("worker %d says nothing for %.0f s: killed", member.number, SILENCE_S)
                 member.running.kill()
 
-    async def stop(self) -> None:
-        """Let flows end for a while, then end them, and wait for the workers to exit."""
+    async def stop(self, drain_s: float) -> None:
+        """Let flows end by themselves for so long, then end them, and wait for the workers to exit."""
         self._stopping = True
         for member in self.members:
             if member.waiting:
                 member.waiting.cancel()
             if member.channel:
-                member.channel.send(Drain(DRAIN_S))
+                member.channel.send(Drain(drain_s))
         try:
-            async with asyncio.timeout(STOP_S):
+            async with asyncio.timeout(drain_s + LEAVE_S):
                 await self._all_gone()
         except TimeoutError:
             for member in self.members:

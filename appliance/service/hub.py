@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -33,13 +32,13 @@ from appliance.model import ConfigError, HostError
 from appliance.policy import Policy, entries
 from appliance.record.index import Index
 from appliance.relay.channel import Asked, Cancelled, Contain, Incident, Mint, Over, Ran, Rules, Setup, ToHub, Withdrawn
-from appliance.service import barrier, launch, opened, rulebook
+from appliance.service import barrier, handover, launch, opened, rulebook
 from appliance.service.attribution import Attribution
 from appliance.service.berth import Berth, own_cgroup
 from appliance.service.chores import Chores
 from appliance.service.containment import Containment
 from appliance.service.coverage import ledger
-from appliance.service.crew import Crew, Ears, Member
+from appliance.service.crew import LEAVE_S, Crew, Ears, Member
 from appliance.service.desk import Desks
 from appliance.service.lacks import lacks
 from appliance.service.nested import nested
@@ -53,6 +52,7 @@ log = logging.getLogger("vendorgate.hub")
 # parse hostile bytes, and are no reviewers.
 REVIEWERS = "vendorgate-review"
 NAMES_S = 10.0  # for names that were never resolved, all together: nothing else is served meanwhile
+REST_S = 15.0  # of a stop, besides the workers: exports, the seal of the record, the steps before
 IDENTITY_SHARE = 4  # one identity may fill this part of the queue of approvals, so that others can still ask
 Step = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -75,6 +75,7 @@ class Hub:
         self.incidents = 0
         self.troubles: dict[str, str] = {}  # chore -> what is wrong with it
         self.notifier = sdnotify.SystemdNotifier()
+        self.handover = handover.Handover(os.environ)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -99,10 +100,11 @@ class Hub:
                 await stack.enter_async_context(step())
             for text in self.lacks:
                 log.warning("%s", text)
+            self.handover.close()
             self.notifier.notify("READY=1")
             print("vendorgate ready", file=sys.stderr, flush=True)
             await self.stopped.wait()
-            self.notifier.notify("STOPPING=1")
+            self.notifier.notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(self._stop_s * 1e6)}")
             log.info("stopping")
         if self.broken:
             raise self.broken
@@ -153,7 +155,7 @@ class Hub:
     async def _steering(self) -> AsyncIterator[None]:
         """It stays at the stop: then what it steers is refused at once."""
         self.steering = Table(self.settings.relay.port, STEER_MARK)
-        self.steer()
+        self.steer(first=True)
         try:
             yield
         finally:
@@ -163,10 +165,8 @@ class Hub:
     async def _listeners(self) -> AsyncIterator[None]:
         """They stay ours, so that what waits for a worker that died is taken by the next."""
         count = self.settings.relay.workers or os.cpu_count() or 1
-        self.listening: list[list[socket.socket]] = []
+        self.listening = handover.listeners(self.handover, self.settings.relay.port, count)
         try:
-            for _ in range(count):
-                self.listening.append(launch.listeners(self.settings.relay.port, count))
             yield
         finally:
             for sockets in self.listening:
@@ -190,7 +190,7 @@ class Hub:
             yield
         finally:
             self.nested.close()
-            await self.crew.stop()
+            await self.crew.stop(self.settings.relay.drain_s)
             self.berth.close()
 
     @contextlib.asynccontextmanager
@@ -232,9 +232,14 @@ class Hub:
         loop.add_signal_handler(signal.SIGHUP, self.reload_quietly, "SIGHUP")
         yield
 
-    def steer(self) -> None:
+    @property
+    def _stop_s(self) -> float:
+        """How long a stop may take: live sessions drain, then have their last words; then comes the rest."""
+        return self.settings.relay.drain_s + LEAVE_S + REST_S
+
+    def steer(self, first: bool = False) -> None:
         """Put the table in place, and remember how nft lists it: a change by others shows."""
-        self.table = self.steering.put()
+        self.table = handover.steer(self.handover, self.steering, anew=not first)
 
     # -- rules -----------------------------------------------------------------------------------------------
 

@@ -92,15 +92,19 @@ def listeners(port: int, workers: int = 1) -> list[socket.socket]:
     Raises:
         HostError: the port is taken by somebody else.
     """
-    backlog = max(BACKLOG_MIN, BACKLOGS // (2 * workers))
-    found = [_listener(socket.AF_INET, "127.0.0.1", port, backlog)]
+    found = [_listener(socket.AF_INET, "127.0.0.1", port, backlog(workers))]
     try:
-        found.append(_listener(socket.AF_INET6, "::1", found[0].getsockname()[1], backlog))
+        found.append(_listener(socket.AF_INET6, "::1", found[0].getsockname()[1], backlog(workers)))
     except HostError as error:
         if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NO_IPV6:
             found[0].close()
             raise
     return found
+
+
+def backlog(workers: int) -> int:
+    """Return how many connections may wait at each listener of so many workers."""
+    return max(BACKLOG_MIN, BACKLOGS // (2 * workers))
 
 
 NO_IPV6 = (97, 99)  # EAFNOSUPPORT, EADDRNOTAVAIL: then no governed process has IPv6 either

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 from appliance.kernel import networks, nft
 from appliance.kernel.layout import NAMESPACES, STEER_MARK
 from appliance.kernel.libbpf import Map
-from appliance.kernel.peers import netns_cookie
+from appliance.kernel.peers import netns_cookie, netns_of
 from appliance.model import HostError
-from appliance.service import door, launch
+from appliance.service import door, handover, launch
+from appliance.service.handover import Handover
 
 if TYPE_CHECKING:
     from appliance.service.hub import Hub
@@ -56,8 +57,10 @@ class Inside:
 class Nested:
     """`look` in a thread, again and again; `welcome` each worker that starts."""
 
-    def __init__(self, top: Path, port: int, namespaces: int, incident: Callable[[str], None]) -> None:
-        """`top` is the governed cgroup, `namespaces` the fence's map."""
+    def __init__(
+        self, top: Path, port: int, namespaces: int, incident: Callable[[str], None], kept: Handover | None = None
+    ) -> None:
+        """`top` is the governed cgroup, `namespaces` the fence's map; `kept` has what an earlier hub left."""
         self._top, self._port, self._map, self._incident = top, port, Map(namespaces), incident
         self._own = os.stat("/proc/self/ns/net").st_ino
         self._lock = threading.Lock()
@@ -66,8 +69,13 @@ class Nested:
         self._doors: dict[socket.socket, set[int]] = {}  # of workers, and what each has
         self._turn = 0
         self._full = False
+        self._kept = kept or Handover({})
+        for number, sockets in handover.inside(self._kept).items():
+            self._inside[number] = _left(number, sockets)
+        served = {inside.cookie for inside in self._inside.values()}
         for key in list(self._map):  # of an earlier hub, whose listeners are gone
-            self._map.delete(key)
+            if key not in served:
+                self._map.delete(key)
 
     @property
     def count(self) -> int:
@@ -94,7 +102,7 @@ class Nested:
             self._let_go(found)
             for number, (pid, vendor) in found.items():
                 if number in self._inside:
-                    self._inside[number].pid = pid
+                    self._inside[number].pid, self._inside[number].vendor = pid, vendor
                 elif self._room(vendor) and self._later.get(number, 0.0) < time.monotonic():
                     try:
                         self._serve(number, pid, vendor)
@@ -108,10 +116,14 @@ class Nested:
             raise failed[0]
 
     def close(self) -> None:
-        """Let go of all."""
+        """Let go of all; what is kept for the next hub is served on: who connects meanwhile waits."""
         with self._lock:
             for number in list(self._inside):
-                self._leave(number)
+                if self._kept.keeps:
+                    for sock in self._inside.pop(number).listeners:
+                        sock.close()
+                else:
+                    self._leave(number)
             for end in self._doors:
                 end.close()
             self._doors.clear()
@@ -153,6 +165,7 @@ class Nested:
             os.close(fd)
         inside.pid = pid
         self._inside[number] = inside
+        handover.keep_inside(self._kept, number, inside.listeners)
         self._share()
         self._map.update(inside.cookie, YES)
         log.info("a network namespace of %s is served", vendor)
@@ -189,6 +202,7 @@ class Nested:
         self._map.delete(inside.cookie)
         for sock in inside.listeners:
             sock.close()
+        handover.drop_inside(self._kept, number)
         self._share()
 
     def _restore(self) -> None:
@@ -206,11 +220,20 @@ class Nested:
                     os.close(fd)
 
     def _steered(self, inside: Inside) -> str:
-        if nft.listing() == inside.table:
+        listing = nft.listing()
+        if listing == inside.table:
             return inside.table
+        if not inside.table:  # of an earlier hub
+            return steer(self._port)
         what = f"the nftables table in a network namespace of {inside.vendor}"
         self._incident(f"{what} was removed or changed by others; it is back")
         return steer(self._port)
+
+
+def _left(number: int, listeners: list[socket.socket]) -> Inside:
+    """Return a namespace as an earlier hub left it. Its table is looked at, and who is in it is found, at the looks."""
+    cookie = netns_of(listeners[0]).to_bytes(8, sys.byteorder)
+    return Inside(number, cookie, "", listeners, "")
 
 
 def ended(end: socket.socket) -> bool:
@@ -233,7 +256,7 @@ def nested(hub: "Hub") -> Nested:
     def incident(text: str) -> None:
         loop.call_soon_threadsafe(hub.incident, text)
 
-    return Nested(hub.place.cgroup, hub.place.port, hub.fence.namespaces, incident)
+    return Nested(hub.place.cgroup, hub.place.port, hub.fence.namespaces, incident, hub.handover)
 
 
 def steer(port: int) -> str:

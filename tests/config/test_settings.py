@@ -6,7 +6,7 @@ import pytest
 
 from appliance.config import Approvals, Record, Relay, Settings, settings
 from appliance.config.document import MAX_DEPTH, MAX_FILE, MAX_NODES
-from appliance.config.settings import MAX_NAMES, MAX_PENDING, MAX_UNIX, MAX_WORKERS, Authority
+from appliance.config.settings import MAX_DRAIN_S, MAX_NAMES, MAX_PENDING, MAX_UNIX, MAX_WORKERS, Authority
 from appliance.model import ConfigError
 
 DESIGN = """
@@ -29,7 +29,7 @@ def test_defaults_by_name() -> None:
         rules=Path("/etc/vendorgate/rules.d"),
         state_dir=Path("/var/lib/vendorgate"),
         runtime_dir=Path("/run/vendorgate"),
-        relay=Relay(port=15001, workers=0, user="vendorgate"),
+        relay=Relay(port=15001, workers=0, user="vendorgate", drain_s=5.0),
         record=Record(level="full", retention_s=2_592_000, max_bytes=21_474_836_480, required=True),
         approvals=Approvals(max_pending=1000, max_pending_per_process=20),
         authority=Authority(names=()),
@@ -52,7 +52,7 @@ def test_every_key() -> None:
     got = settings(
         "v.yaml",
         "slice: a.slice/b.slice\ncgroup_root: /c\nrules: /r\nstate_dir: /s\nruntime_dir: /n\n"
-        "relay: {port: 1, workers: 3, user: gate}\n"
+        "relay: {port: 1, workers: 3, user: gate, drain: 2m}\n"
         "record: {level: metadata, retention: 12h, max_bytes: 1048576, required: false}\n"
         "approvals: {max_pending: 5, max_pending_per_process: 2}\n"
         "authority: {names: [Corp.example, 10.0.0.0/8]}\n"
@@ -64,7 +64,7 @@ def test_every_key() -> None:
         rules=Path("/r"),
         state_dir=Path("/s"),
         runtime_dir=Path("/n"),
-        relay=Relay(1, 3, "gate"),
+        relay=Relay(1, 3, "gate", 120),
         record=Record("metadata", 43200, 1 << 20, False),
         approvals=Approvals(5, 2),
         authority=Authority(("corp.example", "10.0.0.0/8")),
@@ -175,3 +175,11 @@ def test_limit_max_nodes() -> None:
 def test_an_alias_is_what_it_stands_for() -> None:
     got = settings("v.yaml", "state_dir: &d /x\nruntime_dir: *d\n")
     assert (got.state_dir, got.runtime_dir) == (Path("/x"), Path("/x"))
+
+
+def test_max_drain_s_and_what_is_no_time() -> None:
+    assert settings("v.yaml", "relay: {drain: 10m}").relay.drain_s == MAX_DRAIN_S
+    with pytest.raises(ConfigError, match=r"relay\.drain: `11m` is over 600 s\nhint: write 5s"):
+        settings("v.yaml", "relay: {drain: 11m}")
+    with pytest.raises(ConfigError, match=r"relay\.drain"):
+        settings("v.yaml", "relay: {drain: soon}")

@@ -85,7 +85,7 @@ async def stand(*words: str) -> AsyncIterator[Stand]:
     try:
         yield here
     finally:
-        await here.crew.stop()
+        await here.crew.stop(5.0)
         assert here.pids() == [0] * len(words)
 
 
@@ -201,10 +201,11 @@ async def test_answer_goes_to_its_worker() -> None:
 
 
 @looped
-async def test_stop_s_kills_a_worker_that_does_not_end(set_limit: Callable[[str, float], None]) -> None:
-    set_limit("STOP_S", 0.5)
+async def test_leave_s_after_the_drain_kills_a_worker_that_does_not_end(set_limit: Callable[[str, float], None]) -> None:
+    set_limit("LEAVE_S", 0.3)
     async with stand("does not drain") as here:
         await here.crew.start(RULES)
+        await here.crew.stop(0.2)
     assert here.gone == [(0, "signal 9")]
 
 
