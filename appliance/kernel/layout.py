@@ -15,6 +15,12 @@ from appliance.model import Address, HostError
 
 LAYOUT = 3
 STEER_MARK = 0x56470001
+REFUSE_MARK = 0x56470002  # a packet that the engine has refused: nftables answers its sender
+QUEUE_MARK = 0x57000000  # of a socket whose packets go to the engine; in it the number of its speaker
+QUEUE_TAG = 0xFF000000  # bits that tell such a mark
+QUEUE_DIRECT = 0x00800000  # bit of one whose last destination was direct: not to the engine
+QUEUE_SLOT = 0x007FFFFF
+SPEAKER_HEAD = 32  # bytes of struct vg_speaker before its flow
 EXE = 256
 CWD = 256
 ARGV = 1024

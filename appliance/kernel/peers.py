@@ -60,7 +60,7 @@ class Peers:
         flow = layout.Opened.unpack(data)
         if server is not None and server != flow.to:
             return None
-        return self._peer(flow)
+        return self.of(flow)
 
     def each(self) -> Iterator[tuple[Address, Peer]]:
         """Yield all flows of all namespaces that are remembered: those on their way, and some that have come."""
@@ -68,9 +68,10 @@ class Peers:
             data = self._map.lookup(key)
             if data:
                 _netns, ip, port, family, _zero = layout.PEER.unpack(key)
-                yield layout.address(ip, port, family), self._peer(layout.Opened.unpack(data))
+                yield layout.address(ip, port, family), self.of(layout.Opened.unpack(data))
 
-    def _peer(self, flow: layout.Opened) -> Peer:
+    def of(self, flow: layout.Opened) -> Peer:
+        """Return who opened a flow."""
         process = self._process(flow)
         image = flow.process.image if flow.process and process and self._images else b""
         found = Peer(
