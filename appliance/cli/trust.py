@@ -124,7 +124,7 @@ def install(site: Site, units: tuple[str, ...], root: Path) -> None:
     _put(root / ALONE, pem)
     _put(root / JAVA, _java(pem, host))
     for unit in units:
-        _put(root / UNIT.format(unit), _drop_in().encode())
+        _put(root / UNIT.format(unit), drop_in().encode())
     _reload(root, bool(units))
     click.echo(f"trusted by the host's store{''.join(f', {unit}' for unit in units)}")
     if units:
@@ -199,12 +199,23 @@ def _put(path: Path, data: bytes) -> None:
     new.rename(path)
 
 
-def _drop_in() -> str:
-    lines = [f"Environment={name}=/{path}" for name, path in VARIABLES.items()]
+def environment() -> dict[str, str]:
+    """Return the variables by which programs trust the authority."""
     java = f"-Djavax.net.ssl.trustStore=/{JAVA} -Djavax.net.ssl.trustStorePassword={PASSWORD}"
-    lines += [f'Environment="JAVA_TOOL_OPTIONS={java}"', "Environment=PGCHANNELBINDING=disable"]
+    found = {name: f"/{path}" for name, path in VARIABLES.items()}
+    return {**found, "JAVA_TOOL_OPTIONS": java, "PGCHANNELBINDING": "disable"}
+
+
+def drop_in() -> str:
+    """Return what gives a unit these variables."""
+    found = environment().items()
+    lines = [f"Environment={_quoted(f'{name}={value}')}" for name, value in found]
     head = ["# Written by `vendorgate trust install`; `vendorgate trust remove` removes it.", "[Service]"]
     return "\n".join([*head, *lines, ""])
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if " " in text else text
 
 
 def _java(pem: bytes, host: bytes) -> bytes:

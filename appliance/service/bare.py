@@ -8,6 +8,7 @@ Source: capabilities(7), "Effect of user ID changes on capabilities"; prctl(2); 
 
 import ctypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.model import HostError
@@ -22,8 +23,8 @@ LOST = ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")  # the last only root 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def become(uid: int, gid: int) -> None:
-    """Drop to a user without groups, capabilities, or the right to gain any.
+def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
+    """Drop to a user without capabilities, or the right to gain any; `groups` are those besides its own.
 
     Raises:
         HostError: something is left. The caller must end.
@@ -33,7 +34,7 @@ def become(uid: int, gid: int) -> None:
     if root:
         for number in range(MAX_CAPABILITY + 1):
             _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # EINVAL beyond the last: nothing to drop
-        os.setgroups([])
+        os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     _libc.prctl(PR_CAP_AMBIENT, CLEAR_ALL, 0, 0, 0)
