@@ -2,6 +2,8 @@
 # make demo     the lab of the README (root)
 # make test     everything CI runs (root)
 # make bench    the benchmarks (root)
+# make deb      the Debian package, build/deb/latest/vendorgate_*.deb
+# make test-install  the package on a Debian of its own, from installation to purge (root)
 # Each installs what it needs and may be repeated. `make check` needs no root: style, types, pure tests.
 
 SHELL := /bin/bash
@@ -12,9 +14,11 @@ BPF := $(patsubst %.bpf.c,%.bpf.o,$(wildcard bpf/*.bpf.c))
 BUILD_PACKAGES := clang llvm libbpf-dev libbpf1 bpftool gcc libc6-dev python3-venv python3-dev
 RUN_PACKAGES := nftables iproute2 util-linux
 LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark nginx-light git wget curl openssl mariadb-server mariadb-client libmariadb-dev pkg-config rpm redis-tools nodejs zstd
+DEB_PACKAGES := build-essential debhelper dh-virtualenv lintian
+INSTALL_PACKAGES := debootstrap debian-archive-keyring systemd-container
 PYTEST := $(PY) -m pytest -q
 
-.PHONY: all venv bpf packages lab-packages lab-install npm demo test check bench clean
+.PHONY: all venv bpf packages lab-packages lab-install npm demo test check bench deb test-install clean
 
 all: packages venv bpf
 
@@ -99,6 +103,15 @@ test: all lab-packages build/node/.built build/mariadb-test/.built
 
 bench: all lab-packages
 	$(PY) -m pytest -q -s tests/bench --override-ini python_files='bench_*.py'
+
+deb: packages
+	$(call install,$(DEB_PACKAGES))
+	debian/build
+
+test-install: venv
+	$(call install,$(BUILD_PACKAGES) $(DEB_PACKAGES) $(INSTALL_PACKAGES))
+	tests/install/base build/install/base & base=$$!; debian/build && wait $$base
+	$(PYTEST) --durations=10 tests/install --override-ini python_files='accept_*.py'
 
 clean:
 	rm -rf $(VENV) bpf/*.bpf.o bpf/vmlinux.h build *.egg-info
