@@ -22,7 +22,7 @@ invalid  its receiver will not take it, or must not be asked to: drop it, the fl
 refused  its flow is refused, from here on: drop it and all that are held
 """
 
-Oddity = Literal["conflict", "early-limit", "unacked-limit", "memory-limit", "flow-limit", "urgent", "doubtful-limit"]
+Oddity = Literal["conflict", "early-limit", "unacked-limit", "memory-limit", "flow-limit", "urgent"]
 """What a flow is refused for where packets can be held back, and what is only told where they cannot."""
 
 Ending = Literal["finished", "reset", "idle", "reused", "evicted", "refused", "end"]
@@ -138,7 +138,7 @@ class Choices(msgspec.Struct, frozen=True, gc=False):
 
     inline: bool = False
     verify: bool = False  # checksums; packets where they are wrong are "invalid". Not for captures of offloading hosts
-    partial: bool = True  # with `verify`: checksums that the hardware was to complete are good
+    partial: bool = False  # with `verify`: checksums that the hardware was to complete are good, on any packet
     midstream: bool = False  # take up connections whose beginning was not seen
     urgent: Literal["oob", "inline", "drop"] = "oob"  # inline, "oob" is "drop": see half.py
     max_early: int = 6_291_456  # bytes of a direction that wait for bytes before them; tcp_rmem[2] of Linux: no
