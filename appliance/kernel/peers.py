@@ -31,6 +31,7 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
     scope: int = 0
     epoch: int = 0
     image: bytes = b""  # of the map of images: nobody has found out yet what the executable is
+    transport: str = "tcp"
 
 
 class Peers:

@@ -36,6 +36,15 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     slice: str  # directory of the governed cgroup
     key: bytes = b""  # of hashed masks
     sync: bool = False  # nothing is forwarded before its record is on the disk
+    queue: "Queueing | None" = None  # of the packet engine
+
+
+class Queueing(msgspec.Struct, frozen=True):
+    """Where the packet engine takes its packets, and what it marks them with."""
+
+    number: int  # of the kernel's queue
+    passing: int  # mark of what may go on: known to nobody else
+    refuse: int  # mark of what its sender is told of
 
 
 class Rules(msgspec.Struct, frozen=True, tag="rules"):
@@ -127,6 +136,7 @@ class Health(msgspec.Struct, frozen=True, tag="health"):
     unattributed: int = 0
     at: float = 0.0  # time.monotonic() before the accounts were taken
     accounts: tuple[Account, ...] = ()  # those that have changed since the last
+    figures: dict[str, int] = {}  # of the packet engine: what waits, what was lost, by name
 
 
 class Recorded(msgspec.Struct, frozen=True, tag="recorded"):

@@ -77,6 +77,10 @@ class Relay:
         """Return what was taken of each cgroup's flows, where that is another figure than at the last call."""
         return self._accounts.news((pipe.flow, pipe.client.received) for pipe in self._pipes)
 
+    def shown(self) -> dict[str, int]:
+        """Return figures that are no counts of `counts`: none."""
+        return {}
+
     def listen(self, sock: socket.socket) -> None:
         """Accept on a listening socket, which is the relay's from now on."""
         sock.setblocking(False)

@@ -60,9 +60,7 @@ class Arrivals:
         if peer is None:
             self._incident(None, f"{client} to {meant} was opened by no governed process: refused")
             return None
-        if peer.image and self._waiting < MAX_WAITING:
-            return self._later(client, peer)
-        return self._flow(client, peer)
+        return self._known(client, peer)
 
     def missed(self, sock: socket.socket, client: Address) -> Flow | None:
         """Return the flow of a connection that was refused, on record; None if it is none of the fence's."""
@@ -123,9 +121,15 @@ class Arrivals:
         self._flows[peer.cookie] = flow
         return flow
 
+    def _known(self, client: Address, peer: Peer) -> Flow | Awaitable[Flow | None] | None:
+        """Return the flow of a peer, later if what it runs is being found out."""
+        if peer.image and self._waiting < MAX_WAITING:
+            return self._later(client, peer)
+        return self._flow(client, peer)
+
     def _flow_of(self, client: Address, peer: Peer) -> Flow:
         process = hidden(peer.process) if peer.process else None
-        counted = (peer.cookie, peer.sequence, peer.scope, peer.epoch)
+        counted = (peer.cookie, peer.sequence, peer.scope, peer.epoch, peer.transport)
         return Flow(self._ids.next(), time.time(), client, peer.server, process, *counted)
 
     def _deny(self, flow: Flow) -> None:

@@ -70,6 +70,9 @@ class Flows(Protocol):
     def accounts(self) -> tuple[Account, ...]:
         """What was taken of each cgroup's flows, where that has changed."""
 
+    def shown(self) -> dict[str, int]:
+        """Other figures, by name."""
+
     def answer(self, answered: Answered) -> None:
         """Give an answer to the flow that asked."""
 
@@ -247,6 +250,7 @@ class Serving(ABC):
                     unattributed=counts.unattributed,
                     at=time.monotonic(),
                     accounts=self._relay.accounts(),
+                    figures=self._relay.shown(),
                 )
             )
             if self._untold:

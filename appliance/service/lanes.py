@@ -1,0 +1,378 @@
+"""All flows of packets of the engine: reads the kernel's queue, makes lanes of flows, carries words back.
+
+Decides nothing: whose a flow is, what may pass and what is kept are callables given (`Duties`). What cannot be told
+whose it is, cannot be read, or begins in the middle is refused, and counted.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from appliance.kernel.queue import OUTPUT, Queued
+from appliance.model import (
+    Address,
+    Answered,
+    Cancel,
+    Flow,
+    Learned,
+    Note,
+    ProtocolError,
+    Question,
+    Side,
+    Withdraw,
+)
+from appliance.packet.decode import RST, Packet, decode
+from appliance.packet.events import Choices, Happening, Over, Taken
+from appliance.packet.tracker import Tracker
+from appliance.relay.room import Room, vendor
+from appliance.relay.session_type import Session
+from appliance.relay.tally import Account, Counts
+from appliance.service.datagrams import Datagrams
+from appliance.service.lane import Lane, Limits
+from appliance.service.outlet import Held, Outlet
+from appliance.service.streams import Stream
+
+log = logging.getLogger("vendorgate.worker")
+C, S = Side.CLIENT, Side.SERVER
+LOOK_S = 1.0  # between two looks at what waits too long
+BACKLOG = 32  # packets of a flow that wait until it is known whose it is; a burst of a resolver has two
+
+
+class Duties(msgspec.Struct, frozen=True):
+    """What lanes have others do. None of these may wait, or call back from inside."""
+
+    # None: refuse. What takes time to tell is awaited; packets wait meanwhile.
+    identify: Callable[[int, str, Address, Address], Flow | Awaitable[Flow | None] | None]
+    session: Callable[[Flow], Session]
+    record: Callable[[Flow, Sequence[Note]], None]  # OSError: not recorded
+    ask: Callable[[Question], None]  # ValueError: it cannot be asked
+    withdraw: Callable[[Withdraw], None]
+    cancel: Callable[[Cancel], None]
+    incident: Callable[[Flow | None, str], None]
+    learned: Callable[[Flow, Learned], None] = lambda flow, effect: None
+    over: Callable[[Flow], None] = lambda flow: None
+
+
+class _Opening:
+    """A flow of which nobody knows yet whose it is."""
+
+    def __init__(self) -> None:
+        self.backlog: deque[Held] = deque()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Lanes:
+    """Takes packets from `open` until `stop`; `answer` brings what the reviewers said."""
+
+    def __init__(self, duties: Duties, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self.limits, self.counts = limits, Counts()
+        self.figures: Counter[str] = Counter()
+        self._duties = duties
+        self._loop = asyncio.get_running_loop()
+        self._tracker = Tracker(Choices(inline=True, max_flows=limits.flows))
+        self._lanes: dict[int, dict[int, Lane]] = {}  # by the tracker's number, then by the mark of the socket
+        self._opening: dict[tuple[int, int], _Opening] = {}
+        self._refused: dict[int, float] = {}  # flows of the tracker -> when they were
+        self._places = Room(limits.flows, limits.share)
+        self._packets = Room(limits.packets, limits.share)
+        self._memory = Room(limits.memory, limits.share)
+        self._asked: dict[str, Callable[[Answered], None]] = {}
+        self.outlet: Outlet
+        self._taking = self._stopped = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def open(self, outlet: Outlet) -> None:
+        """Take packets from now on."""
+        self.outlet, self._taking = outlet, True
+        self._loop.add_reader(outlet.queue.fileno(), self._read)
+        self._looking = self._loop.call_later(LOOK_S, self._look)
+
+    # -- what the process asks (serving.Flows) ---------------------------------------------------------------
+
+    @property
+    def flows(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def accounts(self) -> tuple[Account, ...]:
+        return ()
+
+    def shown(self) -> dict[str, int]:
+        """Return figures for status: what waits now, and what was lost or refused since the start."""
+        return {**self.figures, "waiting": self._packets.total, "lost": self.outlet.lost if self._taking else 0}
+
+    def answer(self, answered: Answered) -> None:
+        give = self._asked.pop(answered.id, None)
+        if give:
+            give(answered)
+            self._flush()
+
+    def deny_held(self, reason: str) -> None:
+        for id in list(self._asked):
+            self.answer(Answered(id, approved=False, by="vendorgate", reason=reason))
+
+    def fail(self, text: str, flow: str = "") -> None:
+        self._end(text, lambda one: flow in ("", one.id))
+
+    def fail_socket(self, text: str, cookie: int) -> None:
+        """End all flows of one socket."""
+        self._end(text, lambda one: one.cookie == cookie)
+
+    def renew(self) -> None:
+        """Other rules are in force: what was refused as a whole may try again."""
+        for number in self._refused:
+            self._tracker.forget(number)
+        self._refused.clear()
+
+    def stop(self) -> None:
+        """Take no new flows; those there are live on."""
+        self._stopped = True
+        for lane in self._all():
+            if lane.idle:
+                lane.forget()
+
+    def abort(self) -> None:
+        for lane in self._all():
+            lane.end()
+        self._flush()
+
+    async def empty(self) -> None:
+        await self._empty.wait()
+
+    def _end(self, text: str, which: Callable[[Flow], bool]) -> None:
+        for lane in self._all():
+            if which(lane.flow):
+                lane.fail(text)
+        self._flush()
+
+    def _all(self) -> list[Lane]:
+        return [lane for lanes in self._lanes.values() for lane in lanes.values()]
+
+    # -- packets ---------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        for queued in self.outlet.queue.read():
+            try:
+                self._take(queued)
+            except Exception as error:
+                log.exception("a packet is dropped: %s", error)
+                self.counts.failed += 1
+                self.outlet.drop(queued.id)
+        self._flush()
+
+    def _take(self, queued: Queued) -> None:
+        if queued.truncated:
+            self._lose(queued, "truncated")
+            return
+        try:
+            packet = decode(queued.data)
+        except ProtocolError:
+            self._lose(queued, "malformed")
+            return
+        side = C if queued.hook == OUTPUT else S
+        client, server = (packet.source, packet.target) if side is C else (packet.target, packet.source)
+        if side is S and not self._known(packet, client, server):
+            self._lose(queued, "unasked")
+            return
+        taken = self._tracker.take(packet, self._loop.time(), queued.id, side, queued.partial)
+        self._sort(Held(queued, packet, taken))
+
+    def _known(self, packet: Packet, client: Address, server: Address) -> bool:
+        """Return False for what a server says to nobody: no flow of a governed process has its ends."""
+        if packet.transport == "icmp" or not packet.transport:
+            return True  # perhaps an error about another flow, or a fragment: the tracker knows
+        return bool(self._tracker.find(packet.transport, client, server))
+
+    def _sort(self, held: Held) -> None:
+        taken, queued = held.taken, held.queued
+        lane = self._lane(taken, queued.mark)
+        key = (taken.flow, queued.mark)
+        if taken.place == "refused":
+            if lane is not None:
+                lane.broken(f"a packet of the {taken.side.value}: {taken.why}")
+            self._deny(held, "refused")
+        elif taken.place in ("invalid", "part") or not taken.flow:
+            self._deny(held, "midstream") if _midstream(held) else self._lose(queued, "invalid")
+        elif lane is not None:
+            lane.take(held)
+        elif key in self._opening:
+            self._behind(self._opening[key], held)
+        elif taken.side is S:
+            self._lose(queued, "unasked")
+        else:
+            self._begin(key, held)
+        self._happened(taken.events)
+
+    def _lane(self, taken: Taken, mark: int) -> Lane | None:
+        lanes = self._lanes.get(taken.flow)
+        if not lanes:
+            return None
+        if taken.side is S and mark not in lanes:
+            return next(iter(lanes.values()))  # the connection has the mark of who began it
+        return lanes.get(mark)
+
+    def _lose(self, queued: Queued, why: str) -> None:
+        self.figures[why] += 1
+        self.outlet.drop(queued.id)
+
+    def _deny(self, held: Held, why: str) -> None:
+        """Refuse a packet that is of no flow any more, or never was of one."""
+        self.figures[why] += 1
+        if held.taken.side is C:
+            self.outlet.refuse(held)
+        else:
+            self.outlet.drop(held.queued.id)
+
+    # -- flows -----------------------------------------------------------------------------------------------
+
+    def _begin(self, key: tuple[int, int], held: Held) -> None:
+        packet = held.packet
+        self.counts.accepted += 1
+        self._empty.clear()
+        found = None
+        if not self._stopped:
+            found = self._duties.identify(key[1], packet.transport, packet.source, packet.target)
+        if isinstance(found, Awaitable):
+            opening = self._opening[key] = _Opening()
+            opening.backlog.append(held)
+            opening.task = self._loop.create_task(self._later(key, opening, found))
+        else:
+            self._start(key, found, [held])
+
+    def _behind(self, opening: _Opening, held: Held) -> None:
+        if len(opening.backlog) < BACKLOG:
+            opening.backlog.append(held)
+        else:
+            self._deny(held, "backlog")
+
+    async def _later(self, key: tuple[int, int], opening: _Opening, found: Awaitable[Flow | None]) -> None:
+        flow = None
+        try:
+            flow = await found
+        except Exception as error:
+            log.error("a flow is refused: %s", error, exc_info=error)
+            self.counts.failed += 1
+        finally:
+            self._opening.pop(key, None)
+            self._start(key, flow, list(opening.backlog))
+            self._flush()
+
+    def _start(self, key: tuple[int, int], flow: Flow | None, backlog: Sequence[Held]) -> None:
+        """Make a lane of a flow, or refuse what has come of it."""
+        number, mark = key
+        if flow is None or not self._has_room(flow):
+            self.counts.refused += flow is None
+            for held in backlog:
+                self._deny(held, "refused")
+            self._refuse_all(number)
+            self._rest()
+            return
+        kind = Stream if flow.transport == "tcp" else Datagrams
+        lane = kind(number, flow, self._duties.session(flow), self)
+        self._lanes.setdefault(number, {})[mark] = lane
+        self._places.take(_vendor(flow), 1)
+        lane.open()
+        for held in backlog:
+            if lane.over:
+                self._deny(held, "refused")
+            else:
+                lane.take(held)
+
+    def _has_room(self, flow: Flow) -> bool:
+        whose = _vendor(flow)
+        if self._places.allows(whose):
+            return True
+        if self.counts.full == 0:
+            self.incident(flow, f"flows refused: {self.flows} open, {self._places.taken(whose)} of {whose}")
+        self.counts.full += 1
+        return False
+
+    def _refuse_all(self, number: int) -> None:
+        """Refuse further packets of a flow for a while: none of them is to be a new one."""
+        self._refused[number] = self._loop.time()
+        self._happened(self._tracker.refuse(number, self._loop.time()))
+
+    def _happened(self, events: Sequence[Happening]) -> None:
+        for event in events:
+            if isinstance(event, Over):
+                for lane in list(self._lanes.get(event.flow, {}).values()):
+                    lane.forget()
+
+    def _look(self) -> None:
+        """End what waits too long, forget what is over."""
+        now = self._loop.time()
+        self._looking = self._loop.call_later(LOOK_S, self._look)
+        try:
+            for lane in self._all():
+                lane.look(now)
+            for number in [number for number, since in self._refused.items() if now - since > self.limits.refused_s]:
+                del self._refused[number]
+                self._tracker.forget(number)
+            self._happened(self._tracker.expire(now))
+        finally:
+            self._flush()
+
+    def _rest(self) -> None:
+        if not self._lanes and not self._opening:
+            self._empty.set()
+
+    def _flush(self) -> None:
+        if self._taking:
+            self.outlet.flush()
+
+    # -- what lanes tell (lane.Outside) ----------------------------------------------------------------------
+
+    def record(self, flow: Flow, notes: Sequence[Note]) -> None:
+        self._duties.record(flow, notes)
+
+    def ask(self, question: Question, answer: Callable[[Answered], None]) -> None:
+        self._asked[question.id] = answer
+        try:
+            self._duties.ask(question)
+        except ValueError as error:
+            no = Answered(question.id, approved=False, by="vendorgate", reason=str(error))
+            self._loop.call_soon(self.answer, no)
+
+    def withdraw(self, effect: Withdraw) -> None:
+        if self._asked.pop(effect.id, None):
+            self._duties.withdraw(effect)
+
+    def cancel(self, effect: Cancel) -> None:
+        self._duties.cancel(effect)
+
+    def learned(self, flow: Flow, effect: Learned) -> None:
+        self._duties.learned(flow, effect)
+
+    def incident(self, flow: Flow | None, text: str) -> None:
+        self._duties.incident(flow, text)
+
+    def weigh(self, flow: Flow, packets: int, size: int) -> bool:
+        whose = _vendor(flow)
+        self._packets.take(whose, packets)
+        self._memory.take(whose, size)
+        return self._packets.allows(whose) and self._memory.allows(whose)
+
+    def ended(self, lane: Lane) -> None:
+        lanes = self._lanes.get(lane.number, {})
+        for mark in [mark for mark, one in lanes.items() if one is lane]:
+            del lanes[mark]
+            self._places.take(_vendor(lane.flow), -1)
+        if not lanes:
+            self._lanes.pop(lane.number, None)
+            if not lane.forgotten:
+                self._refuse_all(lane.number)
+        self._rest()
+        self._duties.over(lane.flow)
+
+
+def _midstream(held: Held) -> bool:
+    """Return True for a packet of a connection whose beginning was not seen: its sender is told that it is over."""
+    tcp = held.packet.tcp
+    return not held.taken.flow and tcp is not None and not tcp.flags & RST
+
+
+def _vendor(flow: Flow) -> str:
+    return vendor(flow.process.cgroup) if flow.process else ""

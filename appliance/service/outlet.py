@@ -1,0 +1,66 @@
+"""The engine's words on packets, and what it says by itself."""
+
+import msgspec
+
+from appliance.kernel.queue import Queue, Queued
+from appliance.model import Flow, Side
+from appliance.packet import own
+from appliance.packet.build import rebuild
+from appliance.packet.decode import Packet
+from appliance.packet.events import Taken
+from appliance.service.voice import Voice
+
+
+class Marks(msgspec.Struct, frozen=True, gc=False):
+    """What packets are marked with in a verdict."""
+
+    passing: int  # the fence lets it by
+    refuse: int  # its sender is told
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """A packet that waits in the kernel."""
+
+    queued: Queued
+    packet: Packet
+    taken: Taken
+
+
+class Outlet:
+    """Words are carried out at `flush`."""
+
+    def __init__(self, queue: Queue, voice: Voice, marks: Marks) -> None:
+        self.queue, self._voice, self._marks = queue, voice, marks
+
+    @property
+    def lost(self) -> int:
+        """Packets that were dropped without a word of ours, and those of ours that could not be said."""
+        return self.queue.losses.total + self._voice.unsaid
+
+    def go(self, held: Held, payload: bytes | None = None) -> None:
+        """A packet goes on, perhaps with another payload."""
+        packet = held.packet
+        mark = self._marks.passing if held.taken.side is Side.CLIENT else None
+        data = None if payload is None or payload == packet.payload else rebuild(packet, payload)
+        self.queue.verdict(held.queued.id, True, mark, data)
+
+    def drop(self, number: int) -> None:
+        """A packet goes nowhere."""
+        self.queue.verdict(number, False)
+
+    def refuse(self, held: Held) -> None:
+        """A packet goes nowhere, and its sender is told."""
+        self.queue.verdict(held.queued.id, True, self._marks.refuse)
+
+    def answer(self, flow: Flow, payload: bytes) -> None:
+        """Send the client a datagram in the server's name."""
+        self._voice.say(flow.client, own.datagram(flow.server, flow.client, payload))
+
+    def reset(self, flow: Flow, to: Side, seq: int, ack: int | None) -> None:
+        """Send one side of a connection a reset in the other's name."""
+        ends = (flow.client, flow.server) if to is Side.SERVER else (flow.server, flow.client)
+        self._voice.say(ends[1], own.reset(*ends, seq, ack))
+
+    def flush(self) -> None:
+        """Have the kernel carry out what was said."""
+        self.queue.flush()
