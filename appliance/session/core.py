@@ -167,17 +167,24 @@ class Session:
             self._close(why)
         elif self._encryption.unread:
             self._wire, self._login_by = None, None
-            self._scribe.decision(self._ground.unread(), "TLS that is not opened")
             self._pass(Side.CLIENT, self._encryption.unread)
 
     def _pass(self, side: Side, data: bytes) -> None:
         """A raw flow lives as long as a rule passes it: rules that no longer do end it."""
         self._meet()
-        passed = self._ground.unread() if self._encryption.unread else self._ground.passes()
+        passed = self._unread(side, data) if self._encryption.unread else self._ground.passes()
         if passed is None or passed.verdict != "allow":
             self._close("the rules in force no longer pass this flow", abort=True)
         else:
             self._scribe.send(side.other, data)
+
+    def _unread(self, side: Side, data: bytes) -> Decision:
+        """Judge TLS that is not opened by what of it is said in the clear."""
+        news = self._encryption.looks(side, data)
+        decision = self._ground.unread(self._encryption.facts)
+        if news:
+            self._scribe.decision(decision, f"not opened: {self._encryption.facts.subject}")
+        return decision
 
     def _down(self, wire: Wire, data: bytes, now: float) -> None:
         """Send on what the server said; then the queue may move."""

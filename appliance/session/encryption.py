@@ -5,8 +5,11 @@ speak to and in what protocol; both ends are opened by the caller (`Open`). A cl
 not read here is refused, never passed on.
 """
 
+from appliance.facts import Facts
+from appliance.facts import tls as facts
 from appliance.model import Note, Open, Opened, ProtocolError, Send, Side, Trust, Unopened
 from appliance.session.scribe import Scribe
+from appliance.wire.handshake import Handshake
 from appliance.wire.tls import HANDSHAKE, Hello, hello
 
 READ = ("http/1.1", "http/1.0", "postgresql")  # protocols inside TLS that are read here, by their ALPN names
@@ -15,14 +18,16 @@ HANDSHAKE_FAILURE, NO_PROTOCOL = b"\x28", b"\x78"
 
 
 class Encryption:
-    """Of one flow."""
+    """Of one flow; `stream`: TLS may begin in it. What looks like it in a datagram is not TLS."""
 
-    def __init__(self, scribe: Scribe) -> None:
+    def __init__(self, scribe: Scribe, stream: bool = True) -> None:
         self._scribe = scribe
         self._hello: bytearray | None = None
         self._named = ""  # the server, by the client's hello
-        self._begun = False  # bytes have come that were not TLS, or TLS is opened
+        self._begun = not stream  # bytes have come that were not TLS, or TLS is opened
         self.unread = b""  # what has come of TLS that is passed on as it is
+        self._seen = Handshake()  # of such TLS, what is said in the clear
+        self.facts = Facts("tls", {}, frozenset(("text",)), facts.INSIDE, opaque=True)  # of it
 
     def takes(self, side: Side, data: bytes) -> bool:
         """Return True if what came is the beginning of TLS, by itself or because `begin` said so."""
@@ -74,6 +79,14 @@ class Encryption:
             return why
         self.unread = data
         return ""
+
+    def looks(self, side: Side, data: bytes) -> bool:
+        """Look at TLS that is passed on as it is; return True if more is known of it now."""
+        seen = self._seen
+        if not seen.feed(side, data) or seen.hello is None:
+            return False
+        self.facts = facts.said(seen.hello, seen.version, seen.chain, seen.over)
+        return True
 
     def opened(self, event: Opened) -> frozenset[str]:
         """Note that what follows is inside TLS; return the names it was opened by."""

@@ -6,8 +6,6 @@ from appliance.policy import Masks, Policy
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
 
-UNREAD = Facts("tls", {}, frozenset(("text",)), "TLS is not opened")
-
 
 class Ground:
     """What one flow stands on; it changes with the rules."""
@@ -61,10 +59,10 @@ class Ground:
     def passes(self) -> Decision | None:
         return self._policy.passes(self._who, self._place)
 
-    def unread(self) -> Decision:
-        """Judge TLS that is not opened: nothing is known of what is said in it."""
+    def unread(self, facts: Facts) -> Decision:
+        """Judge TLS that is not opened by what is said before all is hidden."""
         passed = self.trust.passes
-        return self.decide(UNREAD) if passed else Decision("block", "", reason="the target no longer passes TLS")
+        return self.decide(facts) if passed else Decision("block", "", reason="the target no longer passes TLS")
 
     def decide(self, facts: Facts) -> Decision:
         host = self._flow.server.host

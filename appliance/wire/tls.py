@@ -1,17 +1,21 @@
 """The first message of TLS: what a client says before anything is hidden.
 
 Source: RFC 8446 section 4.1.2 (ClientHello), RFC 6066 section 3 (server name), RFC 7301 (ALPN), RFC 9849 (ECH).
-Not handled: anything after it; that is for the ends of the flow, which open it.
+Not handled: anything after it; that is for the ends of the flow, which open it, or for handshake.py, which looks on.
 """
+
+from collections.abc import Iterator
 
 import msgspec
 
-from appliance.model import ProtocolError
+from appliance.model import Message, ProtocolError, Side
+from appliance.wire import Opening
+from appliance.wire.datagrams import Datagrams
 
 MAX_HELLO = 64 * 1024  # bytes; hellos with post-quantum keys have about 2,000
 MAX_RECORDS = 64  # a hello may be in; ours: honest ones are in one, those cut to hide a name in some ten
 HANDSHAKE, CLIENT_HELLO = 22, 1
-SERVER_NAME, ALPN, VERSIONS, ECH = 0, 16, 43, 0xFE0D
+SERVER_NAME, GROUPS, FORMATS, SIGNATURES, ALPN, VERSIONS, ECH = 0, 10, 11, 13, 16, 43, 0xFE0D
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -21,6 +25,24 @@ class Hello(msgspec.Struct, frozen=True):
     alpn: tuple[str, ...]
     versions: tuple[int, ...]  # 0x0304 is TLS 1.3; as offered, first choice first
     ech: bool  # another hello may be hidden in this one
+    legacy: int = 0  # the version its head says
+    # For fingerprints, all in the order they stand in it:
+    ciphers: tuple[int, ...] = ()
+    extensions: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
+    formats: tuple[int, ...] = ()
+    signatures: tuple[int, ...] = ()
+
+
+class Unread(Datagrams):
+    """The wire of a target whose `protocol` is tls: sessions look at its hello and pass the rest; else is refused."""
+
+    name = "tls"
+
+    def feed(self, side: Side, data: bytes) -> Iterator[Message]:
+        if data:
+            raise ProtocolError("no TLS, where the rules say that nothing else is spoken")
+        yield from ()
 
 
 def begins(data: bytes) -> bool:
@@ -61,8 +83,8 @@ def _handshake(data: bytes) -> bytes | None:
     return joined[4 : 4 + int.from_bytes(joined[1:4], "big")]
 
 
-class _Bytes:
-    """Fields of a message, one after the other."""
+class Fields:
+    """Fields of a message, one after the other. Raises ProtocolError where it is too short for one."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -79,49 +101,59 @@ class _Bytes:
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")
 
-    def vector(self, size: int) -> "_Bytes":
+    def vector(self, size: int) -> "Fields":
         """Take a vector whose length has `size` bytes."""
-        return _Bytes(self.take(self.number(size)))
+        return Fields(self.take(self.number(size)))
 
     def rest(self) -> bytes:
         return self.take(len(self._data) - self._at)
 
 
 def _hello(body: bytes) -> Hello:
-    fields = _Bytes(body)
+    fields = Fields(body)
     legacy = fields.number(2)
     fields.take(32)  # random
-    for size in (1, 2, 1):  # session id, cipher suites, compression methods
-        fields.vector(size)
+    fields.vector(1)  # session id
+    ciphers = _numbers(fields.vector(2).rest())
+    fields.vector(1)  # compression methods
     name, ech = "", False
     alpn: tuple[str, ...] = ()
     versions: tuple[int, ...] = (legacy,)
-    seen: set[int] = set()
-    extensions = fields.vector(2) if fields else _Bytes(b"")
+    seen: dict[int, None] = {}
+    lists: dict[int, tuple[int, ...]] = {}
+    extensions = fields.vector(2) if fields else Fields(b"")
     while extensions:
         kind, value = extensions.number(2), extensions.vector(2)
         if kind in seen:
             raise ProtocolError("a TLS hello with one extension twice")
-        seen.add(kind)
+        seen[kind] = None
         if kind == SERVER_NAME:
             name = _name(value.vector(2))
         elif kind == ALPN:
             alpn = tuple(one.decode("latin-1") for one in _vectors(value.vector(2)))
         elif kind == VERSIONS:
-            offered = value.vector(1).rest()
-            versions = tuple(int.from_bytes(offered[i : i + 2], "big") for i in range(0, len(offered), 2))
+            versions = _numbers(value.vector(1).rest())
+        elif kind in (GROUPS, SIGNATURES):
+            lists[kind] = _numbers(value.rest()[2:])
+        elif kind == FORMATS:
+            lists[kind] = tuple(value.rest()[1:])
         ech = ech or kind == ECH
-    return Hello(name, alpn, versions, ech)
+    groups, formats, signatures = (lists.get(kind, ()) for kind in (GROUPS, FORMATS, SIGNATURES))
+    return Hello(name, alpn, versions, ech, legacy, ciphers, tuple(seen), groups, formats, signatures)
 
 
-def _vectors(fields: _Bytes) -> list[bytes]:
+def _numbers(data: bytes) -> tuple[int, ...]:
+    return tuple(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
+
+
+def _vectors(fields: Fields) -> list[bytes]:
     out = []
     while fields:
         out.append(fields.vector(1).rest())
     return out
 
 
-def _name(fields: _Bytes) -> str:
+def _name(fields: Fields) -> str:
     names = []
     while fields:
         kind, value = fields.number(1), fields.vector(2).rest()
@@ -130,3 +162,6 @@ def _name(fields: _Bytes) -> str:
     if len(names) != 1 or not names[0].isascii() or b"\0" in names[0] or not 0 < len(names[0]) <= 255:
         raise ProtocolError("a TLS hello that does not name one server")
     return names[0].decode().lower().rstrip(".")
+
+
+OPENING = Opening(Unread, lambda client, server: False)
