@@ -40,6 +40,8 @@ COMMANDS = {
     "thaw": ("freeze:thaw", "Let frozen processes go on."),
     "kill": ("freeze:kill", "End all processes of a vendor."),
     "observe": ("observe:observe", "Show what a vendor's processes write and read inside TLS."),
+    "adopt": ("adopt:adopt", "Put an agent under control: a service, an account, a container."),
+    "release": ("adopt:release", "Let an agent go that was adopted."),
     "exec": ("exec:exec_", "Run a command governed: for CI jobs and shells."),
     "trust": ("trust:trust", "Have governed programs trust the certificates they are shown."),
     "demo": ("service:demo", "Show the main job in a lab of its own (root)."),
