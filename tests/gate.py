@@ -37,8 +37,10 @@ class Gate:
 
     def __init__(
         self, server: Address, rules: str = ALLOW, answer: Answer | None = None, process: Process = AGENT, *,
-        protocol: str = "postgres", tls: str = "",
+        protocol: str = "postgres", tls: str = "", more: str = "",
     ) -> None:
+        """`more` is a file of rules beside `rules`, which `reload` leaves as it is."""
+        self._more = [("rules.d/more.yaml", more)] if more else []
         self._tls = f", tls: {tls}" if tls else ""
         self._protocol = protocol
         self.server, self.process, self.answer = server, process, answer
@@ -53,7 +55,12 @@ class Gate:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
     def compile(self, rules: str) -> Policy:
-        return config.rules([("rules.d/test.yaml", HEAD.format(address=self.server, protocol=self._protocol, tls=self._tls) + rules)], lambda name: [name])
+        head = HEAD.format(address=self.server, protocol=self._protocol, tls=self._tls)
+        return config.rules([("rules.d/test.yaml", head + rules), *self._more], self.resolve)
+
+    @staticmethod
+    def resolve(name: str) -> list[str]:
+        return ["127.0.0.1"] if name == "localhost" else [name]
 
     def reload(self, rules: str) -> None:
         """Put other rules in force, for live sessions too."""

@@ -19,7 +19,6 @@ from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
 from appliance.model import (
     Answered,
-    Ask,
     Cancel,
     Close,
     Decision,
@@ -31,13 +30,11 @@ from appliance.model import (
     Note,
     Opened,
     ProtocolError,
-    Question,
     Received,
     Send,
     Shut,
     Side,
     Unopened,
-    Withdraw,
     Woke,
 )
 from appliance.policy import Policy
@@ -46,6 +43,7 @@ from appliance.session.ground import Ground
 from appliance.session.meter import Clock
 from appliance.session.plans import Plans
 from appliance.session.scribe import Scribe
+from appliance.session.wait import Wait
 from appliance.wire import Wire
 
 LOGIN_S = 60.0  # until the first request may come; authentication_timeout of PostgreSQL, and of servers without one
@@ -67,20 +65,18 @@ class Session:
         self._reader: Reader | None = None
         self._queue: deque[Message] = deque()
         self._queued = 0
-        self._question: Question | None = None
-        self._answer_by: float | None = None  # the question
+        self._wait = Wait(self._ground, self._scribe)
         self._login_by: float | None = None
         self._released: dict[str, str] = {}  # cursor -> what an approval has released on it
         self._plans = Plans(self._ground)
         self._settling = self._injected = self._closed = False
         self._ended: set[Side] = set()
         self._shut: set[Side] = set()
-        self._wall = 0.0
 
     @property
     def deadline(self) -> float | None:
         """When to give it `Woke`, on the clock of `now`; None for never."""
-        return min((by for by in (self._answer_by, self._login_by) if by is not None), default=None)
+        return min((by for by in (self._wait.by, self._login_by) if by is not None), default=None)
 
     @property
     def held(self) -> int:
@@ -89,7 +85,7 @@ class Session:
 
     def start(self, now: float, wall: float) -> list[Effect]:
         """Open the flow; `wall` is the time of day, in unix seconds, at `now`."""
-        self._wall = wall - now
+        self._wait.wall = wall - now
         self._scribe.do(self._ground.opened())
         decision, passed = self._ground.admit(), self._ground.passes()
         if decision.verdict == "block":
@@ -189,7 +185,7 @@ class Session:
     def _down(self, wire: Wire, data: bytes, now: float) -> None:
         """Send on what the server said; then the queue may move."""
         answers: list[Message] = []
-        encrypts = False
+        encrypts, tunnel = False, None
         try:
             for message in self._scribe.meter.reading(wire.feed(Side.SERVER, data)):
                 self._reading(wire).heard(message)
@@ -201,22 +197,35 @@ class Session:
                     if message.kind == "redirect" and (why := self._ground.elsewhere(message.name)):
                         self._scribe.incident(why, Side.SERVER)
                 encrypts = encrypts or message.kind == "tls"
+                tunnel = message if message.kind == "tunnel" else tunnel
         finally:
             # What came before a malformed message has been answered truly, and goes down.
             if not self._closed:
                 self._scribe.answers(answers, self._plans.open)
         if encrypts:
             self._begin_tls(wire)
+        if tunnel is not None:
+            self._enter(tunnel, now)
+            return
         if wire.idle:
             self._login_by = None
         self._pump(now)
+
+    def _enter(self, tunnel: Message, now: float) -> None:
+        """What a proxy has opened is, from its first byte, a flow of its own."""
+        self._scribe.do(self._ground.enter(tunnel.name))
+        self._wire, self._reader, self._login_by = self._ground.wire(), None, now + LOGIN_S
+        self._encryption, self._plans = Encryption(self._scribe), Plans(self._ground)
+        self._released.clear()
+        for rest in (value.data for value in tunnel.values if value.data):
+            self._received(Side.SERVER, rest, now)
 
     # -- judging ------------------------------------------------------------------------------------------------
 
     def _pump(self, now: float) -> None:
         """Decide messages from the head of the queue, until one must wait."""
         wire = self._wire
-        while wire and self._queue and not (self._question or self._injected or self._closed):
+        while wire and self._queue and not (self._wait or self._injected or self._closed):
             message = self._queue[0]
             self._scribe.meter.judging()
             reader = self._reading(wire)
@@ -258,7 +267,9 @@ class Session:
             released = self._released.get(message.cursor) == f"{self._ground.revision} {subject}"
             if facts.stage == "begins" or (facts.stage == "continues" and not released):
                 self._scribe.request(message, subject, facts)
-                self._hold(wire, message, subject, decision, now)
+                within = self._wait.ask(wire, message, subject, decision, now=now)
+                if self._login_by is not None:
+                    self._login_by += within  # a login that is held has the reviewer's time as well
                 return
             reason = "only prepares: asked when it runs" if facts.stage == "prepares" else "approved when it began"
             decision = Decision("allow", decision.rule, decision.file, decision.revision, reason)
@@ -294,23 +305,10 @@ class Session:
 
     # -- the wait for a reviewer --------------------------------------------------------------------------------
 
-    def _hold(self, wire: Wire, message: Message, subject: str, decision: Decision, now: float) -> None:
-        within = decision.approval.within_s if decision.approval else 0.0
-        self._answer_by = now + within
-        if self._login_by is not None:
-            self._login_by += within  # a login that is held has the reviewer's time as well
-        self._question = question = self._ground.question(
-            self._scribe.next_id(), message, subject, decision, asked=self._wall + now, cancel_key=wire.cancel_key
-        )
-        self._scribe.asked(question)
-        self._scribe.notice(wire, f"vendorgate holds this statement for approval (question {question.id})")
-        self._scribe.do(Ask(question))
-
     def _answered(self, answer: Answered, now: float) -> None:
-        question, wire = self._question, self._wire
-        if question is None or wire is None or answer.id != question.id:
+        question, wire = self._wait.take(answer), self._wire
+        if question is None or wire is None:
             return
-        self._question = self._answer_by = None
         self._meet()
         if answer.approved and self._ground.revision != question.decision.revision:
             # An approval is bound to the rules it was asked under; the message is judged by those in force.
@@ -339,11 +337,9 @@ class Session:
             self._scribe.incident(f"no login within {LOGIN_S:.0f} s", Side.CLIENT)
             self._refuse(f"no login within {LOGIN_S:.0f} s", "failed")
             return
-        question = self._question
-        if question is None or self._answer_by is None or now < self._answer_by:
-            return
-        self._scribe.do(Withdraw(question.id, "timed out"))
-        self._answered(Answered(question.id, approved=False, by="time-out", reason="approval timed out"), now)
+        late = self._wait.late(now)
+        if late is not None:
+            self._answered(late, now)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -359,7 +355,7 @@ class Session:
             self._close("ended")  # what still waits has nobody to go to
         elif side is Side.SERVER or not self._queue:
             self._finish(side)
-        elif self._question:
+        elif self._wait:
             self._close("the client left while its request was held")
         else:
             self._pump(now)
@@ -377,11 +373,8 @@ class Session:
         self._close(text)
 
     def _close(self, why: str, abort: bool = False) -> None:
-        question, self._question = self._question, None
-        self._answer_by = self._login_by = None
-        if question:
-            self._scribe.do(Withdraw(question.id, why))
-            self._scribe.answered(question, f"denied: {why}")
+        self._wait.end(why)
+        self._login_by = None
         self._closed = True
         self._queue.clear()
         self._queued = 0

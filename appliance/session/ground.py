@@ -1,7 +1,9 @@
 """Who speaks and to where, as the rules in force name them, and what they say between the two."""
 
+import msgspec
+
 from appliance.facts import Facts
-from appliance.model import Address, Decision, Flow, Message, Note, Question, Trust
+from appliance.model import Address, Decision, Flow, Message, Note, Place, Question, Side, Trust
 from appliance.policy import Masks, Policy
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
@@ -13,6 +15,7 @@ class Ground:
     def __init__(self, flow: Flow, policy: Policy) -> None:
         self._flow = flow
         self._place = flow.place
+        self._tunnel = False  # the place is beyond a proxy
         self.inside: frozenset[str] = frozenset()  # the names by which TLS was opened, the server's address if by none
         self._take(policy)
 
@@ -32,6 +35,8 @@ class Ground:
         self.target = target.name if target else ""
         self.protocol = target.protocol if target else ""
         self.trust = target.trust if target else Trust()
+        if self._tunnel and self._place.names and not self.trust.name:
+            self.trust = msgspec.structs.replace(self.trust, name=self._place.names[0])
 
     def wire(self) -> Wire:
         """Return the wire for what is spoken."""
@@ -64,8 +69,48 @@ class Ground:
         passed = self.trust.passes
         return self.decide(facts) if passed else Decision("block", "", reason="the target no longer passes TLS")
 
+    def through(self, where: str) -> str:
+        """What follows goes to `where` ("host:port"), which a proxy has opened. Return why it may not; "" if it may.
+
+        A name is taken for that of a target, at the address that has: where the proxy finds it is not seen here.
+        """
+        host, _, port = where.rpartition(":")
+        if self.inside:
+            return "what a proxy spoken to in TLS opens could not be opened here"
+        place = self._beyond(host.strip("[]").rstrip("."), int(port) if port.isdigit() else 0)
+        if place is None:
+            return f"no target has the name {host[:200]}"
+        if self._policy.admit(self._who, place).verdict == "block":
+            return f"no rule allows a connection to {where[:200]}"
+        return ""
+
+    def enter(self, where: str) -> Note:
+        """Stand on the place beyond the proxy from now on."""
+        host, _, port = where.rpartition(":")
+        self._place = self._beyond(host.strip("[]").rstrip("."), int(port)) or self._place
+        self._tunnel = True
+        self._take(self._policy)
+        text = f"tunnel to {where}"
+        return Note("message", text, Side.SERVER, "tunnel", target=self.target, protocol=self.protocol)
+
+    def _beyond(self, host: str, port: int) -> Place | None:
+        try:
+            return Place(Address.of(host, port).host, port)
+        except ValueError:
+            pass
+        for target in self._policy.targets:
+            if any(one.name == host and one.low <= port <= one.high for one in target.hosts):
+                nets = (net for net in target.nets if net.low <= port <= net.high)
+                return next((Place(str(net.network.network_address), port, names=(host,)) for net in nets), None)
+        return None
+
     def decide(self, facts: Facts) -> Decision:
-        host = self._flow.server.host
+        if "CONNECT" in facts.values.get("method", ()):
+            places = [f"{host}:{port}" for host in facts.values["host"] for port in facts.values["port"]]
+            why = next(filter(None, map(self.through, places)), "" if places else "CONNECT to no place")
+            if why:
+                return Decision("block", "", revision=self.revision, reason=why)
+        host = self._place.host
         others = facts.values.get("host", frozenset()) - self.inside - {host, f"[{host}]"}
         if others and self.inside - {host}:
             # Opened for one name and asked for another, a front would hand it on to whom no rule looked at.

@@ -37,6 +37,9 @@ class Rigid(Session):
             self._scribe.incident(UNOPENED, Side.CLIENT)
             self._close(UNOPENED, abort=True)
 
+    def _enter(self, tunnel: Message, now: float) -> None:
+        self._close("a tunnel is not entered in a connection that is not terminated", abort=True)
+
     def _deny(self, wire: Wire, message: Message, text: str, code: str = "denied") -> None:
         self._close(text, abort=True)
 

@@ -40,7 +40,8 @@ class Wire(Protocol):
 
     Kinds of messages that mean the same in every protocol: "startup" is the login and "cancel" a connection's only
     request, to take back what another one waits for: denied, they end their connection; "tls", of either side, is
-    where TLS begins; "redirect" sends the client to the server in its `name` ("host:port"); "error", "notice",
+    where TLS begins; "redirect" sends the client to the server in its `name` ("host:port"); "tunnel", of the server, is
+    where the connection becomes one to the place in its `name`, whose first bytes are its value; "error", "notice",
     "complete" and "suspended" end a run of answers in the record; "row" and "copy-data" are counted there; "injected"
     and "injected-done" answer `inject`.
     """

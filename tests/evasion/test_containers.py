@@ -7,7 +7,7 @@ network; and when it has gone, nothing of it stays.
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -104,7 +104,8 @@ def container(lab: Lab, number: int) -> Iterator[Container]:
         yield box
     finally:
         for pid in run("ip", "netns", "pids", box.name).split():
-            os.kill(int(pid), 9)
+            with suppress(ProcessLookupError):  # its last words were being said
+                os.kill(int(pid), 9)
         run("ip", "netns", "delete", box.name)
 
 

@@ -118,7 +118,7 @@ class Http:
             except Unreadable:
                 status = "encoded"
         self._heads[number] = head
-        self._offered = number if upgrade.offers(head) else ""
+        self._offered = number if _leaves(head) else ""
         return Message(
             Side.CLIENT,
             "request",
@@ -148,8 +148,6 @@ class Http:
             if message.status == "last":
                 self._refused.discard(message.cursor)
             return [] if refused else [Send(Side.SERVER, message.raw)]
-        if message.text.startswith("CONNECT "):
-            return self.deny(message, "unsupported", "CONNECT is not opened here")
         head = self._heads.pop(message.cursor)
         raw = upgrade.sendable(message.raw, head)
         masker = Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
@@ -213,6 +211,9 @@ class Http:
             shown, count = answers.interim(raw, masker) if masker else (raw, 0)
             yield Message(Side.SERVER, "interim", shown, status="101", masked=count)
             return
+        if asked is not None and asked.head.method == "CONNECT" and 200 <= head.status < 300:
+            yield self._tunnel(asked, raw)
+            return
         if head.status < 200:
             dropped = head.status == 100 and asked is not None and asked.told
             shown, count = answers.interim(raw, masker) if masker else (raw, 0)
@@ -222,6 +223,16 @@ class Http:
             raise ProtocolError("the server answers where nothing was asked")
         self._body, self._reply = Body(head), reply(raw, head, masker, http10)
         yield from self._reply.head()
+
+    def _tunnel(self, asked: _Asked, raw: bytes) -> Message:
+        """What follows is for, and of, the place that was asked for: RFC 9110 section 9.3.6."""
+        shown, count = answers.interim(raw, asked.masker) if asked.masker else (raw, 0)
+        self._asked.clear()
+        rest = bytes(self._data[Side.SERVER])
+        self._data[Side.SERVER].clear()
+        return Message(
+            Side.SERVER, "tunnel", shown, name=asked.head.target.lower(), values=(Value(rest),), masked=count
+        )
 
     def _piece(self, data: bytearray) -> Iterator[Message]:
         body, shown = self._body, self._reply
@@ -238,7 +249,7 @@ class Http:
 
     def _next(self) -> Iterator[Message]:
         self._reply = self._body = None
-        if self._asked and upgrade.offers(self._asked.popleft().head):
+        if self._asked and _leaves(self._asked.popleft().head):
             self._offered = ""  # it was not taken
         for raw in self._own():
             yield Message(Side.SERVER, "error", raw)
@@ -269,6 +280,11 @@ class Http:
     @property
     def busy(self) -> bool:
         return bool(self._asked)
+
+
+def _leaves(head: Request) -> bool:
+    """Return True if what follows the request on its connection may be no HTTP, or another's."""
+    return head.method == "CONNECT" or upgrade.offers(head)
 
 
 def _head(data: bytearray) -> bytes | None:

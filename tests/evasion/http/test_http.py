@@ -223,12 +223,12 @@ def test_a_websocket_is_not_opened(gate: Gate) -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK")  # nginx answers plainly; a 101 would end the flow
 
 
-def test_connect_is_judged_and_not_opened(gate: Gate, nginx: Nginx) -> None:
+def test_connect_to_what_no_target_is_goes_nowhere(gate: Gate, nginx: Nginx) -> None:
     before = len(read(nginx))
     answer = say(gate, b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\n\r\n" + ask("GET /hello HTTP/1.1"))
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"403", b"200"]
     assert [line["line"] for line in read(nginx)[before:]] == ["GET /hello HTTP/1.1"]
-    assert gate.verdicts()[0] == ("allow", "rest", "CONNECT db.example:5432\nhost: db.example:5432")
+    assert gate.verdicts()[0] == ("block", "", "CONNECT db.example:5432\nhost: db.example:5432")
 
 
 def test_http_2_by_upgrade_is_not_offered(gate: Gate, nginx: Nginx) -> None:

@@ -1,0 +1,169 @@
+"""CONNECT through a real proxy: what is inside is judged as if it had been connected to."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.lab.nginx import Nginx
+from appliance.lab.redis import Redis
+from appliance.model import Address
+from appliance.service.authority import Authority
+from tests.gate import Gate
+from tests.peer.tls.conftest import context, readable
+from tests.peer.tls.test_tls import echo
+from tests.ports import free_port
+
+pytestmark = pytest.mark.peer
+
+CONFIG = "Port {port}\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 60\nMaxClients 20\nPidFile \"{home}/pid\"\nLogFile \"{home}/log\"\n"
+RULES = """
+rules:
+  - {id: ways, to: db, when: {method: CONNECT}, do: allow}
+  - {id: no-admin, to: web, when: {path: "/admin*"}, do: block}
+  - {id: hide, to: web, when: {json: "$..ssn"}, do: mask, with: keep-last-4}
+  - {id: pages, to: web, do: allow}
+  - {id: keys, to: cache, when: {effect: [read, session]}, do: allow}
+"""
+TARGETS = """
+targets:
+  web: {{protocol: http, address: ["localhost:{plain}", "localhost:{secure}"], tls: {{ca: {ca}}}}}
+  cache: {{protocol: redis, address: "localhost:{redis}"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Path]:
+    home = readable(tmp_path_factory.mktemp("theirs"))
+    return Authority(home), home / "authority.pem"
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Path]:
+    home = readable(tmp_path_factory.mktemp("ours"))
+    return Authority(home), home / "authority.pem"
+
+
+@pytest.fixture(scope="module")
+def nginx(theirs: tuple[Authority, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    home = readable(tmp_path_factory.mktemp("nginx"))
+    (home / "files").mkdir()
+    (home / "files/hello").write_text("hello\n")
+    (home / "files/people").write_text('{"ssn": "123-45-6789"}')
+    pem = home / "server.pem"
+    pem.write_text(theirs[0].certify(("DNS:localhost",)))
+    with Nginx(home, free_port(), pem=pem) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with Redis(readable(tmp_path_factory.mktemp("redis")), free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    home, port = tmp_path_factory.mktemp("proxy"), free_port()
+    (home / "conf").write_text(CONFIG.format(port=port, home=home))
+    program = shutil.which("tinyproxy")
+    assert program, "the package tinyproxy-bin is missing: make lab-packages"
+    process = subprocess.Popen([program, "-d", "-c", str(home / "conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        yield Address("127.0.0.1", port)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def gate(
+    proxy: Address, nginx: Nginx, redis: Redis, theirs: tuple[Authority, Path], ours: tuple[Authority, Path]
+) -> Iterator[Gate]:
+    more = TARGETS.format(plain=nginx.port, secure=nginx.port + 1, redis=redis.port, ca=theirs[1])
+    with Gate(proxy, RULES, protocol="http", more=more) as gate:
+        gate.authority = ours[0]
+        yield gate
+
+
+def curl(gate: Gate, ours: tuple[Authority, Path], url: str) -> str:
+    words = ["curl", "-sS", "--proxytunnel", "-x", f"http://127.0.0.1:{gate.port}", "--cacert", str(ours[1]), "-w", " %{http_code}"]
+    done = subprocess.run([*words, url], capture_output=True, text=True, timeout=60, env={"PATH": "/usr/bin:/bin"})
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_requests_inside_are_judged_and_masked(gate: Gate, ours: tuple[Authority, Path], nginx: Nginx, scheme: str) -> None:
+    at = f"{scheme}://localhost:{nginx.port + (scheme == 'https')}"
+    assert curl(gate, ours, f"{at}/hello") == "hello\n 200"
+    assert curl(gate, ours, f"{at}/people") == '{"ssn": "*******6789"} 200'
+    before = nginx.log.read_text()
+    refused = curl(gate, ours, f"{at}/admin/users")
+    assert refused.endswith(" 403")
+    assert "denied by vendorgate" in refused
+    assert nginx.log.read_text() == before
+    assert [(verdict, rule) for verdict, rule, _ in gate.verdicts()][-2:] == [("allow", "ways"), ("block", "no-admin")]
+    entered = next(note for note in gate.of("message") if note.message == "tunnel" and note.target)
+    assert (entered.target, entered.protocol) == ("web", "http")
+
+
+# what is asked for -> why it is refused
+REFUSED = {
+    "other.example:80": "no target has the name",
+    "127.0.0.1:9": "no rule allows a connection to",
+    "[::1]:9": "no rule allows a connection to",
+}
+
+
+@pytest.mark.parametrize("where", REFUSED)
+def test_what_no_rule_allows_is_not_opened(gate: Gate, where: str) -> None:
+    with socket.create_connection(("127.0.0.1", gate.port), 20) as sock:
+        sock.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n\r\n".encode())
+        assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
+    (decision,) = (note.decision for note in gate.of("decision") if note.decision and note.decision.verdict == "block")
+    assert decision.reason.startswith(REFUSED[where])
+
+
+def test_another_protocol_inside_in_its_own_words(gate: Gate, redis: Redis) -> None:
+    with socket.create_connection(("127.0.0.1", gate.port), 20) as sock:
+        sock.sendall(f"CONNECT localhost:{redis.port} HTTP/1.1\r\nHost: localhost:{redis.port}\r\n\r\n".encode())
+        assert sock.recv(4096).startswith(b"HTTP/1.0 200 ")
+        sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+        assert sock.recv(4096) == b"$-1\r\n"
+        sock.sendall(b"*1\r\n$8\r\nFLUSHALL\r\n")
+        assert sock.recv(4096).startswith(b"-NOPERM denied by vendorgate")
+        sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+        assert sock.recv(4096) == b"$-1\r\n"
+
+
+def test_rules_that_change_meet_what_is_inside(gate: Gate, redis: Redis) -> None:
+    with socket.create_connection(("127.0.0.1", gate.port), 20) as sock:
+        sock.sendall(f"CONNECT localhost:{redis.port} HTTP/1.1\r\nHost: localhost:{redis.port}\r\n\r\n".encode())
+        assert sock.recv(4096).startswith(b"HTTP/1.0 200 ")
+        gate.reload(RULES.replace("[read, session]", "session"))
+        sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+        assert sock.recv(4096).startswith(b"-NOPERM denied by vendorgate")
+
+
+def test_a_proxy_spoken_to_in_tls_opens_nothing(theirs: tuple[Authority, Path], ours: tuple[Authority, Path], tmp_path: Path) -> None:
+    pem = tmp_path / "pem"
+    pem.write_text(theirs[0].certify(("DNS:proxy.example",)))
+    listener, heard = echo(pem)
+    rules = "rules: [{id: all, to: db, do: allow}]"
+    address = Address("127.0.0.1", listener.getsockname()[1])
+    with listener, Gate(address, rules, protocol="http", tls=f"{{ca: {theirs[1]}}}") as gate:
+        gate.authority = ours[0]
+        with socket.create_connection(("127.0.0.1", gate.port), 20) as raw:
+            with context(ours[1]).wrap_socket(raw, server_hostname="proxy.example") as sock:
+                sock.sendall(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
+                assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
+        assert heard == []
