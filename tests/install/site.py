@@ -1,0 +1,125 @@
+"""The site of the acceptance: a machine with servers, a machine with a vendor's agent, a wire between them.
+
+    host     10.77.0.1   installs vendorgate and governs acme@NAME (vagrant/host)
+    targets  10.77.0.2   PostgreSQL, nginx and OpenSSH (vagrant/targets), and a port that no rule allows
+
+Neither has a network beyond the wire: what an installation needs, it has.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from appliance.lab.hosts import TARGET_IP, Lab
+from tests.install.machines import ROOT, Machine, package, wait
+
+CLOSED = 8080  # a port of the targets for which there is no rule
+EARLIER = "0.0.9~earlier"  # the version that is upgraded from
+# Counts who gets through to the port: a line each.
+LISTENER = f"""
+import socket
+server = socket.create_server(("", {CLOSED}), backlog=64)
+print("listening", flush=True)
+while True:
+    peer = server.accept()[1]
+    print("reached", peer[0], flush=True)
+"""
+
+
+class Site:
+    """Context manager; `host` and `targets` are machines, `earlier` a package of an earlier version."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.lab = Lab()
+        self.targets, self.host = Machine("targets", self.lab.target), Machine("host", self.lab.host)
+        self.earlier = home / f"vendorgate_{EARLIER}.deb"
+        self._reached = home / "reached"
+
+    def __enter__(self) -> "Site":
+        self.lab.__enter__()
+        try:
+            with ThreadPoolExecutor(4) as pool:
+                waiting = [pool.submit(repacked, package(), EARLIER, self.earlier)]
+                for machine in (self.targets, self.host):
+                    machine.__enter__()
+                waiting += [pool.submit(self._provision_targets), pool.submit(self._provision_host, waiting[0])]
+                for one in waiting:
+                    one.result()
+            self._listen()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for machine in (self.host, self.targets):
+            machine.__exit__(None, None, None)
+        self.lab.close()
+
+    def reached(self) -> int:
+        """Return how many connections came through to the port that no rule allows."""
+        return self._reached.read_text().count("reached")
+
+    def requests(self) -> str:
+        """Return what nginx of the targets has read, a line each."""
+        return self.targets.read("/var/log/nginx/access.log")
+
+    def json(self, *words: str) -> Any:
+        """Return what a command of vendorgate says with --json."""
+        return json.loads(self.host.run("vendorgate", *words, "--json").stdout)
+
+    def agent(self, name: str, script: str) -> None:
+        """Give the vendor a program, to be run as acme@NAME."""
+        self.host.write(f"/opt/acme/{name}", script, 0o755)
+
+    def acme(self, name: str) -> tuple[bool, str]:
+        """Run a program of the vendor's to its end; return whether it went well, and what it said."""
+        unit = f"acme@{name}.service"
+        before = self.host.says("systemctl", "show", "--property=InvocationID", "--value", unit)
+        done = self.host.run("systemctl", "start", unit, check=False)
+        now = self.host.says("systemctl", "show", "--property=InvocationID", "--value", unit)
+        assert now != before, f"{unit} did not start: {done.stderr}"
+        self.host.run("journalctl", "--sync")
+        said = self.host.run("journalctl", f"_SYSTEMD_INVOCATION_ID={now}", "--output=cat", "--no-pager").stdout
+        return done.returncode == 0, said
+
+    def ready(self) -> bool:
+        """Tell whether the service serves."""
+        return self.host.says("systemctl", "is-active", "vendorgate.service") == "active"
+
+    def _provision_targets(self) -> None:
+        self.targets.copy(ROOT / "vagrant", "/lab")
+        self.targets.run("sh", "/lab/vagrant/targets")
+
+    def _provision_host(self, earlier: Any) -> None:
+        earlier.result()
+        self.host.copy(ROOT / "vagrant", "/lab")
+        self.host.copy(self.earlier, "/deb")
+        self.host.run("sh", "/lab/vagrant/host", f"/deb/{self.earlier.name}", TARGET_IP)
+
+    def _listen(self) -> None:
+        with self._reached.open("wb") as log:
+            self.lab.popen([sys.executable, "-c", LISTENER], where="target", stdout=log)
+        wait("the closed port listens", lambda: "listening" in self._reached.read_text())
+
+
+def repacked(deb: Path, version: str, into: Path) -> Path:
+    """Make the same package of another version, with other bpf objects: their build is told by their bytes."""
+    tree = into.with_suffix(".tree")
+    subprocess.run(["dpkg-deb", "-R", str(deb), str(tree)], check=True)
+    control = tree / "DEBIAN/control"
+    lines = control.read_text().splitlines()
+    control.write_text("\n".join(f"Version: {version}" if line.startswith("Version:") else line for line in lines) + "\n")
+    for path in (tree / "usr/lib/vendorgate/bpf").iterdir():
+        path.write_bytes(path.read_bytes() + b"\0")
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", str(tree), str(into)], check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(tree)
+    return into
