@@ -76,6 +76,8 @@ def _test(node: Node, name: str, spoken: Sequence[Key]) -> Test:
     if len(nodes) > MAX_VALUES:
         node.fail(f"{name}: more than {MAX_VALUES} values", "use `*`")
     texts = [document.string(n, name) for n in nodes]
+    if known.host:
+        texts = [_hosted(n, name, text) for n, text in zip(nodes, texts, strict=True)]
     words = tuple(dict.fromkeys(word for key in spoken for word in key.words))
     for n, text in zip(nodes, texts, strict=True):
         if known.kind == "word":
@@ -86,6 +88,15 @@ def _test(node: Node, name: str, spoken: Sequence[Key]) -> Test:
             what = f"{name}: `{text}` is not a name of at most {known.parts} parts"
             n.fail(what, f"write {_form(known.parts)}")
     return Names(texts, known.parts)
+
+
+def _hosted(node: Node, name: str, text: str) -> str:
+    """Return the name of a host in its one form: small letters, none but those of ASCII, no dot at its end."""
+    try:
+        labels = [part if part.isascii() else part.encode("idna").decode() for part in text.split(".")]
+    except UnicodeError:
+        node.fail(f"{name}: `{text}` is no name of a host", "write international names as xn--...")
+    return ".".join(labels).lower().rstrip(".") or "."
 
 
 def _form(parts: int) -> str:

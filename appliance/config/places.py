@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from appliance.config import document
+from appliance.config import document, packets
 from appliance.config.document import Node
+from appliance.facts.hosts import public
 from appliance.facts.words import PROTOCOLS
 from appliance.model import Trust
-from appliance.policy.rule import DIGEST, IMAGES, KEYS, Host, Identity, Net, Network, Target, public
+from appliance.policy.rule import DIGEST, IMAGES, KEYS, Host, Identity, Net, Network, Target
 
 Resolve = Callable[[str], Sequence[str]]
 
@@ -121,7 +122,7 @@ def _each(fields: dict[str, Node], key: str) -> list[tuple[Node, str]]:
 def target(key: Node, node: Node, resolve: Resolve) -> Target:
     """Return one entry of `targets`."""
     what = f"target {name(key, 'targets')}"
-    fields = document.mapping(node, what, ("protocol", "address", "tls"))
+    fields = document.mapping(node, what, ("protocol", "address", "tls", "mode"))
     protocol = ""
     if "protocol" in fields:
         protocol = document.string(fields["protocol"], f"{what}: protocol")
@@ -141,7 +142,8 @@ def target(key: Node, node: Node, resolve: Resolve) -> Target:
     trust = _trust(fields["tls"], f"{what}: tls") if "tls" in fields else Trust()
     if protocol == "tls":
         trust = msgspec.structs.replace(trust, passes=True)  # what it is judged by stands before all is hidden
-    return Target(str(key.text), protocol, tuple(nets), key.where, trust, tuple(hosts))
+    mode = packets.mode(fields, what, protocol, trust)
+    return Target(str(key.text), protocol, tuple(nets), key.where, trust, tuple(hosts), mode)
 
 
 def _trust(node: Node, what: str) -> Trust:

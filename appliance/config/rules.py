@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
-from appliance.config import conditions, document, places
+from appliance.config import conditions, document, places, replies
 from appliance.config.document import Node, did_you_mean
+from appliance.config.packets import refuse_lengths
 from appliance.config.useless import refuse_useless
 from appliance.facts.words import CELLS
 from appliance.model import Approval
@@ -16,10 +17,10 @@ from appliance.policy.rule import Do, Identity, Method, MethodName, Rule, Target
 
 TOP = ("identities", "targets", "patterns", "rules", "default")
 FIELDS = ("id", "who", "to", "when", "do", "with", "compare", "approvers", "reason", "shadow", "inspect",
-          "record", "keep", "on_incident")  # fmt: skip
+          "record", "keep", "on_incident", "reply")  # fmt: skip
 MEANT = {"action": "do", "verdict": "do", "name": "id", "identity": "who", "target": "to", "match": "when",
          "method": "with", "message": "reason"}  # fmt: skip
-ONLY = {"with": "mask", "compare": "mask", "approvers": "approve", "inspect": "allow"}
+ONLY = {"with": "mask", "compare": "mask", "approvers": "approve", "inspect": "allow", "reply": "block"}
 MAX_RULES = 10_000  # ten times what DESIGN promises a reload of in 0.2 s
 MAX_PATTERNS = 200  # operators' patterns; each is compiled
 MAX_REASON = 500  # characters; it goes into every record of a decision
@@ -113,10 +114,12 @@ class _Reading:
             record=document.choice(fields["record"], f"{called}: record", LEVELS) if "record" in fields else "",
             keep_s=document.duration(fields["keep"], f"{called}: keep") if "keep" in fields else 0.0,
             on_incident=_on_incident(fields, called),
+            reply=replies.reply(fields, called),
             compare="compare" in fields
             and document.choice(fields["compare"], f"{called}: compare", ("allow", "block")) == "allow",
         )
         _fits_together(node, fields, rule, called)
+        replies.check(fields, rule, called)
         return rule
 
     def _do(self, node: Node, fields: dict[str, Node], called: str) -> Do:
@@ -262,6 +265,7 @@ def rules(
             if len(reading.rules) > MAX_RULES:
                 node.fail(f"more than {MAX_RULES} rules", "join rules that differ in one value")
     refuse_useless(tuple(reading.rules.values()), reading.identities)
+    refuse_lengths(tuple(reading.rules.values()), reading.targets.values())
     return Policy(
         tuple(reading.rules.values()),
         tuple(reading.identities.values()),

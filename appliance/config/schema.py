@@ -9,6 +9,7 @@ import msgspec
 
 from appliance.config.conditions import DIALECTS
 from appliance.config.places import CONTAINER, PACKAGE, UNIT
+from appliance.config.replies import WORDS as REPLIES
 from appliance.config.rule_tests import TEXTS, VERDICTS
 from appliance.config.rules import LEVELS, METHODS
 from appliance.config.settings import Settings
@@ -109,6 +110,7 @@ def _rule() -> Json:
             "inspect": {"type": "boolean"},
             "on_incident": {"enum": ["freeze"], "description": "the unit, when this blocks or a protocol is broken"},
             "record": {"enum": list(LEVELS), "description": "what is kept of a message it matches, and of the answer"},
+            "reply": {"enum": list(REPLIES), "description": "of a block, how it says no"},
             "keep": {**DURATION, "description": "how long the record keeps sessions it decided or masked in"},
         },
         "id",

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from appliance.facts.hosts import public
 from appliance.model import Address, Approval, Place, Process, Trust
 from appliance.policy.leaves import Leaves
 from appliance.policy.patterns import Names, Numbers, Paths, like
@@ -168,12 +169,6 @@ class Host(msgspec.Struct, frozen=True):
         return self.internal or public(server.host)
 
 
-def public(host: str) -> bool:
-    """Return True for an address anybody on the Internet may have."""
-    address = ipaddress.ip_address(host)
-    return address.is_global and not address.is_multicast
-
-
 TRANSPORTS: Mapping[str, tuple[str, ...]] = {
     "": ("tcp", "udp", "icmp"), "dns": ("udp", "tcp"), "udp": ("udp",), "quic": ("udp",), "icmp": ("icmp",),
 }  # fmt: skip
@@ -189,6 +184,7 @@ class Target(msgspec.Struct, frozen=True):
     where: str = ""
     trust: Trust = Trust()  # how a server there proves who it is, in TLS
     hosts: tuple[Host, ...] = ()  # those written by name; `nets` has the addresses they had when rules were read
+    mode: Literal["relay", "packet"] = "relay"  # of its TCP: terminated, or judged packet by packet
 
     @property
     def transports(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from appliance.model import (
     Woke,
 )
 from appliance.policy import Policy
+from appliance.session.answers import judged as answer
 from appliance.session.encryption import Encryption
 from appliance.session.ground import Ground
 from appliance.session.meter import Clock
@@ -60,7 +61,7 @@ class Session:
         self._flow, self._rules, self._shared = flow, rules, shared
         self._ground = Ground(flow, rules())
         self._scribe = Scribe(flow.id, clock)
-        self._encryption = Encryption(self._scribe)
+        self._encryption = Encryption(self._scribe, flow.transport == "tcp")
         self._wire: Wire | None = None
         self._reader: Reader | None = None
         self._queue: deque[Message] = deque()
@@ -193,7 +194,8 @@ class Session:
                     # What was asked may tell how the text of those that wait is to be read.
                     self._injected, self._queue = False, deque(map(wire.again, self._queue))
                 elif message.kind != "injected":
-                    answers.append(message)
+                    told = message.kind == "answer" and answer(message, self._reader, wire, self._ground, self._scribe)
+                    answers.append(told or message)
                     if message.kind == "redirect" and (why := self._ground.elsewhere(message.name)):
                         self._scribe.incident(why, Side.SERVER)
                 encrypts = encrypts or message.kind == "tls"

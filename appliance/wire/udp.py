@@ -5,8 +5,8 @@ Source: RFC 768. A refused datagram is not sent; the caller may answer it as a c
 
 from collections.abc import Iterator
 
-from appliance.model import Message, ProtocolError, Side
-from appliance.wire import Opening
+from appliance.model import Column, Message, ProtocolError, Send, Side
+from appliance.wire import Opening, Plan
 from appliance.wire.datagrams import Datagrams
 
 MAX_DATAGRAM = 65_535  # bytes; the length field of RFC 768, header included
@@ -18,10 +18,31 @@ class UDP(Datagrams):
 
     name = "udp"
 
+    def __init__(self) -> None:
+        self._plan: Plan | None = None  # of the last datagram that went up
+
+    def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
+        self._plan = plan
+        return super().allow(message, plan, redact)
+
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
         if len(data) > MAX_DATAGRAM:
             raise ProtocolError(f"a datagram over {MAX_DATAGRAM} bytes")
-        yield Message(side, "datagram", data, text=f"{len(data)} bytes {data[:MAX_SHOWN].hex()}".rstrip())
+        raw = self.seen(side, data)
+        text = f"{len(data)} bytes {raw[:MAX_SHOWN].hex()}".rstrip()
+        yield Message(side, "datagram", raw, text=text, masked=int(raw != data))
+
+    def seen(self, side: Side, data: bytes) -> bytes:
+        """Return a datagram as the other side may see it."""
+        return data if side is Side.CLIENT or self._plan is None else _masked(data, self._plan)
+
+
+def _masked(data: bytes, plan: Plan) -> bytes:
+    """Return a datagram with what detectors find in it masked."""
+    cells = plan((Column(""),))
+    cell = cells[0] if cells else None
+    text = data.decode("latin-1")
+    return data if cell is None else (cell(text) or "").encode("latin-1", "replace")
 
 
 OPENING = Opening(UDP, lambda client, server: False, datagram=UDP)

@@ -23,6 +23,8 @@ class Key(msgspec.Struct, frozen=True):
     words: tuple[str, ...] = ()  # closed list, of kind "word"
     parts: int = 1  # dotted parts, of kind "name"
     cells: str = ""  # a mask may name cells by this key; the key of facts that says what a request touches of them
+    host: bool = False  # names of hosts: one form, in small letters, as DNS has them
+    late: bool = False  # known only with the answer: of rules that block
 
 
 def _found() -> dict[str, Mapping[str, Key]]:

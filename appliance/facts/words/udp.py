@@ -23,7 +23,7 @@ MOVED: Mapping[str, Key] = {
 }
 
 KEYS: Mapping[str, Key] = {
-    "size": Key("number", "bytes of the datagram, without headers"),
+    "size": Key("number", "bytes of the message"),
     "begins": Key("text", "the first 16 bytes in hexadecimal digits"),
     **MOVED,
 }

@@ -1,0 +1,137 @@
+"""Follows the questions and answers of one DNS flow.
+
+Keys of `Facts.values` (facts/words/dns.py has the rules' side): qname, qtype, qclass, labels, label, length, entropy,
+option, size, rate, bytes, unit_rate, unit_bytes; with the answer also answer and rcode; and `text`, the name, or what
+the answer tells, for detectors.
+
+As a person types it a question is "TXT www.example.com", or a name alone, which asks for A.
+"""
+
+import math
+from collections import Counter, OrderedDict
+
+import msgspec
+
+from appliance.facts import Copy, Facts
+from appliance.facts.hosts import public
+from appliance.facts.moved import Moved
+from appliance.facts.shared import Shared
+from appliance.facts.words.dns import TYPES
+from appliance.model import Column, Learned, Message, Process
+
+MAX_OPEN = 1_000  # questions whose facts are kept for their answer; as many as the wire keeps
+ZONE = 2  # labels at the end of a name that entropy is not of: they are a zone's, nobody tells anything by them
+INTERNAL = "internal"  # among `answer`: an address that is not of the public network
+MIN_TTL_S, MAX_TTL_S = 60.0, 86_400.0  # how long a name is believed; ours: clients keep what they asked for a while,
+# whatever a TTL of 0 says, and a name must not hold for ever
+ADDRESS = 1  # type of a value of an answer that is an address
+FIXED = 16  # bytes of a question besides its name: header, type and class
+DIGITS = 4  # characters of a byte that is no plain character, in a name's text: \\DDD
+
+
+class Moves(Moved):
+    """What DNS moved."""
+
+
+def follow(shared: Shared, process: Process | None) -> "DNS":
+    """Return a reader for one flow, as `facts.readers.open` says."""
+    return DNS(shared, process)
+
+
+class DNS:
+    """Reader of one flow, as `facts.Reader` says; and it tells what answers do."""
+
+    def __init__(self, shared: Shared, process: Process | None) -> None:
+        self.needs_catalog = False
+        self._shared, self._process = shared, process
+        self._moved = shared.of(Moves)
+        self._asked: OrderedDict[str, Facts] = OrderedDict()
+
+    def ask(self, message: Message) -> Facts | None:
+        message = typed(message) if message.kind == "query" else message
+        size = len(message.raw) or FIXED + len(message.name) + 2
+        labels = [] if message.name == "." else message.name.split(".")
+        sizes = [_size(label) for label in labels]
+        values = {
+            "qname": frozenset((message.name,)),
+            "qtype": frozenset((message.status,)),
+            "qclass": frozenset((message.cursor,)),
+            "labels": frozenset((str(len(labels)),)),
+            "label": frozenset((str(max(sizes, default=0)),)),
+            "length": frozenset((str(sum(sizes) + len(sizes) + 1),)),
+            "entropy": frozenset((str(entropy("".join(labels[:-ZONE]))),)),
+            "option": frozenset((value.data or b"").decode() for value in message.values),
+            "size": frozenset((str(size),)),
+            "text": frozenset((message.name,)),
+            **self._moved.values(self._process, self._shared.now, size),
+        }
+        return Facts("dns", values, subject=message.text)
+
+    def sent(self, message: Message) -> None:
+        facts = self.ask(message)
+        assert facts is not None
+        message = typed(message) if message.kind == "query" else message
+        self._asked[f"{message.status} {message.name}"] = facts
+        if len(self._asked) > MAX_OPEN:
+            self._asked.popitem(last=False)
+        self._moved.add(self._process, self._shared.now, 1, len(message.raw))
+
+    def heard(self, message: Message) -> None:
+        self._moved.add(self._process, self._shared.now, 0, len(message.raw))
+
+    def told(self, message: Message) -> Facts | None:
+        """Return what an answer would do: the facts of its question, and what it tells."""
+        if message.kind != "answer":
+            return None
+        asked = self._asked.get(" ".join(message.text.split(" ", 3)[1:3]))
+        if asked is None:
+            return None
+        texts = [(value.data or b"").decode() for value in message.values]
+        addresses = [text for text, value in zip(texts, message.values, strict=True) if value.type == ADDRESS]
+        inside = {INTERNAL} if not all(map(public, addresses)) else set()
+        values = {
+            **asked.values,
+            "answer": frozenset((*texts, *inside)),
+            "rcode": frozenset((message.status,)),
+            "text": frozenset((message.name, *texts)),
+        }
+        return msgspec.structs.replace(asked, values=values, subject=message.text)
+
+    def learned(self, message: Message) -> Learned | None:
+        """Return the name an answer gives to addresses."""
+        hosts = tuple((value.data or b"").decode() for value in message.values if value.type == ADDRESS)
+        if message.kind != "answer" or not hosts:
+            return None
+        labels = message.name.split(".")
+        while len(labels) > 1 and labels[0].startswith("_"):  # "_8443._https.www.example" tells of www.example
+            labels.pop(0)
+        return Learned(".".join(labels), hosts, min(max(float(message.cursor), MIN_TTL_S), MAX_TTL_S))
+
+    def wanted(self, facts: Facts | None) -> str:
+        return ""
+
+    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
+        return frozenset()
+
+    def copy(self, message: Message) -> Copy | None:
+        return None
+
+
+def typed(message: Message) -> Message:
+    """Return a question that a person typed as it comes from a wire."""
+    words = message.text.split()
+    kind = words[0].upper() if len(words) > 1 and words[0].upper() in TYPES else "A"
+    name = (words[-1] if words else ".").lower().rstrip(".") or "."
+    return msgspec.structs.replace(message, kind="question", text=f"{kind} {name}", name=name, status=kind, cursor="IN")
+
+
+def _size(label: str) -> int:
+    """Return the bytes of a label from its text, where a byte that is no plain character is four characters."""
+    return len(label) - (DIGITS - 1) * label.count("\\")
+
+
+def entropy(text: str) -> int:
+    """Return hundredths of a bit a character, by how often each is there (Shannon)."""
+    counts = Counter(text).values()
+    bits = -sum(count / len(text) * math.log2(count / len(text)) for count in counts)
+    return round(100 * bits)

