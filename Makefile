@@ -86,7 +86,7 @@ bpf/vmlinux.h: | packages
 	bpftool btf dump file /sys/kernel/btf/vmlinux format c >$@.new && mv $@.new $@
 
 bpf/%.bpf.o: bpf/%.bpf.c $(filter-out bpf/vmlinux.h,$(wildcard bpf/*.h)) bpf/vmlinux.h
-	clang -O2 -g -Wall -Werror -target bpf -D__TARGET_ARCH_$(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/') -c $< -o $@
+	clang -O2 -g -ffile-prefix-map=$(CURDIR)=. -Wall -Werror -target bpf -D__TARGET_ARCH_$(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/') -c $< -o $@
 
 demo: all lab-packages
 	$(VENV)/bin/vendorgate demo
@@ -99,7 +99,7 @@ check: venv
 test: all lab-packages build/node/.built build/mariadb-test/.built
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(PYTEST) --durations=15
+	tests/lanes
 
 bench: all lab-packages
 	$(PY) -m pytest -q -s tests/bench --override-ini python_files='bench_*.py'

@@ -122,7 +122,7 @@ def test_a_rule_is_edited_and_reloaded(site: Site) -> None:
     before = site.host.read(place)
     site.host.write(place, before.replace("path: /internal.txt", "path: /stock.txt"))
     site.host.run("systemctl", "reload", "vendorgate")
-    well, said = site.acme("report")
+    _well, said = site.acme("report")
     assert said.startswith(MASKED) and "in stock" not in said and "403" in said, said
     site.host.write(place, before)
     site.host.run("systemctl", "reload", "vendorgate")
