@@ -61,7 +61,7 @@ class Session:
         self._flow, self._rules, self._shared = flow, rules, shared
         self._ground = Ground(flow, rules())
         self._scribe = Scribe(flow.id, clock)
-        self._encryption = Encryption(self._scribe, flow.transport == "tcp")
+        self._encryption = Encryption(self._scribe, flow.names)
         self._wire: Wire | None = None
         self._reader: Reader | None = None
         self._queue: deque[Message] = deque()

@@ -18,13 +18,14 @@ HANDSHAKE_FAILURE, NO_PROTOCOL = b"\x28", b"\x78"
 
 
 class Encryption:
-    """Of one flow; `stream`: TLS may begin in it. What looks like it in a datagram is not TLS."""
+    """Of one flow; `names` are the server's, as DNS told the process."""
 
-    def __init__(self, scribe: Scribe, stream: bool = True) -> None:
-        self._scribe = scribe
+    def __init__(self, scribe: Scribe, names: tuple[str, ...] = ()) -> None:
+        self._scribe, self._names = scribe, names
         self._hello: bytearray | None = None
         self._named = ""  # the server, by the client's hello
-        self._begun = not stream  # bytes have come that were not TLS, or TLS is opened
+        self._begun = False  # bytes have come that were not TLS, or TLS is opened
+        self.looks_on = False  # nobody can be refused any more: what is passed was passed
         self.unread = b""  # what has come of TLS that is passed on as it is
         self._seen = Handshake()  # of such TLS, what is said in the clear
         self.facts = Facts("tls", {}, frozenset(("text",)), facts.INSIDE, opaque=True)  # of it
@@ -67,12 +68,14 @@ class Encryption:
             self._scribe.do(Send(Side.CLIENT, ALERT + NO_PROTOCOL))
             return why
         self._named = said.name
-        self._scribe.do(Open(data, said.name, offered, trust))
+        # Asked for nobody, the server is who DNS said it is, if it said one thing.
+        told = self._names[0] if len(self._names) == 1 else ""
+        self._scribe.do(Open(data, said.name or told, offered, trust))
         return ""
 
     def _pass(self, said: Hello, trust: Trust, data: bytes) -> str:
         """Leave TLS closed, for a client that takes no certificate but the server's own."""
-        if said.ech or (trust.name and said.name != trust.name):
+        if (said.ech or (trust.name and said.name != trust.name)) and not self.looks_on:
             why = "an encrypted hello" if said.ech else f"a hello for {said.name or 'no name'}, not {trust.name}"
             self._scribe.incident(f"{why}: TLS is not passed unread", Side.CLIENT)
             self._scribe.do(Send(Side.CLIENT, ALERT + HANDSHAKE_FAILURE))
