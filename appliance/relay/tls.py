@@ -13,6 +13,7 @@ import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -25,6 +26,8 @@ MAX_BARREN = 256 * 1024  # bytes in a row with nothing inside; a record has 16 K
 MAX_CONTEXTS = 256  # of each kind; each holds the certificates it trusts, about 0.5 MB
 MAX_SESSIONS = 1024  # to be resumed with servers
 FRESH_S = 24 * 3600.0  # that a certificate of ours is shown; it is good for a week (service/authority.py)
+
+REVOKED = b"-----BEGIN X509 CRL-----"  # RFC 7468 section 6: a list of what its authority no longer stands for
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -218,6 +221,9 @@ def met_with(trust: Trust, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # `_proved` looks at the pin
     elif trust.ca:
         context.load_verify_locations(trust.ca)
+        if REVOKED in Path(trust.ca).read_bytes():
+            # OpenSSL has read the list with the certificates. It is to be current: one that is late refuses all.
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if trust.present:

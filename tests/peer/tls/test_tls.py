@@ -13,12 +13,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from appliance.lab.servers import Postgres, postgres_bin
 from appliance.model import Address
 from appliance.service.authority import Authority
 from tests.gate import Gate
 from tests.peer.tls.conftest import context
+from tests.wire.tls.test_hello import vector
 
 pytestmark = pytest.mark.peer
 
@@ -181,6 +184,42 @@ def test_a_server_that_does_not_prove_who_it_is(name: str, theirs: Pair, ours: P
         assert heard == []  # a server that is not trusted is told nothing
 
 
+def revoking(authority: Authority, leaf: str | None, days: int = 7) -> bytes:
+    """Return the list of revoked certificates of an authority, with a leaf in it or with none."""
+    now = datetime.datetime.now(datetime.UTC)
+    begun = now - datetime.timedelta(days=30)
+    made = x509.CertificateRevocationListBuilder().issuer_name(authority._certificate.subject)
+    made = made.last_update(begun).next_update(now + datetime.timedelta(days=days))
+    if leaf is not None:
+        number = x509.load_pem_x509_certificate(leaf.encode()).serial_number
+        made = made.add_revoked_certificate(x509.RevokedCertificateBuilder().serial_number(number).revocation_date(begun).build())
+    return made.sign(authority._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+# what the list says -> why the server is not believed
+LISTS = {"revoked": "certificate revoked", "of last year": "CRL has expired", "another revoked": ""}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_revoked_certificates_beside_the_authority(name: str, theirs: Pair, ours: Pair, tmp_path: Path) -> None:
+    pem, trusted = tmp_path / "server.pem", tmp_path / "trusted.pem"
+    pem.write_text(theirs[0].certify(("DNS:web.example",)))
+    other = theirs[0].certify(("DNS:web.example",))
+    leaf = {"revoked": pem.read_text(), "of last year": None, "another revoked": other}[name]
+    trusted.write_bytes(theirs[1].read_bytes() + revoking(theirs[0], leaf, -1 if name == "of last year" else 7))
+    listener, _ = echo(pem)
+    with listener, Gate(Address("127.0.0.1", listener.getsockname()[1]), ALLOW, protocol="http", tls=f"{{ca: {trusted}}}") as gate:
+        gate.authority = ours[0]
+        with socket.create_connection(("127.0.0.1", gate.port), 10) as raw:
+            if LISTS[name]:
+                with pytest.raises(ssl.SSLError, match="alert handshake failure"):
+                    context(ours[1]).wrap_socket(raw, server_hostname="web.example")
+                assert told(gate, LISTS[name])
+            else:
+                with context(ours[1]).wrap_socket(raw, server_hostname="web.example") as sock:
+                    assert ask(sock).endswith(b"yes")
+
+
 @pytest.fixture
 def web(theirs: Pair, ours: Pair, tmp_path: Path) -> Iterator[Gate]:
     pem = tmp_path / "server.pem"
@@ -199,6 +238,18 @@ def ask(sock: ssl.SSLSocket, host: str = "web.example") -> bytes:
         assert piece
         out += piece
     return out
+
+
+def test_an_encrypted_hello_is_opened_by_the_name_it_shows(web: Gate) -> None:
+    """No client here speaks ECH (RFC 9849); one that does goes no further, as with a server that has lost its keys."""
+    body = b"\3\3" + bytes(32) + b"\0" + vector(2, b"\x13\1\xc0\x2b") + b"\1\0"
+    name = vector(2, b"\0" + vector(2, b"web.example"))
+    extensions = {0: name, 0xFE0D: b"\0\0\1\0\1\0\0\0\0\0", 10: vector(2, b"\0\x17"), 13: vector(2, b"\4\3"), 11: b"\1\0"}
+    body += vector(2, b"".join(number.to_bytes(2, "big") + vector(2, value) for number, value in extensions.items()))
+    with socket.create_connection(("127.0.0.1", web.port), 10) as raw:
+        raw.sendall(b"\x16\3\1" + vector(2, b"\1" + vector(3, body)))
+        assert raw.recv(65536)[:1] == b"\x16"  # a ServerHello
+    assert any(note.text == "TLS hello for web.example, with an encrypted hello" for note in web.of("message"))
 
 
 def test_no_server_name(web: Gate, ours: Pair) -> None:
