@@ -10,10 +10,17 @@ import pytest
 from appliance.lab.redis import Redis
 from appliance.lab.servers import MariaDB, Postgres
 from appliance.model import Address
+from appliance.record import read
 from tests.ports import free_port
 
 SCHEMA = (Path(__file__).parent / "data/shop.sql").read_text()
 SHOP_MARIADB = (Path(__file__).parent / "data/shop_mariadb.sql").read_text()
+
+
+def pytest_sessionfinish() -> None:
+    """Close what a reader keeps for the next frame: at exit the interpreter would complain of each."""
+    while read._kept_here.open:
+        read._kept_here.open.popitem()[1].close()
 
 
 def reachable(home: Path) -> Path:
