@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True):
     low: int
     high: int
     protocol: int  # TCP or UDP
-    verdict: Literal["direct", "deny"]
+    verdict: Literal["direct", "deny", "queue", "inspect"]  # to the packet engine, to the relay
 
 
 def entries(policy: Policy) -> tuple[Entry, ...]:
@@ -36,7 +36,19 @@ def entries(policy: Policy) -> tuple[Entry, ...]:
         out += made
         if not made and rule.do != "mask":
             before.append(rule)
-    return tuple(out)
+    return (*out, *_queued(policy))
+
+
+def _queued(policy: Policy) -> list[Entry]:
+    """Return which TCP goes to the packet engine, of what no rule decides alone: by targets, the narrowest first."""
+    if all(target.mode == "relay" for target in policy.targets):
+        return []
+    nets = [(net, target) for target in policy.targets if "tcp" in target.transports for net in target.nets]
+    nets.sort(key=lambda one: one[0].narrowness)
+    return [
+        Entry("", str(net.network), net.low, net.high, TCP, "queue" if target.mode == "packet" else "inspect")
+        for net, target in nets
+    ]
 
 
 def _made(policy: Policy, rule: Rule, before: list[Rule]) -> list[Entry]:

@@ -40,11 +40,10 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
 
 
 class Queueing(msgspec.Struct, frozen=True):
-    """Where the packet engine takes its packets, and what it marks them with."""
+    """Where the packet engine takes its packets, and how they may leave."""
 
     number: int  # of the kernel's queue
     passing: int  # mark of what may go on: known to nobody else
-    refuse: int  # mark of what its sender is told of
 
 
 class Rules(msgspec.Struct, frozen=True, tag="rules"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from appliance.model import HostError
 
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT, CLEAR_ALL = 47, 4
@@ -23,8 +24,10 @@ LOST = ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")  # the last only root 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
+def become(uid: int, gid: int, groups: Sequence[int] = (), keep: int = 0) -> None:
     """Drop to a user without capabilities, or the right to gain any; `groups` are those besides its own.
+
+    `keep` is the number of one capability that stays, if we have it; 0 (CAP_CHOWN) never does.
 
     Raises:
         HostError: something is left. The caller must end.
@@ -35,19 +38,27 @@ def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
         for number in range(MAX_CAPABILITY + 1):
             _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # EINVAL beyond the last: nothing to drop
         os.setgroups(groups)
+        _libc.prctl(PR_SET_KEEPCAPS, 1 if keep else 0, 0, 0, 0)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     _libc.prctl(PR_CAP_AMBIENT, CLEAR_ALL, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(VERSION_3, 0)
-    _libc.capset(header, (ctypes.c_uint32 * 6)())
-    _verify(uid, LOST if root else LOST[:-1])
+    sets = (ctypes.c_uint32 * 6)()
+    if keep:
+        sets[0] = sets[1] = 1 << keep  # effective and permitted, of the lower half
+    _libc.capset(header, sets)
+    _libc.prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0)
+    _verify(uid, LOST if root else LOST[:-1], 1 << keep if keep else 0)
 
 
-def _verify(uid: int, lost: tuple[str, ...]) -> None:
-    """Believe the kernel, not the calls."""
+def _verify(uid: int, lost: tuple[str, ...], kept: int) -> None:
+    """Believe the kernel, not the calls. What is kept is all that is permitted."""
     lines = Path("/proc/self/status").read_text().splitlines()
     status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
-    left = [f"{name} {status[name][0]}" for name in lost if int(status[name][0], 16)]
+    may = {"CapPrm": kept, "CapEff": kept}
+    left = [f"{name} {status[name][0]}" for name in lost if int(status[name][0], 16) & ~may.get(name, 0)]
+    if kept and int(status["CapEff"][0], 16) != kept:
+        left.append(f"and what was to be kept is not: CapEff {status['CapEff'][0]}")
     if set(status["Uid"]) != {str(uid)}:
         left.append(f"Uid {' '.join(status['Uid'])}")
     if status["NoNewPrivs"] != ["1"]:

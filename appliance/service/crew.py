@@ -36,6 +36,7 @@ class Member:
 
     def __init__(self, number: int, listeners: Sequence[socket.socket]) -> None:
         self.number, self.listeners = number, listeners
+        self.name = f"worker {number}"
         self.running: Running | None = None
         self.channel: Channel[ToHub, ToWorker] | None = None
         self.health: Health | None = None
@@ -127,7 +128,7 @@ class Crew:
             return
         for member in self.members:
             if member.running and now - member.heard > SILENCE_S:
-                log.error("worker %d says nothing for %.0f s: killed", member.number, SILENCE_S)
+                log.error("%s says nothing for %.0f s: killed", member.name, SILENCE_S)
                 member.running.kill()
 
     async def stop(self, drain_s: float) -> None:
@@ -155,10 +156,10 @@ class Crew:
     def _check_start(self) -> None:
         for member in self.members:
             if member.error:
-                raise HostError(f"worker {member.number} does not take the rules: {member.error}")
+                raise HostError(f"{member.name} does not take the rules: {member.error}")
             if member.deaths:
                 hint = "its log has the reason; can the worker's user read the program and the records?"
-                raise HostError(f"worker {member.number} ended while it started", hint)
+                raise HostError(f"{member.name} ended while it started", hint)
 
     # -- one worker ------------------------------------------------------------------------------------------
 
@@ -189,7 +190,7 @@ class Crew:
             case Ready(revision, error):
                 member.revision, member.error = revision, error
                 if error:
-                    log.error("worker %d keeps the old rules: %s", member.number, error)
+                    log.error("%s keeps the old rules: %s", member.name, error)
                 self._news.set()
             case Health():
                 member.health = message
@@ -201,7 +202,7 @@ class Crew:
     def _cut(self, member: Member, running: Running, why: str) -> None:
         """The channel is broken: a worker without it is none."""
         if member.running is running and not self._stopping:
-            log.error("worker %d: channel: %s", member.number, why)
+            log.error("%s: channel: %s", member.name, why)
             running.kill()
 
     def _ended(self, member: Member) -> None:
@@ -217,7 +218,7 @@ class Crew:
         member.revision = ""
         how = f"signal {-status}" if status < 0 else f"status {status}"
         if not self._stopping:
-            log.error("worker %d ended: %s", member.number, how)
+            log.error("%s ended: %s", member.name, how)
             self._again(member)
         self._ears.gone(member, how)
         self._news.set()
@@ -237,7 +238,7 @@ class Crew:
     def _restarted(self, member: Member, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error:
-            log.error("worker %d could not be started: %s", member.number, error)
+            log.error("%s could not be started: %s", member.name, error)
             if member.running is None and not self._stopping:
                 self._again(member)
 

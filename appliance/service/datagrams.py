@@ -56,9 +56,13 @@ class Datagrams(Lane):
     def _server(self, held: Held) -> None:
         self._incoming = held
         self._give(Received(S, data(held)))
-        if self._incoming is held:
-            self._incoming = None
+        if self._incoming is not held:
+            return
+        self._incoming = None
+        if self.over or data(held):
             self._outside.outlet.drop(held.queued.id)
+        else:
+            self._outside.outlet.go(held)  # an empty one: there is nothing to send, so no effect says so
 
     def _give(self, event: Event) -> None:
         super()._give(event)
@@ -67,6 +71,10 @@ class Datagrams(Lane):
 
     def _settle(self) -> None:
         """Refuse what was looked at and not sent, and look at what waits behind it."""
+        self._decide()
+        self._weigh()
+
+    def _decide(self) -> None:
         while not (self.over or self._questions):
             current, self._current = self._current, None
             if current is not None and self._answered:

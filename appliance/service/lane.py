@@ -3,7 +3,7 @@
 What a session returns is performed strictly in order, after the notes of the batch were recorded: no packet goes on
 before its note is in the record. If it cannot be recorded, nothing of the batch goes on and the flow ends.
 
-A lane ends once. Packets that wait then are refused, which the fence makes a drop if the refusal itself gets lost.
+A lane ends once. Packets that wait then are refused, and their senders told.
 """
 
 import asyncio

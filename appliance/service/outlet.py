@@ -11,13 +11,6 @@ from appliance.packet.events import Taken
 from appliance.service.voice import Voice
 
 
-class Marks(msgspec.Struct, frozen=True, gc=False):
-    """What packets are marked with in a verdict."""
-
-    passing: int  # the fence lets it by
-    refuse: int  # its sender is told
-
-
 class Held(msgspec.Struct, frozen=True, gc=False):
     """A packet that waits in the kernel."""
 
@@ -29,8 +22,9 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 class Outlet:
     """Words are carried out at `flush`."""
 
-    def __init__(self, queue: Queue, voice: Voice, marks: Marks) -> None:
-        self.queue, self._voice, self._marks = queue, voice, marks
+    def __init__(self, queue: Queue, voice: Voice, passing: int) -> None:
+        """`passing` is the mark that the fence lets by."""
+        self.queue, self._voice, self._passing = queue, voice, passing
 
     @property
     def lost(self) -> int:
@@ -40,7 +34,7 @@ class Outlet:
     def go(self, held: Held, payload: bytes | None = None) -> None:
         """A packet goes on, perhaps with another payload."""
         packet = held.packet
-        mark = self._marks.passing if held.taken.side is Side.CLIENT else None
+        mark = self._passing if held.taken.side is Side.CLIENT else None
         data = None if payload is None or payload == packet.payload else rebuild(packet, payload)
         self.queue.verdict(held.queued.id, True, mark, data)
 
@@ -50,7 +44,8 @@ class Outlet:
 
     def refuse(self, held: Held) -> None:
         """A packet goes nowhere, and its sender is told."""
-        self.queue.verdict(held.queued.id, True, self._marks.refuse)
+        self.drop(held.queued.id)
+        self._voice.say(held.packet.source, own.refusal(held.packet))
 
     def answer(self, flow: Flow, payload: bytes) -> None:
         """Send the client a datagram in the server's name."""

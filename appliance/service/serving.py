@@ -179,7 +179,11 @@ class Serving(ABC):
             rules = self._rules()
             new = set(rules.identify(after.process)) - set(rules.identify(before.process))
             if any(rules.who(rule, tuple(new)) is not False for rule in rules.rules if rule.who):
-                self._relay.fail(text, before.id)
+                self._taken_over(text, before)
+
+    def _taken_over(self, text: str, flow: Flow) -> None:
+        """The process of a flow became one that rules speak of: end the flow."""
+        self._relay.fail(text, flow.id)
 
     def _lost(self, why: str) -> None:
         if self._end.is_set():
