@@ -20,7 +20,7 @@ OPTIONS = (
     click.option("--rule", default="", help="Id of a rule that decided or masked."),
     click.option("--by", default="", help="Who answered a question."),
     click.option("--package", default="", help="Package of the executable."),
-    click.option("--sha256", default="", help="Of the executable or script, or how it begins."),
+    click.option("--sha256", default="", help="Of the executable, script or imported capture, or how it begins."),
     click.option("--since", type=Moment(), help="Something happened then or later: 15m, 1h, 2d ago, or a date."),
     click.option("--until", type=Moment(), help="Begun then or before."),
 )  # * and ? stand for anything in all texts

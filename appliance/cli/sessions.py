@@ -55,7 +55,7 @@ def _row(session: Session) -> tuple[str, ...]:
         screen.moment(session.started),
         lasted,
         screen.visible(session.identity or (process.cgroup if process else "")) or "-",
-        f"{screen.visible(process.exe)}[{process.pid}]" if process else "-",
+        f"{screen.visible(process.exe)}[{process.pid}]" if process else "(imported)" if session.source else "-",
         screen.visible(session.target) or "-",
         str(session.messages),
         screen.amount(session.bytes),

@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 
 from appliance.record.chain import Item
+from appliance.record.frame import NAME
 
 FORMAT = 1  # in PRAGMA user_version
 FLUSH = 5_000  # sessions summed up before they are written; some MB
 MOST = 1 << 63  # what SQLite takes as a number
 WAIT_S = 10.0  # for the lock of another process
+IMPORT = "import-"  # how the names of segments begin that have what happened elsewhere, and long ago
 
 SCHEMA = """
 CREATE TABLE segments (name TEXT PRIMARY KEY, bytes INTEGER, live INTEGER, last REAL, shipped INTEGER)
@@ -142,6 +144,7 @@ class Catalog:
         with self as db:
             db.execute("DELETE FROM parts WHERE segment = ?", (name,))
             parts: dict[str, _Part] = {}
+            since = _imported(name)
             for number, item in enumerate(items):
                 said = brief(item) if number and not item.gap else None
                 if said:
@@ -149,6 +152,7 @@ class Catalog:
                     if part is None:
                         part = parts[said.id] = _Part(said.time)
                     part.add(said, item.end - item.start)
+                    part.last = max(part.last, since)
                     if len(parts) >= FLUSH:
                         _flush(db, name, parts)
                 yield item
@@ -179,6 +183,12 @@ class Catalog:
         """Have a function of ours in queries."""
         with self._lock:
             self.db.create_function(name, 1, function)
+
+
+def _imported(name: str) -> float:
+    """Return when a segment was imported, by its name (unix seconds): how long it is kept counts from then."""
+    found = NAME.fullmatch(name) if name.startswith(IMPORT) else None
+    return int(found[2]) / 1000 if found else 0.0
 
 
 def _take(db: sqlite3.Connection, name: str, sessions: Iterable[str]) -> None:

@@ -71,7 +71,7 @@ class Deleted(msgspec.Struct, frozen=True, gc=False):
 class Deed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What somebody did with the record."""
 
-    kind: str  # start | stop | hold | release | export
+    kind: str  # start | stop | hold | release | export | import
     by: str
     why: str = ""
     ids: tuple[str, ...] = ()  # sessions

@@ -200,6 +200,7 @@ def _who(flow: Flow, note: Note) -> str:
         ("identity", note.identity),
         ("target", note.target),
         ("protocol", note.protocol),
+        ("imported from", flow.source),
     ]
     return "\n".join(f"{name}: {line(value)}" for name, value in named + _process(flow.process) if value)
 

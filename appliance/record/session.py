@@ -42,6 +42,7 @@ class Session(msgspec.Struct, frozen=True, gc=False):
     answered_by: tuple[str, ...] = ()  # reviewers
     revisions: tuple[str, ...] = ()  # of the rules that decided
     spent: Spent = Spent()  # all its messages together
+    source: str = ""  # the capture file it was imported from, with its SHA-256; empty: it went through this host
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +84,7 @@ class Tally(msgspec.Struct):
     answered_by: list[str] = []
     revisions: list[str] = []
     spent: Spent = Spent()
+    source: str = ""
     verdicts: dict[str, dict[str, int]] = {}  # verdict -> rule -> how often
     masking: set[str] = set()  # rules that masked answers to the request at hand, each counted once
 
@@ -132,10 +134,11 @@ class Tally(msgspec.Struct):
             tuple(self.answered_by),
             tuple(self.revisions),
             self.spent,
+            self.source,
         )
 
     def _meet(self, flow: Flow) -> None:
-        self.started, self.server = flow.opened, str(flow.server)
+        self.started, self.server, self.source = flow.opened, str(flow.server), flow.source
         if flow.process:
             self.process = actor(flow.process)
 

@@ -70,7 +70,7 @@ class Lines:
         found = [("session", f"{flow.id}, opened {stamp(flow.opened)}")]
         process = flow.process
         if process is None:
-            found.append(("process", "not known"))
+            found.append(("process", "" if flow.source else "not known"))
         else:
             found += _who(process)
         server = f"{note.target} {flow.server}".strip()
@@ -78,6 +78,7 @@ class Lines:
             ("identity", note.identity),
             ("target", server + (f" ({note.protocol})" if note.protocol else "")),
             ("from", str(flow.client)),
+            ("imported", flow.source),
         ]
         return [f"{name:<9} {line(value)}" for name, value in found if value] + [""]
 

@@ -54,6 +54,8 @@ class Batch:
         if one is None:
             one = self._sessions[frame.id] = self._meet(placed)
         one.tally.add(frame)
+        if frame.flow and frame.flow.source:
+            one.names.add(("sha256", frame.flow.source.rpartition(":")[2]))
         if frame.flow and frame.flow.process:
             one.names |= set(_of_process(frame.flow.process))
         one.names |= set(_of_note(frame.note))
