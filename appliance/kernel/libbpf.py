@@ -84,6 +84,7 @@ _NUMBERS = {
     "bpf_obj_get_opts": (c_char_p, c_void_p),
     "bpf_obj_get_info_by_fd": (c_int, c_void_p, c_void_p),
     "bpf_prog_query": (c_int, c_int, c_uint32, c_void_p, c_void_p, c_void_p),
+    "bpf_map_create": (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p),
     "bpf_map_lookup_elem": (c_int, c_void_p, c_void_p),
     "bpf_map_update_elem": (c_int, c_void_p, c_void_p, c_uint64),
     "bpf_map_delete_elem": (c_int, c_void_p),
@@ -292,6 +293,12 @@ class Object:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def create(kind: int, name: str, key: int, value: int, entries: int) -> int:
+    """Return a file descriptor, close-on-exec, of a new map that is in no object: sizes in bytes."""
+    result = library().bpf_map_create(kind, name.encode(), key, value, entries, None)
+    return _check(result, f"make the map {name}")
 
 
 def pin(fd: int, path: Path) -> None:
