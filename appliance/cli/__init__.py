@@ -30,7 +30,7 @@ COMMANDS = {
     "replay": ("replay:replay", "Play one session as it ran, in its own time."),
     "export": ("export:export", "Write sessions to a file for other tools."),
     "whatif": ("whatif:whatif", "Judge recorded sessions by other rules."),
-    "pcap": ("pcap:pcap", "Judge a capture made elsewhere, and import it."),
+    "pcap": ("pcap:pcap", "Judge a capture made elsewhere."),
     "verify": ("verify:verify", "Check that the record is whole."),
     "hold": ("hold:hold", "Put sessions under legal hold."),
     "release-hold": ("hold:release", "Release what `hold` held."),

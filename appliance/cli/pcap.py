@@ -56,7 +56,9 @@ class Summary(msgspec.Struct, frozen=True):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_site
 def pcap(site: Site, file: Path, path: Path, who: str, imports: bool, reason: str, as_json: bool) -> None:  # noqa: PLR0917
-    """Judge a capture made elsewhere: which sessions are in it, and what each rule would have done.
+    """Judge a capture made elsewhere.
+
+    Tells which sessions are in it, and what each rule would have done.
 
     FILE is pcap or pcapng, - for stdin. Connections are put together as their receivers did; protocols are known by
     the targets in the rules, else by first bytes and ports. TLS is not opened: what it says in the clear is judged.

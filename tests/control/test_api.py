@@ -92,6 +92,7 @@ def test_sessions_with_filters(hub: Hub) -> None:
         "answered_by",
         "revisions",
         "spent",
+        "source",
     ]
     actor = ["pid", "exe", "argv", "cgroup", "package", "sha256", "script", "script_sha256", "unit", "container"]
     assert list(body["process"]) == actor

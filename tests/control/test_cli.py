@@ -406,6 +406,7 @@ def test_sessions_json(up: list[str], capsys: Captured) -> None:
         "answered_by",
         "revisions",
         "spent",
+        "source",
     ]
 
 

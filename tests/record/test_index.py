@@ -17,7 +17,7 @@ from appliance.record.session import MAX_NAMES, Filter, Session
 from tests.record.samples import ASK_DBA, NO_DROP, READS, S, T, asked, closed, flow, opened, rows, write
 
 FIELDS = ["id", "started", "ended", "identity", "process", "target", "protocol", "messages", "verdicts", "bytes",
-          "rows", "masked", "answered_by", "revisions", "spent"]  # fmt: skip
+          "rows", "masked", "answered_by", "revisions", "spent", "source"]  # fmt: skip
 DAY = 86_400.0
 
 
@@ -74,6 +74,7 @@ def test_a_session_has_exactly_the_public_fields(logs: Path, index: Index) -> No
         "answered_by": [],
         "revisions": ["r1"],
         "spent": {},
+        "source": "",
     }
 
 
