@@ -24,6 +24,7 @@ class Side(Enum):
 
     CLIENT = "client"
     SERVER = "server"
+    __hash__ = object.__hash__  # each is one object; Enum's own, in Python, is run for every look into a dict
 
     @property
     def other(self) -> "Side":

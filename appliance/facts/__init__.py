@@ -35,6 +35,8 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     """For each result it brings back, for each place in it, the names a rule may call the column by, where the
     text tells that and not the server. None: not known."""
     opaque: bool = False  # another protocol may be spoken inside, of which nothing is known
+    shape: "Facts | None" = None
+    """Facts of one shape, which is one object, differ in `subject` and in the key `text` only."""
 
 
 class Copy(msgspec.Struct, frozen=True, gc=False):

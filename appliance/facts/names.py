@@ -87,8 +87,11 @@ class Names:
         if slot.pending and slot.pending[-1][0] == segment:
             last = slot.pending[-1][1]
             return (last,) if last is not None else ()
-        seen = {id(m): m for m in (*slot.settled, *(m for _, m in slot.pending)) if m is not None}
-        meanings = tuple(seen.values())
+        if not slot.pending:
+            meanings = slot.settled
+        else:
+            seen = {id(m): m for m in (*slot.settled, *(m for _, m in slot.pending)) if m is not None}
+            meanings = tuple(seen.values())
         return meanings if len(meanings) <= MAX_MEANINGS else ()
 
     def settle(self, sure: bool) -> None:

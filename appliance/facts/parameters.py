@@ -15,6 +15,7 @@ MAX_VALUES_SHOWN = 200  # parameters shown to a reviewer
 
 _INTEGERS = {21: ">h", 23: ">i", 20: ">q", 26: ">I"}  # int2 int4 int8 oid
 _FLOATS = {700: ">f", 701: ">d"}
+_NUMBERS = {**_INTEGERS, **_FLOATS}
 _UUID, _JSONB, _BOOL = 2950, 3802, 16
 _CODECS = {
     "UTF8": "utf-8",
@@ -31,8 +32,8 @@ def text(value: Value, encoding: str) -> str | None:
     data = value.data
     if data is None:
         return None
-    form = {**_INTEGERS, **_FLOATS}.get(value.type)
     if value.binary:
+        form = _NUMBERS.get(value.type)
         if form is not None and len(data) == struct.calcsize(form):
             return str(struct.unpack(form, data)[0])
         if value.type == _UUID:

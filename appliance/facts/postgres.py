@@ -36,8 +36,9 @@ from appliance.facts.login import settings
 from appliance.facts.names import Meaning, Names
 from appliance.facts.parameters import describe
 from appliance.facts.settings import Settings
+from appliance.facts.shapes import Shape, Shapes
 from appliance.facts.shared import Shared
-from appliance.facts.sql import ALL, Reading, Step
+from appliance.facts.sql import ALL, Reading, Step, World
 from appliance.facts.sql.lineage import origin
 from appliance.facts.sql.reading import joined, unread
 from appliance.facts.sql.settings import ROLE
@@ -73,7 +74,9 @@ class Postgres:
         self._login: dict[str, frozenset[str]] = {}
         self._kept: dict[str, Facts] = {}
         self._kept_in: object = None
+        self._shapes = Shapes()
         self._reading: tuple[Message, Reading] | None = None  # of the message asked about last
+        self._bound: Facts | None = None  # the same, of a Bind
 
     @property
     def needs_catalog(self) -> bool:
@@ -126,8 +129,8 @@ class Postgres:
                 fixed = reading if reading.unknown.issuperset(ALL) else None
                 self._statements.define(message.name, Meaning(message.text, fixed), segment)
             case "bind":
-                facts = self._bind(message)
-                reading = self._read_again(message)
+                reading, facts = self._read_again(message), self._bound
+                assert facts is not None
                 meaning = Meaning("", reading, facts.subject, facts.values["text"])
                 self._portals.define(message.cursor, meaning, segment)
             case "close":
@@ -148,6 +151,7 @@ class Postgres:
                 if message.name == "application_name":
                     self._login["application"] = frozenset((message.status,))
                     self._kept.clear()
+                    self._shapes.clear()
             case "error":
                 self._traffic.failed()
                 self._settings.failed()
@@ -217,25 +221,46 @@ class Postgres:
         return self._remember(message, reading, message.text, "prepares", changes=False)
 
     def _bind(self, message: Message) -> Facts:
-        meanings = self._statements.get(message.name, self._traffic.segment)
-        readings = [m.reading or self._store.read(m.text, self._settings.world()) for m in meanings]
+        meanings, world = self._statements.get(message.name, self._traffic.segment), self._settings.world()
         statement = "\n-- or:\n".join(m.text for m in meanings)
-        reading = self._union(readings, f"prepared statement {message.name!r} is not known")
-        subject, words, whole = describe(statement, message.values, self._settings.encoding)
-        facts = self._remember(message, self._whole(reading), subject, changes=False)
-        unknown = facts.unknown if whole else facts.unknown | {"text"}
-        return msgspec.structs.replace(facts, values={**facts.values, "text": words}, unknown=unknown)
+        only = (meanings[0].reading or statement) if len(meanings) == 1 else None
+        shape = self._known("bind", message, only, world)
+        if shape is None:
+            readings = [m.reading or self._store.read(m.text, world) for m in meanings]
+            reading = self._whole(self._union(readings, f"prepared statement {message.name!r} is not known"))
+            shape = self._shape("bind", only, world, self._remember(message, reading, "", changes=False), reading)
+        self._bound = shape.facts(*describe(statement, message.values, self._settings.encoding))
+        return self._bound
 
     def _execute(self, message: Message) -> Facts:
-        meanings = self._portals.get(message.cursor, self._traffic.segment)
+        meanings, world = self._portals.get(message.cursor, self._traffic.segment), self._settings.world()
         readings = [m.reading or unread("not read") for m in meanings]
-        reading = self._union(readings, f"portal {message.cursor!r} is not known")
+        only = readings[0] if len(readings) == 1 else None
+        shape = self._known("execute", message, only, world)
+        if shape is None:
+            reading = self._whole(self._union(readings, f"portal {message.cursor!r} is not known"))
+            shape = self._shape("execute", only, world, self._remember(message, reading, "", "continues"), reading)
+        if len(meanings) == 1:
+            return shape.facts(meanings[0].subject, meanings[0].words)
         words: frozenset[str] = frozenset().union(*(m.words for m in meanings))
-        subject = "\n-- or:\n".join(dict.fromkeys(m.subject for m in meanings))
-        facts = self._remember(message, self._whole(reading), subject, "continues")
-        return msgspec.structs.replace(facts, values={**facts.values, "text": words})
+        return shape.facts("\n-- or:\n".join(dict.fromkeys(m.subject for m in meanings)), words)
+
+    def _known(self, kind: str, message: Message, only: str | Reading | None, world: World) -> Shape | None:
+        """Return the shape of a message that says what was said before, and note that it is judged."""
+        shape = self._shapes.get(kind, only, world) if only is not None else None
+        if shape is not None:
+            self._reading = (message, shape.reading)
+            self._settings.used()
+        return shape
+
+    def _shape(
+        self, kind: str, only: str | Reading | None, world: World, base: Facts, reading: Reading
+    ) -> Shape:
+        shape = Shape(base, reading, kept=False)
+        return shape if only is None else self._shapes.keep(kind, only, world, shape)
 
     def _startup(self, message: Message) -> Facts:
+        self._shapes.clear()
         self._login = {
             "user": frozenset((message.name,)),
             "database": frozenset((message.status or message.name,)),
@@ -263,6 +288,8 @@ class Postgres:
     def _union(self, readings: list[Reading], why: str) -> Reading:
         if not readings:
             return unread(why)
+        if len(readings) == 1:
+            return readings[0]
         first = joined(readings[0], *readings[1:])
         if len(readings) > 1 and any(reading.steps for reading in readings):
             first = joined(first, unread("which statement it is, and so which names it defines, is not known"))

@@ -118,6 +118,8 @@ class MaskPlan:
         self.finds_only = all(m.columns is None and m.rule.detect for m in masks)  # they change but what is found
         self._masks, self._origins, self._detectors, self._key = masks, origins, detectors, key
         self._touched = {m.rule.id for m in masks if m.columns is not None and m.touches(facts)}
+        # How cells are masked, and how they are called, by the names of their columns. A table has at most 1,600.
+        self._cells: dict[frozenset[str] | None, tuple[Cell | None, tuple[str, ...]]] = {}
 
     def __call__(self, columns: tuple[Column, ...]) -> Sequence[Cell | None] | None:
         if not self._masks:
@@ -127,8 +129,14 @@ class MaskPlan:
 
     def _cell(self, column: Column) -> Cell | None:
         names = self._origins(column)
+        if names not in self._cells:
+            self._cells[names] = self._made(names), tuple(sorted(names or ()))
+        cell, called = self._cells[names]
         if names is not None:
-            self.named[column] = tuple(sorted(names))
+            self.named[column] = called
+        return cell
+
+    def _made(self, names: frozenset[str] | None) -> Cell | None:
         chosen = [m for m in self._masks if self._hides(m, names)]
         whole = [m.rule for m in chosen if not m.rule.detect]
         partly = {name: m.rule for m in reversed(chosen) for name in m.rule.detect}

@@ -143,6 +143,11 @@ class Policy:
         rules = [rule for rule, _ in scope.deciders] + [m.rule for m in (*scope.masks, *scope.shadow_masks)]
         return any(not NAMES.isdisjoint(rule.when) for rule in rules)
 
+    def reads_text(self, who: tuple[str, ...], server: Address) -> bool:
+        """Return True if a rule between them looks at what a message says, beyond what it would do."""
+        scope = self._scope(who, server)
+        return "text" in scope.keys or any(rule.detect for rule, _ in scope.deciders)
+
     def masks(self, who: tuple[str, ...], server: Address) -> Masks:
         """Return what is masked between them; falsy when nothing is."""
         return Masks(self._scope(who, server).masks, self.matches, self._detectors, self._key)

@@ -127,8 +127,8 @@ class End(asyncio.Protocol):
         """Bytes that wait to be written."""
         if self.gone:
             return 0
-        waiting = self._transport.get_write_buffer_size() if self._transport else 0
-        return waiting + sum(map(len, self._unsent)) + self._held_bytes
+        waiting = self._transport.get_write_buffer_size() if self._transport else sum(map(len, self._unsent))
+        return waiting + self._held_bytes
 
     @property
     def unread(self) -> int:

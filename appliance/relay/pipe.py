@@ -41,6 +41,7 @@ from appliance.model import (
 )
 from appliance.relay import tls
 from appliance.relay.end import End, dial
+from appliance.relay.joined import joined
 from appliance.relay.limits import MAX_READ
 from appliance.relay.outside import Outside
 from appliance.relay.session_type import Session
@@ -188,6 +189,8 @@ class Pipe:
         """Weigh what waits here; True if the flow's vendor has more waiting than it may."""
         waiting = 0 if self._closing else self._session.held + self._unfinished[C] + self._unfinished[S]
         weight = 0 if self._ended else waiting + self._ends[C].buffered + self._ends[S].buffered
+        if weight == self._weight == 0:
+            return False
         more, self._weight = weight - self._weight, weight
         return not self._outside.weigh(self.flow, more) and weight > 0
 
@@ -232,11 +235,11 @@ class Pipe:
         except OSError as error:
             self._unrecorded(error)
             return False
-        self._outside.counts.messages += sum(note.kind == "message" for note in notes)
+        self._outside.counts.messages += sum([note.kind == "message" for note in notes])
         return True
 
     def _perform(self, effects: Sequence[Effect]) -> None:
-        for effect in effects:
+        for effect in joined(effects):
             match effect:
                 case Send(to, data):
                     self._outside.counts.bytes += len(data)

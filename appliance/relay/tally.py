@@ -33,11 +33,13 @@ class Tally:
         self.sent = {Side.CLIENT: 0, Side.SERVER: 0}
         self._noted = False  # the session notes messages, or the sums are noted
 
-    def completed(self, notes: Sequence[Note]) -> list[Note]:
+    def completed(self, notes: Sequence[Note]) -> Sequence[Note]:
         """Return the notes, with the sums before the last of a flow that had no others of its bytes."""
-        self._noted = self._noted or any(note.kind == "message" for note in notes)
+        if self._noted:
+            return notes
+        self._noted = any(note.kind == "message" for note in notes)
         if self._noted or not any(note.kind == "closed" for note in notes):
-            return list(notes)
+            return notes
         self._noted = True
         sums = [
             Note("message", f"{size} bytes passed unread", to.other, "unread", size=size)

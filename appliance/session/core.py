@@ -41,7 +41,7 @@ from appliance.policy import Policy
 from appliance.session.answers import judged as answer
 from appliance.session.encryption import Encryption
 from appliance.session.ground import Ground
-from appliance.session.meter import Clock
+from appliance.session.meter import Clock, sooner
 from appliance.session.plans import Plans
 from appliance.session.scribe import Scribe
 from appliance.session.wait import Wait
@@ -77,7 +77,7 @@ class Session:
     @property
     def deadline(self) -> float | None:
         """When to give it `Woke`, on the clock of `now`; None for never."""
-        return min((by for by in (self._wait.by, self._login_by) if by is not None), default=None)
+        return sooner(self._wait.by, self._login_by)
 
     @property
     def held(self) -> int:

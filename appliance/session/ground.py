@@ -8,6 +8,8 @@ from appliance.policy import Masks, Policy
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
 
+MAX_DECIDED = 256  # decisions of a flow remembered by the shape of what they are about
+
 
 class Ground:
     """What one flow stands on; it changes with the rules."""
@@ -37,6 +39,10 @@ class Ground:
         self.trust = target.trust if target else Trust()
         if self._tunnel and self._place.names and not self.trust.name:
             self.trust = msgspec.structs.replace(self.trust, name=self._place.names[0])
+        self._masks = policy.masks(self._who, self._place)
+        # A verdict that looks at texts is another one for each; else facts of one shape have one verdict.
+        self.by_shape = not policy.reads_text(self._who, self._place)
+        self._decided: dict[int, tuple[Facts, Decision]] = {}  # by id of the shape, which is kept with it
 
     def wire(self) -> Wire:
         """Return the wire for what is spoken."""
@@ -105,6 +111,17 @@ class Ground:
         return None
 
     def decide(self, facts: Facts) -> Decision:
+        shape = facts.shape if self.by_shape else None
+        if shape is None:
+            return self._decide(facts)
+        found = self._decided.get(id(shape))
+        if found is None:
+            if len(self._decided) >= MAX_DECIDED:
+                self._decided.clear()
+            found = self._decided[id(shape)] = (shape, self._decide(facts))
+        return found[1]
+
+    def _decide(self, facts: Facts) -> Decision:
         if "CONNECT" in facts.values.get("method", ()):
             places = [f"{host}:{port}" for host in facts.values["host"] for port in facts.values["port"]]
             why = next(filter(None, map(self.through, places)), "" if places else "CONNECT to no place")
@@ -119,7 +136,8 @@ class Ground:
         return self._policy.decide(self._who, self._place, facts)
 
     def masks(self) -> Masks:
-        return self._policy.masks(self._who, self._place)
+        """Return the one object for as long as the rules are the same."""
+        return self._masks
 
     def names(self) -> bool:
         return self._policy.names(self._who, self._place)

@@ -13,6 +13,13 @@ T = TypeVar("T")
 Clock = Callable[[], float]
 
 
+def sooner(one: float | None, other: float | None) -> float | None:
+    """Return the earlier of two times; None is never."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 class Meter:
     """One flow's. What is measured is handed over once, with the next message that is noted."""
 

@@ -25,17 +25,20 @@ class Telling:
         """Return the names and words among facts. Not texts: they stand in the message, and may be secret."""
         if facts is None:
             return ()
-        found = self._kept.get(id(facts))
+        shape = facts.shape or facts  # texts are not told, so what is told of a shape is told of all that have it
+        found = self._kept.get(id(shape))
         if found is None:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
-            found = self._kept[id(facts)] = (facts, told(facts))
+            found = self._kept[id(shape)] = (shape, told(facts))
         return found[1]
 
     def columns(self, plans: Iterable[MaskPlan]) -> tuple[Named, ...]:
         """Return the columns that became known in answers, each once."""
         news = []
         for plan in plans:
+            if not plan.named:
+                continue
             for column, names in plan.named.items():
                 if self._columns.get(column) != names:
                     if len(self._columns) >= MAX_COLUMNS:

@@ -8,7 +8,10 @@ known.
 
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from appliance.model import Message, ProtocolError, Side, Value
+from appliance.wire.postgres.encodings import Encoding
 from appliance.wire.postgres.flow import Link
 from appliance.wire.postgres.frames import (
     INT32,
@@ -28,6 +31,9 @@ CANCEL_REQUEST = 80877102
 BINDS = b"SCRAM-SHA-256-PLUS\0"  # RFC 5802 section 6: offered by servers in TLS only
 REQUESTS = {SSL_REQUEST: "ssl-request", GSS_REQUEST: "gss-request", CANCEL_REQUEST: "cancel"}
 MAJOR = 3
+MAX_KEPT = 128  # messages kept for one connection; of a few dozen statements each has two or three
+MAX_KEPT_SIZE = 100  # bytes of one that is kept; names of drivers are short
+REPEATED = frozenset({"execute", "describe", "close", "sync", "flush"})
 
 
 def code_of(head: bytes) -> int | None:
@@ -43,6 +49,8 @@ class Requests:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._inbox = Inbox()
+        self._kept: dict[bytes, Message] = {}  # messages that programs repeat byte for byte
+        self._kept_in: Encoding | None = None  # they were read in
         self._started = False  # the startup packet is read: frames have tags
         self._over = False  # nothing may follow
 
@@ -116,7 +124,23 @@ class Requests:
             return None
         if kind == "terminate":
             self._over = True
-        return read(self._link, self._inbox.take(size), kind)
+        raw = self._inbox.take(size)
+        return self._repeated(raw, kind, read) if kind in REPEATED else read(self._link, raw, kind)
+
+    def _repeated(self, raw: bytes, kind: str, read: Callable[[Link, bytes, str], Message]) -> Message:
+        """Read a message that says nothing but names. Each is an object of its own, as each is a message."""
+        if self._link.encoding is not self._kept_in:
+            self._kept.clear()
+            self._kept_in = self._link.encoding
+        found = self._kept.get(raw)
+        if found is not None:
+            return msgspec.structs.replace(found)
+        found = read(self._link, raw, kind)
+        if len(raw) <= MAX_KEPT_SIZE and MAX_KEPT:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[raw] = found
+        return found
 
     def _known(self, tag: int) -> "Reader":
         found = READERS.get(tag)
@@ -189,11 +213,11 @@ def _values(fields: Fields, types: tuple[int, ...]) -> tuple[Value, ...]:
     """Read formats and values of a Bind or a FunctionCall."""
     formats = fields.numbers(2)
     count = fields.int16()
-    if len(formats) not in {0, 1, count} or any(form > 1 for form in formats):
+    if len(formats) not in {0, 1, count} or (formats and max(formats) > 1):
         raise ProtocolError(f"{len(formats)} parameter formats for {count} parameters")
-    binary = [bool(form) for form in formats] * (count if len(formats) == 1 else 1) or [False] * count
+    binary = [form == 1 for form in formats] * (count if len(formats) == 1 else 1) or [False] * count
     kinds = types if len(types) == count else (0,) * count
-    return tuple(Value(fields.value(), kinds[i], binary[i]) for i in range(count))
+    return tuple(map(Value, fields.cells(count), kinds, binary))
 
 
 def _bind(link: Link, raw: bytes, kind: str) -> Message:

@@ -32,6 +32,7 @@ STREAM_OVER = 64 * 1024  # bytes; ours: a longer row that nobody masks goes down
 INT16 = struct.Struct(">H")
 INT32 = struct.Struct(">i")
 LENGTH = struct.Struct(">I")
+NULL = 0xFFFFFFFF  # the size of a value that is none
 
 
 def frame(tag: bytes, body: bytes) -> bytes:
@@ -134,11 +135,30 @@ class Fields:
 
     def value(self) -> bytes | None:
         size = self.int32()
-        return None if size == 0xFFFFFFFF else self.take(size)
+        return None if size == NULL else self.take(size)
+
+    def cells(self, count: int) -> list[bytes | None]:
+        """Read so many values, each with its size before it."""
+        data, at, found = self._data, self._at, list[bytes | None]()
+        for _ in range(count):
+            size = int.from_bytes(data[at : at + 4])
+            at += 4
+            if size == NULL:
+                found.append(None)
+            else:
+                found.append(data[at : at + size])
+                at += size
+            if at > len(data):
+                raise ProtocolError("a field runs over the end of its message")
+        self._at = at
+        return found
 
     def numbers(self, size: int) -> Sequence[int]:
         """Read a list of integers of `size` bytes with its count before it."""
-        data = self.take(self.int16() * size)
+        count = self.int16()
+        if not count:
+            return ()
+        data = self.take(count * size)
         return [int.from_bytes(data[i : i + size]) for i in range(0, len(data), size)]
 
     def end(self) -> None:

@@ -7,6 +7,7 @@ flow.py's part.
 from collections.abc import Callable, Iterator
 
 from appliance.model import Column, Message, ProtocolError, Side, Value
+from appliance.wire.postgres import columns as described
 from appliance.wire.postgres import copies, masks, refusals
 from appliance.wire.postgres.copies import Copy
 from appliance.wire.postgres.encodings import Encoding
@@ -27,6 +28,9 @@ from appliance.wire.postgres.masks import Maskers
 
 ROW, COPY_DATA, RESULT = ord("D"), ord("d"), ord("V")
 ERROR, NOTICE, PARAMETER, NOTIFICATION, READY, AUTH = (ord(tag) for tag in "ENSAZR")
+SMALL = frozenset(b"123CInsTt")  # answers that are short, one message each, and of no order of their own
+OURS = frozenset({"inject", "probe"})  # requests whose answers are not the client's
+ENDS = frozenset({"complete", "suspended", "empty"})  # of a result
 STREAMED = frozenset({ROW, COPY_DATA, RESULT})
 COUNTED = frozenset({ROW, COPY_DATA})
 UNKNOWN = (Column(""),)
@@ -44,6 +48,7 @@ class Answers:
         self._masks: Maskers | None = None
         self._copy: Copy | None = None
         self._known = False  # _masks is decided for this result
+        self._descriptions = described.Descriptions()
         self._injected: list[Value] = []
         self._injected_size, self._injected_sets = 0, 0
         self._injected_failure: refusals.Failure | None = None
@@ -72,6 +77,9 @@ class Answers:
                 if header is None:
                     return
                 tag, size = header
+                if tag in SMALL and size <= min(STREAM_OVER, inbox.left) and (head is None or head.kind not in OURS):
+                    yield self._answered(tag, inbox.take(size))  # whole: `_check` has nothing to say of it
+                    continue
                 self._check(tag, size)
                 if tag in COUNTED and not self._reads(tag):
                     end, count = inbox.run(tag, 7 if tag == ROW else 5)
@@ -151,20 +159,25 @@ class Answers:
         if tag in OWN:
             yield from OWN[tag](self, raw)
             return
-        kind = self._ledger.answer(tag)
         if head is not None and head.kind == "inject":
+            kind = self._ledger.answer(tag)
             yield from self._inject(kind, raw)
             self._ledger.advance(tag)
         elif head is not None and head.kind == "probe":
-            self._described(head, kind, raw)
+            self._described(head, self._ledger.answer(tag), raw)
             self._ledger.advance(tag)
         else:
-            read = READERS.get(kind, Answers._message)
-            message = read(self, kind, raw)
-            self._ledger.advance(tag)
-            if kind in {"complete", "suspended", "empty"}:
-                self._forget()
-            yield message
+            yield self._answered(tag, raw)
+
+    def _answered(self, tag: int, raw: bytes) -> Message:
+        """Read the answer to a request of the client's."""
+        kind = self._ledger.answer(tag)
+        read = READERS.get(kind)
+        message = Message(Side.SERVER, kind, raw) if read is None else read(self, kind, raw)
+        self._ledger.advance(tag)
+        if kind in ENDS:
+            self._forget()
+        return message
 
     # Answers that have an order of their own.
 
@@ -240,7 +253,7 @@ class Answers:
 
     def _inject(self, kind: str, raw: bytes) -> Iterator[Message]:
         if kind == "describe":
-            self._columns = _columns(self._link.encoding, raw)
+            self._columns = self._descriptions.read(self._link.encoding, raw)
         elif kind == "row":
             fields = Fields(raw[5:], self._link.encoding)
             columns = self._columns or ()
@@ -252,11 +265,11 @@ class Answers:
             self._injected += [Value(fields.value(), column.type) for column in columns]
             fields.end()
         elif kind == "complete":
-            name, tag = str(self._injected_sets), _tag(self._link.encoding, raw)
+            name, status = str(self._injected_sets), described.tag(self._link.encoding, raw)
             self._injected_sets += 1
             columns, values = self._columns or (), tuple(self._injected)
             self._injected = []
-            yield Message(Side.SERVER, "injected", b"", name=name, values=values, columns=columns, status=tag)
+            yield Message(Side.SERVER, "injected", b"", name=name, values=values, columns=columns, status=status)
 
     def _injected_done(self, status: str) -> Message:
         failure = self._injected_failure
@@ -285,7 +298,7 @@ class Answers:
         """Keep what a Describe tells; "no data" tells nothing, so no row passes a plan after it."""
         if kind == "no-data":
             return ()
-        columns = _columns(self._link.encoding, raw)
+        columns = self._descriptions.read(self._link.encoding, raw)
         if head.portal is not None:
             head.portal.columns = columns
         return columns
@@ -323,7 +336,7 @@ class Answers:
         return Message(Side.SERVER, kind, frame(b"V", body), masked=masked)
 
     def _complete(self, kind: str, raw: bytes) -> Message:
-        return Message(Side.SERVER, kind, raw, status=_tag(self._link.encoding, raw))
+        return Message(Side.SERVER, kind, raw, status=described.tag(self._link.encoding, raw))
 
     def _copy_out(self, kind: str, raw: bytes) -> Message:
         head = self._ledger.queue[0]
@@ -344,25 +357,6 @@ class Answers:
             self._copy.end()
         self._copy = None
         return self._message(kind, raw)
-
-
-def _tag(encoding: Encoding, raw: bytes) -> str:
-    fields = Fields(raw[5:], encoding)
-    tag = fields.string()
-    fields.end()
-    return tag
-
-
-def _columns(encoding: Encoding, raw: bytes) -> tuple[Column, ...]:
-    """Read a RowDescription."""
-    fields = Fields(raw[5:], encoding)
-    columns = []
-    for _ in range(fields.int16()):
-        name, table, attribute, kind = fields.string(), fields.int32(), fields.int16(), fields.int32()
-        fields.take(6)  # size of the type and its modifier
-        columns.append(Column(name, table, attribute, kind, fields.int16() == 1))
-    fields.end()
-    return tuple(columns)
 
 
 OWN: dict[int, Callable[[Answers, bytes], Iterator[Message]]] = {
