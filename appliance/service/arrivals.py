@@ -38,9 +38,12 @@ class Arrivals:
         incident: Callable[[Flow | None, str], None],
         record: Callable[[Flow, Sequence[Note]], None],
         counts: Counts,
+        *,
+        names: Callable[[Process | None, str], tuple[str, ...]] = lambda process, host: (),
     ) -> None:
+        """`names` tells those that DNS gave to an address, for a process."""
         self._peers, self._ids, self._incident, self._record = peers, ids, incident, record
-        self._counts = counts
+        self._counts, self._names = counts, names
         self._flows: dict[int, Flow] = {}  # by cookie
         self._denied: dict[Address, Flow] = {}  # until the relay asks for them, at once
         self._waiting = 0
@@ -130,7 +133,8 @@ class Arrivals:
     def _flow_of(self, client: Address, peer: Peer) -> Flow:
         process = hidden(peer.process) if peer.process else None
         counted = (peer.cookie, peer.sequence, peer.scope, peer.epoch, peer.transport)
-        return Flow(self._ids.next(), time.time(), client, peer.server, process, *counted)
+        names = self._names(process, peer.server.host)
+        return Flow(self._ids.next(), time.time(), client, peer.server, process, *counted, names=names)
 
     def _deny(self, flow: Flow) -> None:
         """Record a flow that no rule can be asked about: lineage was lost, or its cgroup is gone."""

@@ -1,6 +1,6 @@
 """The packet engine: judges what is not terminated, packet by packet, before the kernel lets it go.
 
-    python -m appliance.service.engine UID GID CHANNEL RECORDS SPEAKERS IMAGES CARRIED
+    python -m appliance.service.engine UID GID CHANNEL RECORDS NAMES SPEAKERS IMAGES CARRIED
 
 All but the first two are descriptors, inherited. It parses hostile bytes, so it becomes an ordinary user and keeps one
 right, CAP_NET_ADMIN: the kernel's queue asks for it. Its raw sockets are made before, and can only send.
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import uvloop
 
+from appliance.kernel.names import Names
 from appliance.kernel.peers import Peers
 from appliance.kernel.queue import Queue
 from appliance.kernel.speakers import Speakers
@@ -50,10 +51,12 @@ class Engine(Serving):
         records: int,
         maps: Sequence[int],
         raw: tuple[socket.socket, socket.socket | None],
+        names: int = -1,
     ) -> None:
-        """`maps` are those of speakers, images and carried sockets; `raw` are voice.sockets()."""
+        """`maps` are those of speakers, images and carried sockets; `raw` are voice.sockets(); `names` is the table of
+        what DNS told."""
         super().__init__(hub, records)
-        self._maps, self._raw = maps, raw
+        self._maps, self._raw, self._names = maps, raw, Names(names)
 
     def _begun(self) -> Lanes:
         self._lanes = Lanes(
@@ -66,6 +69,7 @@ class Engine(Serving):
                 cancel=self._cancel,
                 incident=self._incident,
                 over=self._over,
+                learned=lambda flow, told: self._names.learn(flow.process, told.name, told.hosts, told.ttl_s),
             )
         )
         return self._lanes
@@ -73,7 +77,8 @@ class Engine(Serving):
     def _meet(self, setup: Setup) -> Senders:
         slice, (speakers, *others) = Path(setup.slice), self._maps
         peers = Peers(speakers, slice, *others)
-        self._senders = Senders(peers, Ids(setup.worker), self._incident, self._record, self._lanes.counts)
+        ids, counts = Ids(setup.worker), self._lanes.counts
+        self._senders = Senders(peers, ids, self._incident, self._record, counts, names=self._names.of)
         self._senders.speakers = Speakers(speakers, slice, *others)
         return self._senders
 
@@ -99,7 +104,7 @@ class Engine(Serving):
 
 def main(words: Sequence[str]) -> int:
     """Become the user named, but for one right; then run the engine on inherited descriptors."""
-    uid, gid, hub, records, *maps = map(int, words)
+    uid, gid, hub, records, names, *maps = map(int, words)
     raw = voice.sockets()
     bare.become(uid, gid, keep=CAP_NET_ADMIN)
     logging.basicConfig(format=f"engine[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
@@ -108,7 +113,7 @@ def main(words: Sequence[str]) -> int:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)  # stopped when its hub dies, it would never see it
 
     async def live() -> int:
-        return await Engine(socket.socket(fileno=hub), records, maps, raw).run()
+        return await Engine(socket.socket(fileno=hub), records, maps, raw, names).run()
 
     return uvloop.run(live())
 

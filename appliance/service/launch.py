@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from appliance.kernel import names
 from appliance.model import HostError
 from appliance.service.door import pair
 
@@ -141,7 +142,8 @@ def start(who: User, given: Inherited) -> Running:
     """
     ours, theirs = socket.socketpair()
     door, inner = pair()
-    numbers = [theirs.fileno(), inner.fileno(), given.frozen, *given.maps, given.records, *given.listeners]
+    shared = (given.frozen, names.table())
+    numbers = [theirs.fileno(), inner.fileno(), *shared, *given.maps, given.records, *given.listeners]
     try:
         process = subprocess.Popen(
             command("appliance.service.worker", who, [*map(str, numbers)]),

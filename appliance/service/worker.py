@@ -1,6 +1,6 @@
 """The worker process: sockets, sessions and the record of one core. Holds no privilege (launch.py).
 
-    python -m appliance.service.worker UID GID CHANNEL DOOR FROZEN PEERS IMAGES CARRIED RECORDS LISTENER...
+    python -m appliance.service.worker UID GID CHANNEL DOOR FROZEN NAMES PEERS IMAGES CARRIED RECORDS LISTENER...
 
 All but the first two are descriptors, inherited. What it has in common with the packet engine is in serving.py.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uvloop
 
+from appliance.kernel.names import Names
 from appliance.kernel.peers import Peers
 from appliance.model import Address, Flow
 from appliance.relay.channel import (
@@ -41,12 +42,18 @@ class Worker(Serving):
     record = "worker"
 
     def __init__(
-        self, ends: Sequence[socket.socket], maps: Sequence[int], records: int, listeners: Sequence[socket.socket]
+        self,
+        ends: Sequence[socket.socket],
+        maps: Sequence[int],
+        records: int,
+        listeners: Sequence[socket.socket],
+        names: int = -1,
     ) -> None:
-        """`ends` are those of the channel and of the door; `maps` are the fence's, in the order of fence.RELAYS."""
+        """`ends` are those of the channel and of the door; `maps` are the fence's, in the order of fence.RELAYS;
+        `names` is the table of what DNS told."""
         hub, self._doorway = ends
         super().__init__(hub, records)
-        self._listeners, self._maps = listeners, maps
+        self._listeners, self._maps, self._names = listeners, maps, Names(names)
 
     def _begun(self) -> Relay:
         relay = self._taking = Relay(self._duties())
@@ -55,7 +62,8 @@ class Worker(Serving):
 
     def _meet(self, setup: Setup) -> Arrivals:
         peers = Peers(self._maps[0], Path(setup.slice), *self._maps[1:])
-        return Arrivals(peers, Ids(setup.worker), self._incident, self._record, self._relay.counts)
+        told = self._names.of
+        return Arrivals(peers, Ids(setup.worker), self._incident, self._record, self._relay.counts, names=told)
 
     def _open(self) -> None:
         for sock in self._listeners:
@@ -81,6 +89,7 @@ class Worker(Serving):
             over=self._over,
             missed=self._missed,
             mint=self._mint,
+            learned=lambda flow, told: self._names.learn(flow.process, told.name, told.hosts, told.ttl_s),
             gate=lambda: self._syncer.gate if self._syncer else None,
         )
 
@@ -93,7 +102,7 @@ class Worker(Serving):
 
 def main(words: Sequence[str]) -> int:
     """Become the user named, for good; then run a worker on inherited descriptors."""
-    uid, gid, hub, door, Frozen.program, peers, images, carried, records, *listeners = map(int, words)
+    uid, gid, hub, door, Frozen.program, names, peers, images, carried, records, *listeners = map(int, words)
     bare.become(uid, gid)  # before what follows: the kernel resets both at a change of user
     logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
     # Others of our user must not read what is in memory: masked values, questions, rules.
@@ -104,7 +113,7 @@ def main(words: Sequence[str]) -> int:
     ends, sockets = ([socket.socket(fileno=number) for number in some] for some in ((hub, door), listeners))
 
     async def live() -> int:
-        return await Worker(ends, (peers, images, carried), records, sockets).run()
+        return await Worker(ends, (peers, images, carried), records, sockets, names).run()
 
     return uvloop.run(live())
 
