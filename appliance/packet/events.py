@@ -120,7 +120,8 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
     Inline, a packet that brings bytes (or `fin`) may go on when all bytes of its side before `end` are allowed, and
     with the bytes they were allowed as: those of [`begin`, `end`) are in it at Packet.payload, also in one that is
-    "old".
+    "old". Those that may go on together go in the order they came, the ones that were early before the one that they
+    waited for: a receiver compares timestamps, and leaves out what seems old (RFC 7323, PAWS).
     """
 
     flow: int  # 0: it belongs to none

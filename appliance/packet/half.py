@@ -136,8 +136,11 @@ class Half:
         return given
 
     def patience(self) -> list[Given]:
-        """Another packet was seen: after some, what is acknowledged and was not seen is missing."""
-        if self.next >= self.acked:
+        """Another packet was seen: after some, what is acknowledged and was not seen is missing.
+
+        Unless the sender has not gone on behind it: then the acknowledgement may be a lie.
+        """
+        if self.next >= self.acked or not self.early:
             self.behind = 0
             return []
         self.behind += 1

@@ -6,9 +6,9 @@ RFC 7323 2.3 and 5 (window scale, PAWS), RFC 7413 (data of a SYN), and where the
 Theory of operation. The receiver is somewhere else, and what it takes is what counts; a segment it leaves out must not
 be read, or a sender could say one thing to us and another to it. So whatever a receiver checks is checked here: the
 acknowledgement must be there and sane, the timestamp not old, the window not exceeded. What fails is "invalid". Inline
-it is dropped, so the receiver cannot disagree. In a capture it was sent, and the window and the timestamps may be known
-late, so such bytes are *doubtful*: they are given when the receiver acknowledges them and no others came in their
-place. The bytes of a SYN are so too, for a server may leave them out.
+it is dropped, so the receiver cannot disagree. In a capture it was sent, and what the other side had said may be
+missing or come late, so such bytes are *doubtful*: they are given when the receiver acknowledges them and no others
+came in their place. The bytes of a SYN are so too, for a server may leave them out.
 
 What a receiver could take this way or that is refused inline: bytes sent again that are not the same, urgent data.
 
@@ -51,6 +51,7 @@ class _End(Half):
         self.window = 0  # the greatest it offered, in bytes
         self.opened = False  # its SYN was seen
         self.spoke = False
+        self.confirmed = False  # the other side has acknowledged where its bytes begin
         self.origins: list[int] = []  # its SYN-ACKs, while none is confirmed
 
 
@@ -63,6 +64,7 @@ class _Arrival(msgspec.Struct):
     now: float
     number: int
     events: list[Happening]
+    distrusted: str  # why its acknowledgement is
 
 
 class Connection:
@@ -113,10 +115,11 @@ class Connection:
             return self._reset(side, segment, now)
         events: list[Happening] = []
         self._open(side, segment, now)
-        why = self._acknowledge(side, segment, now, events)
-        if why:
-            return Taken(self.flow, side, "invalid", tuple(events), why=why)
-        taken = self._bytes(_Arrival(side, packet, segment, now, number, events))
+        why = self._distrusted(segment, end, other)
+        if why and self._choices.inline:
+            return Taken(self.flow, side, "invalid", why=why)
+        self._acknowledge(side, segment, now, events)
+        taken = self._bytes(_Arrival(side, packet, segment, now, number, events, why))
         if not self._choices.inline:
             for one in Side:
                 self._tell(one, self._ends[one].patience(), now, events)
@@ -172,10 +175,9 @@ class Connection:
 
     def _strange_syn(self, segment: Segment, end: _End, other: _End) -> str:
         origin = (segment.seq + 1) & 0xFFFFFFFF
-        if end.origin is not None and end.origin != origin:
-            unsettled = not end.next and not end.top and end.acked == 0 and end.opened
-            if not unsettled or (self._choices.inline and segment.flags & ACK):
-                return "SYN in an open connection"
+        settled = end.confirmed or end.top or (self._choices.inline and segment.flags & ACK)
+        if settled and end.origin not in (None, origin):
+            return "SYN in an open connection"
         if not segment.flags & ACK or (other.origin is None and not self._choices.inline):
             return ""
         if other.origin is None or not 0 <= other.offset(segment.ack) <= other.top:
@@ -200,18 +202,25 @@ class Connection:
                 other.origin = segment.ack  # the client says which SYN-ACK was the server's
             other.origins = []
 
-    def _acknowledge(self, side: Side, segment: Segment, now: float, events: list[Happening]) -> str:
-        """Learn what `side` has of the other, and what it will take."""
-        end, other = self._ends[side], self._ends[side.other]
+    def _distrusted(self, segment: Segment, end: _End, other: _End) -> str:
+        """Return why a receiver would leave out a segment for what it acknowledges (RFC 5961, 5.2), if so."""
         if not segment.flags & ACK:
             return ""
         acked = other.offset(segment.ack)
-        if acked > other.top and (self._choices.inline or (other.edge is not None and acked > other.edge + 1)):
+        if acked > other.top:
             return "acknowledges what was not sent"
-        if end.opened and other.opened and acked < other.acked - max(end.window, 1 << 16):
+        if end.opened and other.opened and acked < max(other.acked - max(end.window, 1 << 16), 0):
             return "acknowledges what was long ago"
-        if self._stale(end, other, segment, now):
-            return ""  # its acknowledgement may be older than others: it tells nothing
+        return ""
+
+    def _acknowledge(self, side: Side, segment: Segment, now: float, events: list[Happening]) -> None:
+        """Learn what `side` has of the other, and what it will take."""
+        end, other = self._ends[side], self._ends[side.other]
+        if not segment.flags & ACK or self._stale(end, other, segment, now):
+            return  # if it is old, so may be what it acknowledges
+        acked = other.offset(segment.ack)
+        if other.edge is not None and acked > other.edge + 1:
+            return  # more than could be sent
         window = segment.window
         if not segment.flags & SYN and end.scale >= 0 and other.scale >= 0:
             window <<= end.scale
@@ -219,9 +228,7 @@ class Connection:
         if end.opened and (other.opened or segment.flags & SYN):
             other.edge = max(other.edge or 0, acked + window)
         self._tell(side.other, other.acknowledge(acked), now, events)
-        if not self._choices.inline:
-            other.top = max(other.top, acked)
-        return ""
+        other.confirmed = other.confirmed or acked <= other.top
 
     def _stale(self, end: _End, other: _End, segment: Segment, now: float) -> bool:
         """Return whether the timestamp is old (PAWS); if it is not, it may be the one to compare with from here on."""
@@ -275,6 +282,8 @@ class Connection:
             return "" if segment.flags & ACK or self._choices.inline else "bytes of a SYN"
         if self._stale(end, self._ends[one.side.other], segment, one.now):
             return "an old timestamp"
+        if one.distrusted:
+            return one.distrusted
         if end.edge is not None and (last > end.edge or begin > end.edge):
             return "outside of the window"
         return ""
