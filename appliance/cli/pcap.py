@@ -78,6 +78,8 @@ def pcap(site: Site, file: Path, path: Path, who: str, imports: bool, reason: st
     policy = _named(rules_at(path), who)
     if len(reason) > MAX_REASON:
         raise ConfigError("--reason", f"longer than {MAX_REASON} characters")
+    if imports and str(file) == "-":
+        raise ConfigError("--import", "takes a file", "what is imported is named by its SHA-256: save it first")
     listed: list[Found] = []
     counts = [0]
 
@@ -147,8 +149,6 @@ def _store(site: Site, file: Path, data: BinaryIO) -> _Store:
     from appliance.service.foreign.imports import Imports, source  # noqa: PLC0415
     from appliance.service.keys import signer  # noqa: PLC0415
 
-    if str(file) == "-":
-        raise ConfigError("--import", "takes a file", "what is imported is named by its SHA-256: save it first")
     found = hashlib.sha256()
     while piece := data.read(PIECE):
         found.update(piece)
