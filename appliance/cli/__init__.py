@@ -43,6 +43,7 @@ COMMANDS = {
     "observe": ("observe:observe", "Show what a vendor's processes write and read inside TLS."),
     "adopt": ("adopt:adopt", "Put an agent under control: a service, an account, a container."),
     "release": ("adopt:release", "Let an agent go that was adopted."),
+    "learn": ("learn:learn", "Propose least-privilege rules for what an agent does, with tests."),
     "exec": ("exec:exec_", "Run a command governed: for CI jobs and shells."),
     "trust": ("trust:trust", "Have governed programs trust the certificates they are shown."),
     "demo": ("service:demo", "Show the main job in a lab of its own (root)."),

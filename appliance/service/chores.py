@@ -5,6 +5,7 @@ A chore that fails is a problem in status until it does not; it stops nothing el
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from appliance.kernel import containable, coverage, fence, nft, unix
 from appliance.model import ConfigError, HostError
 from appliance.record.checkpoint import Counter, Lost
 from appliance.record.log import SYNC_EVERY_S
-from appliance.service import nested, rulebook
+from appliance.service import nested, opening, rulebook
 
 if TYPE_CHECKING:
     from appliance.service.hub import Hub
@@ -99,6 +100,8 @@ class Chores:
 
     def _look_at_rules(self) -> None:
         """Reload when a file was saved. A bad one is not tried again before it changes."""
+        if opening.end(self._hub.settings.rules, time.time()):
+            self._hub.incident("who was let by to be learned from is let by no more: its time is up")
         try:
             stamp = rulebook.stamp(self._hub.settings.rules)
         except ConfigError as error:

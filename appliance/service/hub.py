@@ -32,7 +32,7 @@ from appliance.model import ConfigError, HostError
 from appliance.policy import Policy, entries
 from appliance.record.index import Index
 from appliance.relay.channel import Asked, Cancelled, Contain, Incident, Mint, Over, Ran, Rules, Setup, ToHub, Withdrawn
-from appliance.service import barrier, handover, launch, opened, rulebook
+from appliance.service import barrier, handover, launch, opened, opening, rulebook
 from appliance.service.attribution import Attribution
 from appliance.service.berth import Berth, own_cgroup
 from appliance.service.chores import Chores
@@ -128,6 +128,7 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _rules(self) -> AsyncIterator[None]:
         """Before anything of the host is touched: bad rules change nothing."""
+        opening.end(self.settings.rules, time.time())
         self.files = rulebook.read(self.settings.rules)
         self.policy = self._compiled(self.files)
         yield
