@@ -1,6 +1,7 @@
 """Sessions as a capture for Wireshark: what the client said and got, who it was, what was decided.
 
 Source: IETF draft-ietf-opsawg-pcapng, "PCAP Next Generation Capture File Format", version 1.0.
+UDP and ICMP are datagrams as they were said.
 One section, an interface of raw IP for each identity, one Enhanced Packet Block a packet; Name Resolution Blocks
 call servers by their targets. Comments: the process at the SYN, the decision at the message it judged (at its last
 packet, where Wireshark shows a message), masks at the answer, the end at the FIN or RST. A refused message is there
@@ -13,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from appliance.model import Decision, Flow, Note, Process, Side
+from appliance.record.datagrams import Datagrams
 from appliance.record.frame import Frame
 from appliance.record.tcp import Connection, Packet
 from appliance.record.text import because, clean, command, line, stamp
@@ -73,12 +75,14 @@ def packets(frames: Iterable[Frame]) -> Iterator[Packet]:
         if talk is None:
             if frame.flow is None:
                 raise ValueError(f"the frames of {frame.id} do not begin with its flow")
-            talk = talks[frame.id] = _Talk(frame.flow)
+            make = _Talk if frame.flow.transport == "tcp" else _Datagrams
+            talk = talks[frame.id] = make(frame.flow)
         for packet in talk.packets(frame):
             if held:
                 yield held
             held = packet
-        holder = frame.id if frame.note.kind == "message" and frame.note.side is Side.CLIENT else ""
+        asks = frame.note.kind == "message" and frame.note.side is Side.CLIENT
+        holder = frame.id if asks and not isinstance(talk, _Datagrams) else ""
         if frame.note.kind == "closed":
             over[frame.id] = None
             del talks[frame.id]
@@ -95,13 +99,16 @@ class _Talk:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
-        self._connection = Connection(flow.client, flow.server, flow.id)
+        self._connection = self._connect(flow)
         self._open = False
         self._source = UNKNOWN
         self._waiting: list[str] = []  # comments for the next packet
         self._steering: Frame | None = None  # a short first message; it may be what turned to TLS
         self._spoken = False
         self._time = flow.opened
+
+    def _connect(self, flow: Flow) -> Connection:
+        return Connection(flow.client, flow.server, flow.id)
 
     def packets(self, frame: Frame) -> Iterator[Packet]:
         if not self._open:
@@ -191,6 +198,47 @@ class _Talk:
         packet.comments += self._waiting
         self._waiting = []
         return packet
+
+
+class _Datagrams(_Talk):
+    """One session without a connection. Its last packet is kept back, since nothing else can carry a comment."""
+
+    _last: Packet | None = None
+
+    def _connect(self, flow: Flow) -> Connection:
+        return Datagrams(flow.client, flow.server, flow.id, flow.transport)
+
+    def rest(self) -> Iterator[Packet]:
+        steering, self._steering = self._steering, None
+        if steering and steering.note.side:
+            for packet in self._message(steering.note, steering.note.side, steering.dropped):
+                packet.source = self._source
+                yield packet
+        if self._last:
+            packet = self._commented(self._last)
+            packet.source = self._source
+            self._last = None
+            yield packet
+
+    def _hello(self, note: Note) -> Iterator[Packet]:
+        self._waiting.append(_who(self._flow, note))
+        yield from ()
+
+    def _message(self, note: Note, side: Side, dropped: int) -> Iterator[Packet]:
+        for packet in super()._message(note, side, dropped):
+            before, self._last = self._last, packet
+            if before:
+                yield before
+
+    def _close(self, note: Note) -> Iterator[Packet]:
+        yield from self.rest()
+
+    def _say(self, comment: str) -> Iterator[Packet]:
+        if self._last:
+            self._last.comments.append(comment)
+        else:
+            self._waiting.append(comment)
+        yield from ()
 
 
 def _who(flow: Flow, note: Note) -> str:

@@ -35,6 +35,8 @@ class Packet(msgspec.Struct):
 class Connection:
     """One connection. Every method returns the packets it takes; give times in order."""
 
+    _protocol = 6  # in the header of IP: TCP, by IANA
+
     def __init__(self, client: Address, server: Address, name: str) -> None:
         hosts = [ip_address(client.host), ip_address(server.host)]
         if hosts[0].version != hosts[1].version:
@@ -117,9 +119,10 @@ class Connection:
         """Return the IP header over `length` bytes."""
         ends = self._host[side] + self._host[side.other]
         if self._v6:
-            return b"\x60\0\0\0" + length.to_bytes(2, "big") + b"\x06\x40" + ends
+            return b"\x60\0\0\0" + length.to_bytes(2, "big") + bytes((self._protocol, 64)) + ends
         ident = self._idents[side] = (self._idents[side] + 1) & 0xFFFF
-        head = b"\x45\0" + (IPV4 + length).to_bytes(2, "big") + ident.to_bytes(2, "big") + b"\x40\0\x40\x06"
+        head = b"\x45\0" + (IPV4 + length).to_bytes(2, "big") + ident.to_bytes(2, "big") + b"\x40\0\x40"
+        head += bytes((self._protocol,))
         return head + checksum(head + ends).to_bytes(2, "big") + ends
 
 
