@@ -97,7 +97,8 @@ class Datagrams(Lane):
             self._outside.outlet.go(incoming, data)
         else:
             self._answered = True
-            self._outside.outlet.answer(self.flow, data)
+            if data:  # else it is to wait for the client to say it again
+                self._outside.outlet.answer(self.flow, data)
 
     def _shut(self, to: Side) -> None:
         pass

@@ -122,15 +122,27 @@ class Detect:
 
 
 class First(Detect):
-    """Tells the protocol of datagrams by the first of the client; what no protocol knows is a datagram of its own."""
+    """Tells the protocol of datagrams by the first of the client; what no protocol knows is a datagram of its own.
+
+    One that begins a protocol later, where rules have looked for none, ends its flow.
+    """
+
+    def feed(self, side: Side, data: bytes) -> Iterator[Message]:
+        if self._wire is not None and side is Side.CLIENT and self.name == "udp" and (name := _first(data)):
+            raise ProtocolError(f"a datagram of {name} where another protocol was spoken")
+        return super().feed(side, data)
 
     def _find(self) -> Iterator[Message]:
-        data = bytes(self._held[Side.CLIENT])
-        known = (name for name, opening in PROTOCOLS.items() if opening.first is not None and opening.first(data))
-        self.name = next(known, "udp")
+        self.name = _first(bytes(self._held[Side.CLIENT])) or "udp"
         make = PROTOCOLS[self.name].datagram
         assert make is not None, "told by a datagram, and not spoken in any"
         self._wire = make()
         for side in (Side.SERVER, Side.CLIENT):
             if self._held[side]:
                 yield from self._wire.feed(side, bytes(self._held.pop(side)))
+
+
+def _first(data: bytes) -> str:
+    """Return the protocol that a client's datagram begins; "" if none does so."""
+    known = (name for name, opening in PROTOCOLS.items() if opening.first is not None and opening.first(data))
+    return next(known, "")
