@@ -41,6 +41,7 @@ COMMANDS = {
     "thaw": ("freeze:thaw", "Let frozen processes go on."),
     "kill": ("freeze:kill", "End all processes of a vendor."),
     "observe": ("observe:observe", "Show what a vendor's processes write and read inside TLS."),
+    "init": ("init:init", "Write the first rules for an agent, with comments and tests."),
     "adopt": ("adopt:adopt", "Put an agent under control: a service, an account, a container."),
     "release": ("adopt:release", "Let an agent go that was adopted."),
     "learn": ("learn:learn", "Propose least-privilege rules for what an agent does, with tests."),

@@ -1,6 +1,7 @@
 """Identities of the rules on disk, for who puts processes where an identity is: by name, and as a cgroup."""
 
 import ipaddress
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -14,14 +15,19 @@ from appliance.service import rulebook
 DOCUMENTATION = ipaddress.IPv6Address("2001:db8::")  # RFC 3849: names of targets are not looked up
 
 
-def policy(directory: Path) -> Policy:
-    """Return the rules of a directory without asking a resolver: each name has an address nobody has.
+def nowhere() -> Callable[[str], Sequence[str]]:
+    """Return a resolver that asks nobody: each name has an address nobody has."""
+    numbers = count(1)
+    return lambda name: (str(DOCUMENTATION + next(numbers)),)
+
+
+def policy(directory: Path, more: Sequence[tuple[str, str]] = ()) -> Policy:
+    """Return the rules of a directory, and of more files beside them, without asking a resolver.
 
     Raises:
         ConfigError: they are wrong.
     """
-    numbers = count(1)
-    return config.rules(rulebook.read(directory).texts, lambda name: (str(DOCUMENTATION + next(numbers)),))
+    return config.rules((*rulebook.read(directory).texts, *more), nowhere())
 
 
 def named(directory: Path, name: str) -> Identity:

@@ -23,6 +23,7 @@ from appliance.facts.words import PROTOCOLS
 from appliance.model import Address, Flow, Message, Note, Process, ProtocolError, Side
 from appliance.policy import Policy
 from appliance.record.frame import Frame
+from appliance.service.identities import nowhere
 from appliance.service.rulebook import TESTS
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
@@ -287,14 +288,14 @@ def _rules_text(drafts: Sequence[Draft]) -> str:
     targets = {draft.to: draft.target for draft in drafts if draft.target}
     for head, entries in (("identities", identities), ("targets", targets)):
         if entries:
-            lines += ["", f"{head}:", *(f"  {name}: {_flow(entry)}" for name, entry in entries.items())]
+            lines += ["", f"{head}:", *(f"  {name}: {flow(entry)}" for name, entry in entries.items())]
     if drafts:
         lines += ["", "rules:"]
     for draft in drafts:
         lines.append(f"  # {draft.who} at {draft.to}: {draft.count} requests")
         for id, when in draft.rules.items():
-            lines += [f"  - id: {_flow(id)}", f"    who: {_flow(draft.who)}", f"    to: {_flow(draft.to)}"]
-            lines += [f"    when: {_flow(when)}"] if when else ["    inspect: false"] if not draft.protocol else []
+            lines += [f"  - id: {flow(id)}", f"    who: {flow(draft.who)}", f"    to: {flow(draft.to)}"]
+            lines += [f"    when: {flow(when)}"] if when else ["    inspect: false"] if not draft.protocol else []
             lines.append("    do: allow")
     return "\n".join([*lines, ""])
 
@@ -307,9 +308,9 @@ def _tests_text(drafts: Sequence[Draft]) -> str:
             for values in examples:
                 request = {key: [_whole(draft.protocol, key, text) for text in texts] for key, texts in values}
                 if request:
-                    lines.append(f"  - {_flow({**head, 'request': request, 'expect': 'allow', 'rule': id})}")
+                    lines.append(f"  - {flow({**head, 'request': request, 'expect': 'allow', 'rule': id})}")
             for request in _others(draft, id):
-                lines.append(f"  - {_flow({**head, 'request': request, 'expect': 'block'})}")
+                lines.append(f"  - {flow({**head, 'request': request, 'expect': 'block'})}")
     return "\n".join([*lines, ""]) if len(lines) > 2 else "tests: []\n"
 
 
@@ -333,22 +334,22 @@ def _others(draft: Draft, id: str) -> Iterator[dict[str, list[str]]]:
         yield {**seen, "effect": [other]}
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
     """Return a value as YAML on one line. JSON is YAML; what needs no quotes is written without."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    text = str(value)
-    plain = re.fullmatch(r"[A-Za-z/][A-Za-z0-9/._-]*", text) and yaml.safe_load(text) == text
-    return text if plain else json.dumps(text)
+        return "{" + ", ".join(f"{flow(key)}: {flow(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    plain = re.fullmatch(r"[A-Za-z/][A-Za-z0-9/._-]*", value) and yaml.safe_load(value) == value
+    return value if plain else json.dumps(value)
 
 
 def _prove(rules: str, tests: str, files: Sequence[tuple[str, str]]) -> None:
     """Have the engine judge the tests by the proposal alone, with the targets that are in force."""
     known = [(name, _defined(text)) for name, text in files]
-    numbers = iter(range(1, 1 << 20))
-    policy = config.rules([*known, ("learned.yaml", rules)], lambda name: (f"2001:db8::{next(numbers):x}",))
+    policy = config.rules([*known, ("learned.yaml", rules)], nowhere())
     done = config.run(policy, [(f"learned{TESTS}", tests)], _reader)
     wrong = [result for result in done if not result.ok]
     if wrong:
