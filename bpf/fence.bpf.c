@@ -9,7 +9,10 @@
  *   INSIDE   passes over lo: an accepted connection of the same vendor, whose client is direct.
  *   KEPT     passes until the rules deny it: from before the fence, by `existing_connections: keep`.
  *   none     is dropped: UDP-Lite, raw, sockets from before the fence or from outside, accepted connections.
- *   UDP      has no verdict of its own: each packet's destination must be direct.
+ *   QUEUED   each packet passes by a verdict of the packet engine, which has marked it.
+ *   UDP      has no verdict of its own: each packet's destination must be direct, or the engine has marked the packet.
+ *
+ * The engine's mark is no mark that a process could choose: a number of 32 bits drawn at random, of which only root knows.
  *
  * The flow is written to `peers` by what it sends, not at TCP_CONNECT_CB: egress runs after NAT, and NAT changes
  * the source port when two connections to different servers share one (the kernel does share them). Only the
@@ -50,6 +53,8 @@ static __always_inline void identify(struct vg_flow *flow)
 	count(account(flow->cgroup), VG_UNKNOWN_PROCESS);
 }
 
+#include "speakers.h"
+
 /* Send this socket the relay's way, whatever device or mark the process chose. Zero when done. */
 static __always_inline int steer(struct bpf_sock_addr *ctx)
 {
@@ -68,7 +73,7 @@ static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_s
 	if (!here && is_loopback(to) && !may_be_own(ctx, set, to))
 		return refuse_flow(VG_REFUSE_LOOPBACK, REFUSED);
 	/* A socket that was steered before would be sent to the relay again. */
-	if (ctx->sk->mark == VG_STEER_MARK && bpf_setsockopt(ctx, SOCKET, MARK, &none, sizeof(none)))
+	if (ctx->sk->mark && bpf_setsockopt(ctx, SOCKET, MARK, &none, sizeof(none)))
 		return refuse_flow(VG_REFUSE_HOST, REFUSED);
 	kept->flags = here ? VG_SOCKET_HERE : 0;
 	kept->verdict = VG_DIRECT;
@@ -104,6 +109,17 @@ static __always_inline int connect_inspected(struct bpf_sock_addr *ctx, struct v
 	return 1;
 }
 
+static __always_inline int connect_queued(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_socket *kept)
+{
+	if (too_many(kept->flow.cgroup))
+		return refuse_flow(VG_REFUSE_RATE, REFUSED);
+	if (!given_to_engine(ctx, set, &kept->flow.to))
+		return refuse_flow(VG_REFUSE_UNSTEERABLE, REFUSED);
+	kept->verdict = VG_QUEUED;
+	open_flow(account(kept->flow.cgroup), VG_WAY_ENGINE);
+	return 1;
+}
+
 static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_address *to)
 {
 	struct vg_socket *kept = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -126,12 +142,15 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_sett
 		return refuse_flow(VG_REFUSE_RULE, REFUSED);
 	if (is_direct(said))
 		return connect_direct(ctx, set, kept, to, said == VG_JUDGE_HERE);
+	if (said == VG_JUDGE_QUEUE)
+		return connect_queued(ctx, set, kept);
 	return connect_inspected(ctx, set, kept);
 }
 
 static __always_inline int connect(struct bpf_sock_addr *ctx, struct vg_address *to)
 {
 	struct vg_settings *set = current_settings();
+	__u32 said;
 
 	if (!set || !ctx->sk)
 		return refuse_flow(VG_REFUSE_HOST, REFUSED);
@@ -139,11 +158,20 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, struct vg_address 
 	to->port = ctx->user_port;
 	if (to->protocol == IPPROTO_TCP)
 		return connect_tcp(ctx, set, to);
-	if (to->protocol != IPPROTO_UDP)
+	if (to->protocol == IPPROTO_ICMP || to->protocol == IPPROTO_ICMPV6) {
+		to->port = 0;
+		if (!pings())
+			return refuse_flow(VG_REFUSE_SOCKET, NO_PROTOCOL);
+	} else if (to->protocol != IPPROTO_UDP) {
 		return refuse_flow(VG_REFUSE_SOCKET, NO_PROTOCOL);
-	/* Others may connect: name resolution does so to choose a source address. Nothing they send passes. */
-	if (judgement(set, bpf_get_current_cgroup_id(), to) == VG_JUDGE_DENY)
+	}
+	said = judgement(set, bpf_get_current_cgroup_id(), to);
+	if (said == VG_JUDGE_DENY)
 		return refuse_flow(VG_REFUSE_RULE, REFUSED);
+	if (is_direct(said))
+		return told(ctx, true) ? refuse_flow(VG_REFUSE_HOST, REFUSED) : 1;
+	/* Others may connect: name resolution does so to choose a source address. What the engine is not given never passes. */
+	given_to_engine(ctx, set, to);
 	return 1;
 }
 
@@ -160,7 +188,9 @@ static __always_inline int send(struct bpf_sock_addr *ctx, struct vg_address *to
 	said = judgement(set, bpf_get_current_cgroup_id(), to);
 	if (said == VG_JUDGE_DENY)
 		return refuse(VG_REFUSE_RULE, REFUSED);
-	return is_direct(said) ? 1 : refuse(VG_DROP_DATAGRAM, NOT_PERMITTED);
+	if (is_direct(said))
+		return told(ctx, true) ? refuse(VG_REFUSE_HOST, REFUSED) : 1;
+	return given_to_engine(ctx, set, to) ? 1 : refuse(VG_DROP_DATAGRAM, NOT_PERMITTED);
 }
 
 static __always_inline void set_v4(struct vg_address *to, __u32 ip)
@@ -268,7 +298,7 @@ static __always_inline bool misleads(__s32 level, __s32 name)
 	if (level == 255 /* SOL_RAW */ || level == 263 /* SOL_PACKET */ || level == 283 /* SOL_XDP */)
 		return true;
 	if (level == SOCKET)
-		return name == MARK;
+		return name == MARK || name == 75 /* SO_RCVMARK */;
 	/* What is joined, the kernel announces on the wire: addresses of groups and sources that the vendor chooses. */
 	if ((level == IPPROTO_IP || level == IPPROTO_IPV6) && name >= 42 /* MCAST_JOIN_GROUP */ &&
 	    name <= 48 /* MCAST_MSFILTER */)
@@ -307,15 +337,35 @@ int vg_setsockopt(struct bpf_sockopt *ctx)
 SEC("cgroup/sock_create")
 int vg_create(struct bpf_sock *ctx)
 {
+	struct vg_settings *set = current_settings();
+
 	if (ctx->family != INET && ctx->family != INET6)
 		return refuse(VG_REFUSE_SOCKET, NO_PROTOCOL);
 	if (ctx->type == SOCK_RAW)
 		return refuse(VG_REFUSE_SOCKET, NOT_PERMITTED);
 	if (ctx->type == SOCK_STREAM && ctx->protocol == IPPROTO_TCP)
 		return 1;
-	if (ctx->type == SOCK_DGRAM && ctx->protocol == IPPROTO_UDP)
+	if (ctx->type == SOCK_DGRAM && ctx->protocol == IPPROTO_UDP) {
+		if (set && pass_mark())
+			enlist(ctx, set); /* without a number, for what is direct only */
+		return 1;
+	}
+	if (ctx->type == SOCK_DGRAM && (ctx->protocol == IPPROTO_ICMP || ctx->protocol == IPPROTO_ICMPV6) && set && pings() &&
+	    enlist(ctx, set))
 		return 1;
 	return refuse(VG_REFUSE_SOCKET, NO_PROTOCOL);
+}
+
+/* A number is not given to another while packets of its socket may wait for the engine. */
+SEC("cgroup/sock_release")
+int vg_release(struct bpf_sock *ctx)
+{
+	__u32 *slot = bpf_sk_storage_get(&slots, ctx, 0, 0), number = slot ? *slot : 0;
+	struct vg_speaker *speaker = number ? bpf_map_lookup_elem(&speakers, &number) : NULL;
+
+	if (speaker)
+		speaker->closed = speaker->used ? bpf_ktime_get_boot_ns() : 1;
+	return 1;
 }
 
 /* Put the flow where the relay's accept() finds it, with its number. False if that cannot be. */
@@ -464,6 +514,49 @@ static __always_inline void remember(struct bpf_sock *sk, struct sent *kept, __u
 	bpf_sk_storage_get(&sent, sk, &one, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
+/* Pass what the engine has judged and marked. */
+static __always_inline int egress_judged(struct __sk_buff *skb, struct vg_coverage *mine, __u32 without)
+{
+	__u32 mark = pass_mark();
+
+	if (mark && skb->mark == mark)
+		return pass(mine, VG_PASS_ENGINE, VG_WAY_ENGINE, skb->len);
+	if (!skb->mark || (skb->mark & VG_QUEUE_TAG) == VG_QUEUE_MARK)
+		return drop(mine, without, skb->len);
+	return drop(mine, VG_DROP_FORGED, skb->len);
+}
+
+static __always_inline int egress_ping(struct __sk_buff *skb, __u8 protocol, struct vg_settings *set)
+{
+	__u64 cgroup = bpf_skb_cgroup_id(skb);
+	struct vg_coverage *mine = account(cgroup);
+	struct vg_address from = {}, to = {};
+
+	if (!mine)
+		return drop(mine, VG_REFUSE_LEDGER, skb->len);
+	if (!parse(skb, protocol, &from, &to))
+		return drop(mine, VG_DROP_MALFORMED, skb->len);
+	to.port = 0;
+	if (judgement(set, cgroup, &to) == VG_JUDGE_DENY)
+		return drop(mine, VG_DROP_PROTOCOL, skb->len);
+	return egress_judged(skb, mine, VG_DROP_PROTOCOL);
+}
+
+static __always_inline int egress_queued(struct __sk_buff *skb, struct vg_settings *set, struct vg_socket *kept)
+{
+	struct vg_coverage *mine = account(kept->flow.cgroup);
+	struct vg_address to = kept->flow.to;
+
+	if (!plain(skb, IPPROTO_TCP))
+		return drop(mine, VG_DROP_MALFORMED, skb->len);
+	if (kept->revision != set->revision) {
+		if (judgement(set, kept->flow.cgroup, &to) == VG_JUDGE_DENY)
+			return drop(mine, VG_DROP_REVOKED, skb->len);
+		kept->revision = set->revision;
+	}
+	return egress_judged(skb, mine, VG_DROP_ENGINE);
+}
+
 static __always_inline int egress_datagram(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set)
 {
 	struct sent *kept = bpf_sk_storage_get(&sent, sk, 0, 0);
@@ -484,8 +577,10 @@ static __always_inline int egress_datagram(struct __sk_buff *skb, struct bpf_soc
 	if (!l4)
 		return drop(mine, VG_DROP_MALFORMED, skb->len);
 	said = judgement(set, cgroup, &to);
-	if (!is_direct(said))
+	if (said == VG_JUDGE_DENY)
 		return drop(mine, VG_DROP_DATAGRAM, skb->len);
+	if (!is_direct(said))
+		return egress_judged(skb, mine, pass_mark() ? VG_DROP_ENGINE : VG_DROP_DATAGRAM);
 	if (skb->ifindex != LOOPBACK)
 		remember(sk, kept, revision, &to, cgroup);
 	else if (said != VG_JUDGE_HERE && !to_own_udp(skb, sk, set, &from, &to))
@@ -507,6 +602,8 @@ int vg_egress(struct __sk_buff *skb)
 		return drop(0, VG_DROP_NO_SOCKET, 0);
 	if (sk->protocol == IPPROTO_UDP)
 		return egress_datagram(skb, sk, set);
+	if (sk->protocol == IPPROTO_ICMP || sk->protocol == IPPROTO_ICMPV6)
+		return egress_ping(skb, sk->protocol, set);
 	if (sk->protocol != IPPROTO_TCP)
 		return drop(account(bpf_skb_cgroup_id(skb)), VG_DROP_PROTOCOL, skb->len);
 	kept = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -516,6 +613,54 @@ int vg_egress(struct __sk_buff *skb)
 			return egress_inspect(skb, set, kept);
 		if (kept->verdict == VG_DIRECT || kept->verdict == VG_KEPT)
 			return egress_direct(skb, sk, set, kept);
+		if (kept->verdict == VG_QUEUED)
+			return egress_queued(skb, set, kept);
 	}
 	return egress_accepted(skb, sk, set, kept);
+}
+
+/* What comes in for a socket whose peers the engine judges must have been judged too. nftables takes answers to the engine
+ * by the mark of their connection, which others' rules may change, and which what is not tracked does not have. On its way
+ * into the queue a packet is given the mark of the socket, and nowhere else.
+ */
+static __always_inline bool answered(struct __sk_buff *skb, struct bpf_sock *sk, __u32 mark)
+{
+	struct vg_address from = {}, to = {};
+	struct packet packet = {};
+	struct vg_settings *set;
+
+	if (mark && (skb->mark == mark || (skb->mark & ~VG_QUEUE_DIRECT) == (sk->mark & ~VG_QUEUE_DIRECT)))
+		return true;
+	/* nftables, or the engine, sends one for what is refused; it says nothing but that. */
+	if (sk->protocol == IPPROTO_TCP)
+		return parse_tcp(skb, &packet) && packet.flags & RST && !packet.payload;
+	set = current_settings();
+	if (sk->protocol != IPPROTO_UDP || !set || !parse(skb, IPPROTO_UDP, &from, &to))
+		return false;
+	from.protocol = IPPROTO_UDP;
+	return is_direct(judgement(set, bpf_sk_cgroup_id(sk), &from));
+}
+
+SEC("cgroup_skb/ingress")
+int vg_ingress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	bool tagged;
+	__u32 mark;
+
+	sk = sk ? bpf_sk_fullsock(sk) : NULL;
+	if (!sk)
+		return 1;
+	tagged = (sk->mark & VG_QUEUE_TAG) == VG_QUEUE_MARK;
+	if (!tagged && !skb->mark)
+		return 1;
+	mark = pass_mark();
+	if (tagged && !answered(skb, sk, mark)) {
+		count(account(bpf_sk_cgroup_id(sk)), VG_DROP_ANSWER);
+		return 0;
+	}
+	/* A filter of the socket could tell its process what the mark is. */
+	if (tagged || skb->mark == mark)
+		skb->mark = 0;
+	return 1;
 }

@@ -8,6 +8,7 @@ enum {
 	INET6 = 10,
 	LOOPBACK = 1, /* index of lo in every namespace */
 	LISTEN = 10,
+	IPPROTO_ICMPV6 = 58,
 	SOCKET = 1, /* SOL_SOCKET */
 	MARK = 36,
 	BIND_TO_DEVICE = 25,

@@ -6,8 +6,12 @@
 #ifndef VENDORGATE_H
 #define VENDORGATE_H
 
-#define VG_LAYOUT 3		  /* raise when a struct or a map below changes shape */
+#define VG_LAYOUT 4		  /* raise when a struct or a map below changes shape */
 #define VG_STEER_MARK 0x56470001 /* "VG", 1. nftables redirects it; the fence never looks at it */
+#define VG_QUEUE_MARK 0x57000000 /* of a socket whose packets go to the packet engine; in it the number of its speaker */
+#define VG_QUEUE_TAG 0xff000000	 /* bits that tell such a mark */
+#define VG_QUEUE_DIRECT 0x00800000 /* bit: what it sends now is direct, not for the engine */
+#define VG_QUEUE_SLOT 0x007fffff
 
 #define VG_EXE 256	   /* bytes with the NUL; a longer path is recorded as unknown, never cut */
 #define VG_CWD 256	   /* bytes with the NUL; a longer working directory is recorded as unknown */
@@ -28,6 +32,10 @@
 #define VG_LEDGER 8192	   /* cgroups that are counted: as many again for those that are gone and not yet read */
 #define VG_LEVELS 16	   /* cgroups above one, looked through for the slice */
 #define VG_PREFIXES 65536
+#define VG_SPEAKERS 16384  /* sockets that may send to the packet engine, 45 MB when all are; a vendor's are at most */
+#define VG_SHARE 4096	   /* a quarter; with those that closed within VG_LINGER that is 800 short-lived ones a second */
+#define VG_LINGER 5	   /* seconds from the close of a socket until its number may be another's: packets may wait */
+#define VG_PROBES 16	   /* numbers tried for one socket; all in use: it gets none, and sends nothing to the engine */
 #define VG_NAMESPACES 256    /* network namespaces of containers that the relay listens in */
 
 /* What the rules say of a destination. INSPECT is what is said when nothing matches. */
@@ -36,6 +44,7 @@ enum vg_judgement {
 	VG_JUDGE_DENY = 1,
 	VG_JUDGE_DIRECT = 2, /* but for listeners of others on this host */
 	VG_JUDGE_HERE = 3,   /* direct, and those too: the rule names the address itself */
+	VG_JUDGE_QUEUE = 4,  /* TCP that the packet engine judges; what it judges of UDP and ICMP is `inspect` */
 };
 
 /* What the fence keeps on a TCP socket. */
@@ -46,6 +55,7 @@ enum vg_verdict {
 	VG_TOLD = 3,   /* inspect, and in `peers` */
 	VG_KEPT = 4,   /* from before the fence */
 	VG_INSIDE = 5, /* accepted from the same vendor, over lo */
+	VG_QUEUED = 6, /* each packet passes by a verdict of the packet engine */
 };
 
 enum {
@@ -86,6 +96,11 @@ enum vg_reason {
 	VG_REFUSE_FOREIGN,   /* connect or send over a socket that was opened outside the slice */
 	VG_REFUSE_FAMILY,    /* socket() of a family that leads out past the fence: packet, vsock and the like */
 	VG_UNTAKEN,	     /* bytes, unlike the rest: passed to the relay, and no socket of it took them */
+	VG_PASS_ENGINE,	     /* by the packet engine's verdict */
+	VG_DROP_ENGINE,	     /* to be judged by the packet engine, and came out without its mark */
+	VG_DROP_FORGED,	     /* the same with a mark that is nobody's we know: of other firewalls, or a guess */
+	VG_DROP_ANSWER,	     /* came in for a socket whose peers the engine judges, and it had not */
+	VG_REFUSE_SPEAKER,   /* no number for one more socket that may send to the engine */
 	VG_REASONS
 };
 
@@ -93,7 +108,7 @@ enum vg_reason {
 enum vg_way {
 	VG_WAY_DIRECT,
 	VG_WAY_RELAY,
-	VG_WAY_ENGINE,	/* the packet engine; nothing is given to it yet */
+	VG_WAY_ENGINE,	/* the packet engine */
 	VG_WAY_INSIDE,
 	VG_WAY_KEPT,
 	VG_WAY_DROPPED,
@@ -199,6 +214,26 @@ struct vg_socket {
 };
 _Static_assert(sizeof(struct vg_socket) == 2736, "vg_socket");
 
+/* A socket that may send to the packet engine, and who holds it: the process that made it, connected it or named a
+ * destination, whichever was last. By the number in the socket's mark.
+ */
+struct vg_speaker {
+	__u64 vendor; /* whose share it is of */
+	__u64 closed; /* ns since boot; 0: open */
+	__u32 used;   /* it has had a destination that the engine judges */
+	__u32 zero[3];
+	struct vg_flow flow; /* `to` is the destination named last */
+};
+_Static_assert(sizeof(struct vg_speaker) == 2752, "vg_speaker");
+
+/* What lets packets pass that the engine has judged. The number is drawn at random, and only root can read it. */
+struct vg_passage {
+	__u32 mark;  /* 0: no engine is in force */
+	__u32 flags; /* VG_PASSAGE_* */
+};
+_Static_assert(sizeof(struct vg_passage) == 8, "vg_passage");
+enum { VG_PASSAGE_PING = 1 /* ping sockets may be made: rules speak of ICMP */ };
+
 /* A connection from before the fence that is kept; the iterator over them writes these. */
 struct vg_kept {
 	__u64 cgroup;
@@ -291,5 +326,8 @@ struct vg_settings {
 _Static_assert(sizeof(struct vg_settings) == 56, "vg_settings");
 
 enum { VG_SET_UNIX = 1 /* unix sockets by the list only */ };
+
+/* What of ours is in a network namespace beside our own. */
+enum { VG_SERVED_RELAY = 1, VG_SERVED_QUEUE = 2 };
 
 #endif

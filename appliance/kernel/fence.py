@@ -22,10 +22,11 @@ from appliance.model import Address, HostError
 DEFAULT_PORT = 15001
 HELD = (
     "settings", "peers", "judge", "scopes", "counters", "lineage", "coverage", "sequences", "images", "carried",
-    "events", "found", "namespaces",
+    "events", "found", "namespaces", "speakers", "passage",
 )  # fmt: skip  # fields of Fence
 OTHERWISE = {"found": "images"}  # the same map, to write
 RELAYS = ("peers", "images", "carried")  # read-only
+ENGINE = ("speakers", "images", "carried")  # the same
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -70,6 +71,8 @@ class Fence(msgspec.Struct, frozen=True):
     events: int
     found: int  # the map of images, to write
     namespaces: int
+    speakers: int
+    passage: int
     kept: tuple[Kept, ...] = ()  # by this `up`
 
     def close(self) -> None:
@@ -174,7 +177,7 @@ def attached(place: Place) -> Fence:
     there = pins.current(instance) if instance else None
     if there is None:
         raise HostError(f"the fence of {place.slice} is not up", "vendorgate fence up")
-    flags = dict.fromkeys(RELAYS, libbpf.READ_ONLY)
+    flags = dict.fromkeys((*RELAYS, *ENGINE), libbpf.READ_ONLY)
     paths = {name: there / f"map_{OTHERWISE.get(name, name)}" for name in HELD}
     held: dict[str, Any] = {name: libbpf.opened(path, flags.get(name, 0)) for name, path in paths.items()}
     return Fence(place, **held)

@@ -26,7 +26,9 @@ from appliance.model import HostError
 
 CGROUP, SCOPE = struct.Struct("=Q"), struct.Struct("=I")
 HEAD = 64  # bits of a prefix before the address: scope and family
-VERDICTS = {"direct": Judgement.DIRECT, "deny": Judgement.DENY, "inspect": Judgement.INSPECT}
+VERDICTS = {
+    "direct": Judgement.DIRECT, "deny": Judgement.DENY, "inspect": Judgement.INSPECT, "queue": Judgement.QUEUE,
+}  # fmt: skip
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Range = tuple[int, int, int, Judgement]  # low, high, protocol, judgement
@@ -45,9 +47,9 @@ class Entry(Protocol):
     @property
     def high(self) -> int: ...
     @property
-    def protocol(self) -> int: ...  # 6 or 17
+    def protocol(self) -> int: ...  # 6, 17, or 1 or 58, which have no ports: 0 to 65535
     @property
-    def verdict(self) -> str: ...  # direct | deny | inspect
+    def verdict(self) -> str: ...  # direct | deny | inspect | queue: TCP for the packet engine
 
 
 class Line(msgspec.Struct, frozen=True):

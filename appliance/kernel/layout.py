@@ -13,7 +13,7 @@ import msgspec
 
 from appliance.model import Address, HostError
 
-LAYOUT = 3
+LAYOUT = 4
 STEER_MARK = 0x56470001
 REFUSE_MARK = 0x56470002  # a packet that the engine has refused: nftables answers its sender
 QUEUE_MARK = 0x57000000  # of a socket whose packets go to the engine; in it the number of its speaker
@@ -21,6 +21,11 @@ QUEUE_TAG = 0xFF000000  # bits that tell such a mark
 QUEUE_DIRECT = 0x00800000  # bit of one whose last destination was direct: not to the engine
 QUEUE_SLOT = 0x007FFFFF
 SPEAKER_HEAD = 32  # bytes of struct vg_speaker before its flow
+SPEAKERS = 16384
+SHARE = 4096
+LINGER = 5
+PASSAGE_PING = 1
+SERVED_RELAY, SERVED_QUEUE = 1, 2
 EXE = 256
 CWD = 256
 ARGV = 1024
@@ -57,6 +62,8 @@ UNIX = struct.Struct("=IBB108sH")
 INODE = struct.Struct("=QII")
 COVERAGE = struct.Struct(f"={3 * 6 + REASON_ROOM}Q")
 SETTINGS = struct.Struct("=QQQQIIIIII")
+SPEAKER = struct.Struct(f"=QQIIII{FLOW.size}s")
+PASSAGE = struct.Struct("=II")
 
 ARGV_CUT = 1
 ARGV_UNKNOWN = 2
@@ -72,6 +79,7 @@ class Judgement(IntEnum):
     DENY = 1
     DIRECT = 2  # but for listeners of others on this host
     HERE = 3  # direct, and those too
+    QUEUE = 4  # TCP that the packet engine judges
 
 
 class Way(IntEnum):
@@ -118,6 +126,11 @@ class Reason(IntEnum):
     REFUSE_FOREIGN = 27
     REFUSE_FAMILY = 28
     UNTAKEN = 29  # bytes
+    PASS_ENGINE = 30
+    DROP_ENGINE = 31
+    DROP_FORGED = 32
+    DROP_ANSWER = 33
+    REFUSE_SPEAKER = 34
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):

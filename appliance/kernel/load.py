@@ -66,6 +66,7 @@ FENCE = Part(
     "fence.bpf.o",
     slice={
         "vg_create": 2,
+        "vg_release": 34,
         "vg_post_bind4": 12,
         "vg_post_bind6": 13,
         "vg_setsockopt": 22,
@@ -74,10 +75,12 @@ FENCE = Part(
         "vg_sendmsg4": 14,
         "vg_sendmsg6": 15,
         "vg_egress": 1,
+        "vg_ingress": 0,
     },
     # settings, the mark of a whole load, come last
     maps=(
-        "sockets", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences", "settings",
+        "sockets", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences", "passage",
+        "speakers", "slots", "shares", "settings",
     ),
 )
 EXTRAS = (

@@ -16,6 +16,7 @@ import subprocess
 
 import msgspec
 
+from appliance.kernel import queued
 from appliance.model import HostError
 
 TABLE = "vendorgate"
@@ -25,17 +26,24 @@ TIMEOUT = 10.0  # seconds; a transaction takes milliseconds, and waits only for 
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """A base chain and its rules."""
+    """A chain and its rules; without a hook, one that others go to."""
 
     name: str
     hook: str
     rules: tuple[str, ...]
 
+    @property
+    def type(self) -> str:
+        return f"type {self.hook}; policy accept;" if self.hook else ""
 
-def chains(port: int, mark: int, brief: bool = True) -> tuple[Chain, ...]:
-    """Return what the table holds.
+
+def chains(
+    port: int, mark: int, brief: bool = True, queue: int | None = None, native: bool = True
+) -> tuple[Chain, ...]:
+    """Return what the table holds; those of the packet engine only with the number of its queue.
 
     Without `brief`, for a kernel that has no CONFIG_NF_CONNTRACK_TIMEOUT, unanswered entries live as the host says.
+    Without `native`, for one that has no CONFIG_NFT_QUEUE, kernel/table.py adds what leads to the queue.
     """
     marked = f"meta mark {mark:#010x}"
     syn = "tcp flags & (fin | syn | rst | ack) == syn"
@@ -48,20 +56,21 @@ def chains(port: int, mark: int, brief: bool = True) -> tuple[Chain, ...]:
         ),
         Chain("steer", "nat hook output priority -110", (f"{marked} meta l4proto tcp redirect to :{port}",)),
         Chain("guard", "filter hook postrouting priority 300", (f'{marked} oifname != "lo" drop',)),
+        *(Chain(*chain) for chain in (() if queue is None else queued.chains(queue, native))),
     )  # fmt: skip
 
 
-def ruleset(port: int, mark: int, brief: bool = True) -> str:
+def ruleset(port: int, mark: int, brief: bool = True, queue: int | None = None, native: bool = True) -> str:
     """Return the script that puts the table in place of any there was."""
     words = ["\tct timeout brief {", *(f"\t\t{part.strip()}" for part in TIMEOUTS.rstrip(";").split(";")), "\t}"]
     lines = words if brief else []
-    for chain in chains(port, mark, brief):
-        lines += [f"\tchain {chain.name} {{", f"\t\ttype {chain.hook}; policy accept;"]
+    for chain in chains(port, mark, brief, queue, native):
+        lines += [f"\tchain {chain.name} {{", *([f"\t\t{chain.type}"] if chain.hook else [])]
         lines += [*(f"\t\t{rule}" for rule in chain.rules), "\t}"]
     return f"table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n" + "\n".join(lines) + "\n}\n"
 
 
-def filling(port: int, mark: int, brief: bool = True) -> str:
+def filling(port: int, mark: int, brief: bool = True, queue: int | None = None, native: bool = True) -> str:
     """Return the script that fills a table that is there, in place of what it held.
 
     It does not speak of the table itself: nft would ask for one without the flags that kernel/table.py gave it.
@@ -69,8 +78,8 @@ def filling(port: int, mark: int, brief: bool = True) -> str:
     lines = [f"flush table inet {TABLE}"]
     if brief:
         lines.append(f"add ct timeout inet {TABLE} brief {{ {TIMEOUTS} }}")
-    for chain in chains(port, mark, brief):
-        lines.append(f"add chain inet {TABLE} {chain.name} {{ type {chain.hook}; policy accept; }}")
+    for chain in chains(port, mark, brief, queue, native):
+        lines.append(f"add chain inet {TABLE} {chain.name}" + (f" {{ {chain.type} }}" if chain.hook else ""))
         lines += [f"add rule inet {TABLE} {chain.name} {rule}" for rule in chain.rules]
     return "\n".join(lines) + "\n"
 

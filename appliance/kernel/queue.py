@@ -82,10 +82,11 @@ class Losses(msgspec.Struct, frozen=True, gc=False):
     truncated: int = 0  # packets that did not fit into a message
     stale: int = 0  # verdicts on packets that the kernel did not hold any more: it had flushed the queue
     malformed: int = 0  # messages that cannot be read
+    several: int = 0  # packets of more than one datagram (UDP_SEGMENT): on the wire each would be one of its own
 
     @property
     def total(self) -> int:
-        return self.full + self.unread + self.overruns + self.truncated + self.stale + self.malformed
+        return self.full + self.unread + self.overruns + self.truncated + self.stale + self.malformed + self.several
 
 
 class Queue:
@@ -97,9 +98,9 @@ class Queue:
         self._view = memoryview(self._room)
         self._said = bytearray()  # verdicts that have not been sent yet
         self._cut: set[int] = set()  # packets that came truncated
-        self._counts = dict.fromkeys(("overruns", "truncated", "stale", "malformed"), 0)
+        self._counts = dict.fromkeys(("overruns", "truncated", "stale", "malformed", "several"), 0)
         self._early: list[Queued] = []  # came before open() was done
-        self._listing = os.open(LISTING, os.O_RDONLY | os.O_CLOEXEC)  # of this namespace, from now on
+        self._listing = -1  # of this namespace; held open, since it is root's
 
     @classmethod
     def open(cls, number: int = QUEUE, room: int = ROOM, length: int = LENGTH) -> "Queue":
@@ -117,6 +118,7 @@ class Queue:
             raise HostError(f"open netlink: {error.strerror}", hint) from error
         queue = cls(sock, number)
         try:
+            queue._listing = _listing()
             sock.bind((0, 0))
             sock.settimeout(WAIT_S)
             sock.setsockopt(NETLINK, CAP_ACK, 1)
@@ -192,8 +194,8 @@ class Queue:
 
     @property
     def losses(self) -> Losses:
-        """What was lost so far."""
-        full, unread = self._dropped()
+        """What was lost so far; `full` and `unread` only if the queue was opened by root, see `dropped`."""
+        full, unread = _row(self._listing, self.number)
         return Losses(full, unread, **self._counts)
 
     def close(self) -> None:
@@ -235,6 +237,11 @@ class Queue:
         except (struct.error, KeyError, IndexError):
             self._counts["malformed"] += 1
             return
+        if packet.gso and _is_udp(packet.data):
+            self._counts["several"] += 1
+            self.verdict(packet.id, False)
+            self.flush()
+            return
         if packet.truncated:
             self._counts["truncated"] += 1
             self._cut.add(packet.id)
@@ -257,13 +264,36 @@ class Queue:
             hint = "run as root" if number == errno.EPERM else "stop the other program that holds it"
             raise HostError(f"queue {self.number}, {what}: {os.strerror(number)}", hint)
 
-    def _dropped(self) -> tuple[int, int]:
-        """Return how many packets did not fit into the queue, and into our socket, as the kernel counts them."""
-        for line in os.pread(self._listing, MESSAGE, 0).decode().splitlines():
-            words = line.split()
-            if int(words[0]) == self.number:
-                return int(words[5]), int(words[6])
+
+def dropped(number: int = QUEUE) -> tuple[int, int]:
+    """Return `full` and `unread` of the Losses of a queue of this thread's namespace, whoever holds it; for root."""
+    listing = _listing()
+    try:
+        return _row(listing, number)
+    finally:
+        if listing >= 0:
+            os.close(listing)
+
+
+def _listing() -> int:
+    """Open the kernel's list of the queues of this network namespace; -1 when only root may."""
+    try:
+        return os.open(LISTING, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return -1
+    except OSError as error:
+        hint = "a kernel with CONFIG_NETFILTER_NETLINK_QUEUE"
+        raise HostError(f"{LISTING}: {error.strerror}", hint) from error
+
+
+def _row(listing: int, number: int) -> tuple[int, int]:
+    if listing < 0:
         return 0, 0
+    for line in os.pread(listing, MESSAGE, 0).decode().splitlines():
+        words = line.split()
+        if int(words[0]) == number:
+            return int(words[5]), int(words[6])
+    return 0, 0
 
 
 def _packet(message: memoryview) -> Queued:
@@ -284,6 +314,12 @@ def _packet(message: memoryview) -> Queued:
     connmark = _connmark(parts[A_CT]) if A_CT in parts else None
     partial, gso = bool(info & NOT_READY), bool(info & SEGMENTS)
     return Queued(NUMBER.unpack_from(head)[0], hook, mark, connmark, uid, payload, device, cut, partial, gso)
+
+
+def _is_udp(packet: bytes) -> bool:
+    """Return whether it is UDP, as the kernel makes it: without extension headers."""
+    at = 9 if packet and packet[0] >> 4 == 4 else 6
+    return packet[at : at + 1] == b"\x11"
 
 
 def _number(parts: dict[int, memoryview], kind: int) -> int | None:

@@ -1,12 +1,12 @@
 """Who sent a packet that is in the queue: told by its mark, in both directions.
 
 Each socket that may send to what the packet engine judges carries a mark that BPF gave it (`layout.QUEUE_MARK`), and
-in it the number of an entry of the map of speakers. nftables puts the socket's own mark on each of its packets, whatever
-the process wrote there by a control message, and by the mark of the connection on what answers it. So nothing is looked
-up by addresses and ports: sockets that share a port (SO_REUSEPORT), that are closed before the packet is read, in whichever
-network namespace, are told apart. An entry outlives its socket for as long as a packet may wait.
+in it the number of an entry of the map of speakers. nftables puts the socket's own mark on each of its packets,
+whatever the process wrote there by a control message, and by the mark of the connection on what answers it. So nothing
+is looked up by addresses and ports: sockets that share a port (SO_REUSEPORT), that are closed before the packet is
+read, in whichever network namespace, are told apart. An entry outlives its socket for as long as a packet may wait.
 
-`find` is of the process that made the socket, or has connected it or named a destination with it since: the last of those.
+`find` names the process that made the socket, or has connected it or named a destination with it since: the last one.
 """
 
 import struct

@@ -16,18 +16,18 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Callable
 from itertools import count
+from typing import Protocol
 
-from appliance.kernel import nft
+from appliance.kernel import nft, queued
 from appliance.model import HostError
 
 NETFILTER = 12  # NETLINK_NETFILTER
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 INET = 1  # NFPROTO_INET
 BEGIN, END = 16, 17  # NFNL_MSG_BATCH_*
-NEW, DELETE = 0, 2  # NFT_MSG_*TABLE
-REQUEST, ACK, CREATE = 1, 4, 0x400  # NLM_F_*
+NEW, DELETE, NEW_RULE = 0, 2, 6  # NFT_MSG_*TABLE, NFT_MSG_NEWRULE
+REQUEST, ACK, CREATE = 1, 4, 0x400  # NLM_F_*; a rule that is created without APPEND is the first
 ERROR = 2  # NLMSG_ERROR
 NAME, FLAGS = 1, 2  # NFTA_TABLE_*
 OWNER, PERSIST = 2, 4  # NFT_TABLE_F_*
@@ -40,11 +40,18 @@ _numbers = count(1)  # of messages: what is left unread of one batch is not take
 Step = tuple[int, int, int | None]  # message, flags of the message, flags of the table
 
 
+class Script(Protocol):
+    """nft.filling or nft.ruleset."""
+
+    def __call__(self, port: int, mark: int, brief: bool, queue: int | None, native: bool) -> str: ...
+
+
 class Table:
     """`put`, as often as need be; `release` at the end: the table stays."""
 
-    def __init__(self, port: int, mark: int) -> None:
-        self._port, self._mark = port, mark
+    def __init__(self, port: int, mark: int, queue: int | None = None) -> None:
+        """`queue` is the number of the packet engine's; None: there is no engine."""
+        self._port, self._mark, self.queue = port, mark, queue
         self._socket: socket.socket | None = None
 
     @property
@@ -61,11 +68,11 @@ class Table:
         sock = _opened()
         try:
             if _persistent(sock):
-                _apply(lambda brief: nft.filling(self._port, self._mark, brief))
+                self._apply(sock, nft.filling)
                 claimed = not _ask(sock, (NEW, 0, OWNER | PERSIST))
                 self._socket = sock.dup() if claimed else None
             else:
-                _apply(lambda brief: nft.ruleset(self._port, self._mark, brief))
+                self._apply(sock, nft.ruleset)
         finally:
             sock.close()
         return nft.listing()
@@ -78,13 +85,16 @@ class Table:
     def digest(self) -> str:
         """Return what names the table that is in force, and the one that `put` would make."""
         listing = re.sub("# progname .*", "", nft.listing())  # nft's guess of who owns it, by the number of a socket
-        text = nft.filling(self._port, self._mark) + listing
+        text = nft.filling(self._port, self._mark, queue=self.queue) + listing
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
     def adopt(self, claim: socket.socket) -> None:
         """Own the table by a claim of an earlier life, which must have put the same (`digest`)."""
         self.release()
         self._socket = claim
+
+    def _apply(self, sock: socket.socket, script: Script) -> None:
+        apply(script, self._port, self._mark, self.queue, sock)
 
     def release(self) -> None:
         """Let go of the table, which stays in force."""
@@ -105,19 +115,40 @@ def remove() -> None:
         raise HostError(f"remove table inet {nft.TABLE}: {os.strerror(number)}", "stop vendorgate first")
 
 
+def apply(script: Script, port: int, mark: int, queue: int | None = None, sock: socket.socket | None = None) -> None:
+    """Apply a script of our table in this network namespace, without what this kernel has not.
+
+    Raises:
+        HostError: nft or the kernel refuses what must be there.
+    """
+    ways = [(brief, native) for native in ((True, False) if queue is not None else (True,)) for brief in (True, False)]
+    for number, (brief, native) in enumerate(ways, 1):
+        try:
+            nft.apply(script(port, mark, brief, queue, native))
+            break
+        except HostError:
+            if number == len(ways):
+                raise
+    if queue is not None and not native:
+        _sink(queue, sock)
+
+
+def _sink(queue: int, sock: socket.socket | None) -> None:
+    """Lead to the queue by the target of xtables."""
+    with sock.dup() if sock else _opened() as own:
+        own.settimeout(WAIT_S)
+        number = _send(own, (NEW_RULE, CREATE, queued.target(queue, nft.TABLE)))
+    if number:
+        hint = "a kernel with CONFIG_NFT_QUEUE, or with CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_TARGET_NFQUEUE"
+        raise HostError(f"lead packets to queue {queue}: {os.strerror(number)}", hint)
+
+
 def _persistent(sock: socket.socket) -> bool:
     """Have a table that outlives its owner, in place of one that would not. False when the kernel knows none such."""
     number = _ask(sock, (NEW, CREATE, PERSIST))
     if number == errno.EPERM:
         raise HostError("another vendorgate is running: it holds the nftables table of this namespace", "stop it first")
     return not number or not _ask(sock, (DELETE, 0, None), (NEW, CREATE, PERSIST))
-
-
-def _apply(script: Callable[[bool], str]) -> None:
-    try:
-        nft.apply(script(True))
-    except HostError:  # again without what not all kernels have; what else is wrong is raised by this
-        nft.apply(script(False))
 
 
 def _opened() -> socket.socket:
@@ -132,12 +163,20 @@ def _opened() -> socket.socket:
 
 def _ask(sock: socket.socket, *steps: Step) -> int:
     """Do the steps in one transaction; return 0, or the errno of the first that failed."""
-    begin, *numbers, end = (next(_numbers) for _ in range(len(steps) + 2))
+    name = _attribute(NAME, nft.TABLE.encode() + b"\0")
+    messages = []
+    for kind, flags, table in steps:
+        body = name if table is None else name + _attribute(FLAGS, struct.pack("!I", table))
+        messages.append((kind, flags, body))
+    return _send(sock, *messages)
+
+
+def _send(sock: socket.socket, *messages: tuple[int, int, bytes]) -> int:
+    """Send messages (kind, flags, attributes) as one transaction; return 0, or the errno of the first that failed."""
+    begin, *numbers, end = (next(_numbers) for _ in range(len(messages) + 2))
     batch = _message(BEGIN, REQUEST, begin, bytes(2) + struct.pack("!H", SUBSYSTEM))
-    for number, (kind, flags, table) in zip(numbers, steps, strict=True):
-        body = bytes((INET, 0, 0, 0)) + _attribute(NAME, nft.TABLE.encode() + b"\0")
-        if table is not None:
-            body += _attribute(FLAGS, struct.pack("!I", table))
+    for number, (kind, flags, attributes) in zip(numbers, messages, strict=True):
+        body = bytes((INET, 0, 0, 0)) + attributes
         batch += _message(SUBSYSTEM << 8 | kind, REQUEST | ACK | flags, number, body)
     batch += _message(END, REQUEST, end, bytes(2) + struct.pack("!H", SUBSYSTEM))
     try:

@@ -35,6 +35,8 @@ PYTHON = {
     "vg_inode": layout.INODE.size,
     "vg_unix": layout.UNIX.size,
     "vg_coverage": layout.COVERAGE.size,
+    "vg_speaker": layout.SPEAKER.size,
+    "vg_passage": layout.PASSAGE.size,
 }
 
 
@@ -43,8 +45,10 @@ def test_sizes_are_those_of_the_header() -> None:
 
 
 def test_constants_are_those_of_the_header() -> None:
-    for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "RATE", "SCOPES", "PREFIXES", "LEDGER", "LEVELS", "REASON_ROOM"):
+    for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "RATE", "SCOPES", "PREFIXES", "LEDGER", "LEVELS", "REASON_ROOM",
+                 "QUEUE_MARK", "QUEUE_TAG", "QUEUE_DIRECT", "QUEUE_SLOT", "SPEAKERS", "SHARE", "LINGER"):
         assert getattr(layout, name) == DEFINED[name], name
+    assert layout.SPEAKER.size - layout.FLOW.size == layout.SPEAKER_HEAD
 
 
 def test_enumerations_are_those_of_the_header() -> None:

@@ -5,6 +5,7 @@ The line is what came back, or `errno N`. Needs only the standard library: it ru
 
 import ctypes
 import os
+import resource
 import select
 import socket
 import struct
@@ -134,6 +135,106 @@ def connected_datagram(host, port):
         sock.settimeout(TIMEOUT)
         sock.connect((host, port))
         sock.send(b"hello")
+        return sock.recv(100).decode()
+
+
+def from_port(host, port):
+    """A datagram from a port that others had before."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        sock.bind(("", 40405))
+        sock.sendto(b"hello", (host, port))
+        return sock.recv(100).decode()
+
+
+def shared_datagrams(host, port):
+    """A datagram from a port that another has at the same time."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("", 40406))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        sock.sendto(b"hello", (host, port))
+        return "sent"
+
+
+def fire(host, port):
+    """Send and be gone."""
+    sock = socket.socket(family(host), socket.SOCK_DGRAM)
+    sock.sendto(b"hello", (host, port))
+    os._exit(0)
+
+
+def marks(host, port):
+    """Send with each mark of stdin by a control message, then tell what came back."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        for line in sys.stdin:
+            control = [(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", int(line)))]
+            try:
+                sock.sendmsg([b"forged"], control, 0, (host, port))
+            except PermissionError:  # dropped
+                pass
+        try:
+            return sock.recv(100).decode()
+        except TimeoutError:
+            return "silence"
+
+
+def seen_mark(host, port):
+    """Ask to be told the mark of what comes in; then guess at it by a filter: BPF's ancillary data has it, unprivileged."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, 75, 1)  # SO_RCVMARK
+            return "told"
+        except PermissionError:
+            pass
+        load, keep, drop = (0x20, 0, 0, 0xFFFFF000 + 20), (6, 0, 0, 0xFFFF), (6, 0, 0, 0)  # SKF_AD_MARK
+        steps = b"".join(struct.pack("HBBI", *step) for step in (load, (0x15, 0, 1, 0), keep, drop))
+        code = ctypes.create_string_buffer(steps)
+        sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxQ", 4, ctypes.addressof(code)))  # if it is 0, take it
+        sock.sendto(b"hello", (host, port))
+        return sock.recv(100).decode()
+
+
+def segments(host, port):
+    """Several datagrams in one call: UDP_SEGMENT."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        sock.sendmsg([b"one..", b"two.."], [(17, 103, struct.pack("=H", 5))], 0, (host, port))
+        return sock.recv(100).decode()
+
+
+def ping(host, port):
+    """An echo request, as ping(8) sends it."""
+    with socket.socket(family(host), socket.SOCK_DGRAM, 58 if ":" in host else 1) as sock:
+        sock.settimeout(TIMEOUT)
+        sock.sendto(bytes([128 if ":" in host else 8, 0, 0, 0, 0, 0, 0, 1]) + b"hello", (host, 0))
+        return sock.recv(100)[-5:].decode()
+
+
+def many(host, port):
+    """Open sockets until one may not send; tell how many could. The others stay open until stdin ends."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (10000, 10000))
+    socks = []
+    while len(socks) < 9000:
+        socks.append(socket.socket(family(host), socket.SOCK_DGRAM))
+        try:
+            socks[-1].sendto(b"hello", (host, port))
+        except PermissionError:
+            break
+    print(len(socks) - 1, flush=True)
+    sys.stdin.read()
+    return "done"
+
+
+def receive(host, port):
+    """Wait for whoever sends."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
+        sock.bind((host, port))
+        sock.settimeout(TIMEOUT)
+        print("listening", flush=True)
         return sock.recv(100).decode()
 
 
@@ -378,7 +479,7 @@ CASES = {
     **{f.__name__: f for f in (
         connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
         source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram,
-        slow_datagrams, slow_connected_datagrams, bind_relay, other_namespace, reconnect, slow, wait,
+        slow_datagrams, slow_connected_datagrams, fire, marks, from_port, shared_datagrams, seen_mark, segments, many, receive, bind_relay, other_namespace, reconnect, slow, wait,
         fork_connect, serve, serve_answer, serve_datagrams, stream, unix, unix_datagram, unix_chroot, unix_mount,
         unix_serve, unix_replaced, unix_renamed, handed,
     )},
@@ -386,6 +487,7 @@ CASES = {
     "udp_lite": kind(socket.SOCK_DGRAM, UDPLITE),
     "raw": kind(socket.SOCK_RAW, socket.IPPROTO_TCP),
     "ping": kind(socket.SOCK_DGRAM, socket.IPPROTO_ICMP),
+    "echo": ping,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Sockets whose packets go to the packet engine: how they are marked, and who speaks over them. Included by fence.bpf.c
+ * only.
+ *
+ * nftables queues by the mark of the socket, and udp_sendmsg() reads that before any hook sees the destination. So a UDP
+ * socket is marked when it is made, and only a bit of the mark says whether what it sends now is direct; nftables reads
+ * that from the socket, behind the hook. Where two threads turn it for each other, what is to be judged may be dropped
+ * by egress, and what is direct may be judged: never the other way round.
+ */
+#ifndef VENDORGATE_SPEAKERS_H
+#define VENDORGATE_SPEAKERS_H
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct vg_passage);
+} passage SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, VG_SPEAKERS);
+	__type(key, __u32);
+	__type(value, struct vg_speaker);
+} speakers SEC(".maps");
+
+/* The number of a socket, from 1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} slots SEC(".maps");
+
+/* How many numbers each vendor has; the key 0 is the number that is tried next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, VG_SCOPES);
+	__type(key, __u64);
+	__type(value, __u64);
+} shares SEC(".maps");
+
+static const struct vg_speaker nobody = {};
+
+/* Return the mark that lets packets pass; 0: no engine is in force. */
+static __always_inline __u32 pass_mark(void)
+{
+	__u32 zero = 0;
+	struct vg_passage *now = bpf_map_lookup_elem(&passage, &zero);
+
+	return now ? now->mark : 0;
+}
+
+static __always_inline bool pings(void)
+{
+	__u32 zero = 0;
+	struct vg_passage *now = bpf_map_lookup_elem(&passage, &zero);
+
+	return now && now->mark && now->flags & VG_PASSAGE_PING;
+}
+
+static __always_inline __u64 *share(__u64 vendor)
+{
+	__u64 none = 0, *mine = bpf_map_lookup_elem(&shares, &vendor);
+
+	if (mine)
+		return mine;
+	bpf_map_update_elem(&shares, &vendor, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&shares, &vendor);
+}
+
+/* True when the number was free, or of a socket that was closed long ago, and is ours from now on. */
+static __always_inline bool taken_over(struct vg_speaker *old, __u64 now)
+{
+	__u64 closed = old->closed, *theirs;
+
+	if (!closed || now - closed < (__u64)VG_LINGER * SECOND || __sync_val_compare_and_swap(&old->closed, closed, 0) != closed)
+		return false;
+	theirs = bpf_map_lookup_elem(&shares, &old->vendor);
+	if (theirs)
+		__sync_fetch_and_add(theirs, -1);
+	return true;
+}
+
+/* Return a number for one more socket of a vendor; 0: there is none. */
+static __noinline __u32 claim(__u64 vendor)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), *next = share(0), *mine = share(vendor);
+
+	if (!next || !mine || !vendor)
+		goto none;
+	if (__sync_fetch_and_add(mine, 1) >= VG_SHARE)
+		goto back;
+	for (int i = 0; i < VG_PROBES; i++) {
+		__u32 slot = __sync_fetch_and_add(next, 1) % VG_SPEAKERS + 1;
+		struct vg_speaker *there = bpf_map_lookup_elem(&speakers, &slot);
+
+		if (there ? !taken_over(there, now) : bpf_map_update_elem(&speakers, &slot, &nobody, BPF_NOEXIST) != 0)
+			continue;
+		there = bpf_map_lookup_elem(&speakers, &slot);
+		if (!there)
+			break;
+		there->vendor = vendor;
+		there->used = 0;
+		return slot;
+	}
+back:
+	__sync_fetch_and_add(mine, -1);
+none:
+	count(0, VG_REFUSE_SPEAKER);
+	return 0;
+}
+
+/* Put down who speaks over a socket now, and where to. */
+static __always_inline void speaks(struct vg_speaker *speaker, struct vg_address *to)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct vg_process *entry = bpf_map_lookup_elem(&lineage, &pid);
+	struct vg_flow *flow = &speaker->flow;
+
+	if (to)
+		flow->to = *to;
+	flow->uid = (__u32)bpf_get_current_uid_gid();
+	if (entry && flow->pid == pid && flow->process.started == entry->started &&
+	    flow->process.executed == entry->executed && flow->cgroup == bpf_get_current_cgroup_id())
+		return;
+	flow->cgroup = bpf_get_current_cgroup_id();
+	identify(flow);
+}
+
+static __always_inline void begins(struct vg_speaker *speaker, __u64 netns)
+{
+	speaker->flow.netns = netns;
+	speaker->flow.opened = bpf_ktime_get_boot_ns();
+	speaker->flow.cookie = 0;
+	speaker->flow.sequence = 0;
+	speaker->flow.pid = 0;
+	__builtin_memset(&speaker->flow.to, 0, sizeof(speaker->flow.to));
+	speaks(speaker, 0);
+}
+
+/* Mark a socket that is being made. False: it has no number, and is not to send to the engine. */
+static __always_inline bool enlist(struct bpf_sock *ctx, struct vg_settings *set)
+{
+	struct vg_speaker *speaker;
+	__u32 slot, *kept;
+
+	slot = claim(current_vendor(set->slice));
+	speaker = slot ? bpf_map_lookup_elem(&speakers, &slot) : NULL;
+	kept = speaker ? bpf_sk_storage_get(&slots, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+	if (!kept) {
+		if (speaker)
+			speaker->closed = 1;
+		return false;
+	}
+	*kept = slot;
+	begins(speaker, bpf_get_netns_cookie(ctx));
+	ctx->mark = VG_QUEUE_MARK | slot;
+	return true;
+}
+
+/* The same for a socket that is there; a datagram of it that is under way already is dropped. */
+static __always_inline struct vg_speaker *enlisted(struct bpf_sock_addr *ctx, struct vg_settings *set)
+{
+	struct vg_speaker *speaker;
+	__u32 slot, *kept;
+
+	if (!ctx->sk)
+		return NULL;
+	kept = bpf_sk_storage_get(&slots, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!kept)
+		return NULL;
+	slot = *kept;
+	if (slot)
+		return bpf_map_lookup_elem(&speakers, &slot);
+	slot = claim(current_vendor(set->slice));
+	speaker = slot ? bpf_map_lookup_elem(&speakers, &slot) : NULL;
+	if (!speaker)
+		return NULL;
+	*kept = slot;
+	begins(speaker, bpf_get_netns_cookie(ctx));
+	return speaker;
+}
+
+/* Say to nftables whether what the socket sends next is for the engine. Zero when it is said. */
+static __always_inline int told(struct bpf_sock_addr *ctx, bool direct)
+{
+	__u32 *slot = ctx->sk ? bpf_sk_storage_get(&slots, ctx->sk, 0, 0) : NULL;
+	__u32 mark;
+
+	if (!slot || !*slot)
+		return direct ? 0 : -1;
+	mark = VG_QUEUE_MARK | *slot | (direct ? VG_QUEUE_DIRECT : 0);
+	if (ctx->sk->mark == mark)
+		return 0;
+	return bpf_setsockopt(ctx, SOCKET, MARK, &mark, sizeof(mark));
+}
+
+/* True when the engine may judge what this socket sends to `to`: it is marked, and its speaker is put down. */
+static __always_inline bool given_to_engine(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_address *to)
+{
+	struct vg_speaker *speaker;
+	__u64 netns;
+	__u32 *how;
+
+	if (!pass_mark())
+		return false;
+	netns = bpf_get_netns_cookie(ctx);
+	if (netns != set->netns) {
+		how = bpf_map_lookup_elem(&namespaces, &netns);
+		if (!how || !(*how & VG_SERVED_QUEUE))
+			return false;
+	}
+	speaker = enlisted(ctx, set);
+	if (!speaker || told(ctx, false))
+		return false;
+	if (!speaker->flow.cookie)
+		speaker->flow.cookie = bpf_get_socket_cookie(ctx);
+	speaker->used = 1;
+	speaks(speaker, to);
+	return true;
+}
+
+#endif
