@@ -85,10 +85,12 @@ class Machine:
 
     def run(self, *words: str, check: bool = True, text: str = "", limit: float = RUN_S) -> "subprocess.CompletedProcess[str]":
         """Run a command as a service of the machine, as root; with `check`, fail unless it exits 0."""
-        # Of words, systemd-run would expand variables and unescape backslashes.
-        escaped = [word.replace("\\", "\\\\").replace("$", "$$").replace("%", "%%") for word in words]
+        escaped = [word.replace("$", "$$") for word in words]  # variables are the command's own
         done = self._inside("systemd-run", "--pipe", "--wait", "--quiet", "--collect", "--", *escaped, text=text, limit=limit)
-        assert not check or not done.returncode, f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        if check and done.returncode:
+            journal = self.says("journalctl", "--no-pager", "-n", "60", "-o", "short-monotonic")
+            what = f"{' '.join(words)}: exit {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-2000:]}\n{journal}"
+            raise AssertionError(what)
         return done
 
     def shell(self, script: str, check: bool = True, limit: float = RUN_S) -> "subprocess.CompletedProcess[str]":

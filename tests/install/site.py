@@ -83,13 +83,11 @@ class Site:
     def acme(self, name: str) -> tuple[bool, str]:
         """Run a program of the vendor's to its end; return whether it went well, and what it said."""
         unit = f"acme@{name}.service"
-        before = self.host.says("systemctl", "show", "--property=InvocationID", "--value", unit)
+        cursor = self.host.run("journalctl", "-n", "0", "--show-cursor").stdout.rpartition("cursor: ")[2].strip()
         done = self.host.run("systemctl", "start", unit, check=False)
-        now = self.host.says("systemctl", "show", "--property=InvocationID", "--value", unit)
-        assert now != before, f"{unit} did not start: {done.stderr}"
         self.host.run("journalctl", "--sync")
-        said = self.host.run("journalctl", f"_SYSTEMD_INVOCATION_ID={now}", "--output=cat", "--no-pager").stdout
-        return done.returncode == 0, said
+        what = [f"--after-cursor={cursor}", f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout", "--output=cat", "--no-pager"]
+        return done.returncode == 0, self.host.run("journalctl", *what).stdout
 
     def ready(self) -> bool:
         """Tell whether the service serves."""
