@@ -51,4 +51,4 @@ def test_metadata_pack_beside_one_that_allows(beside: str) -> None:
 
 
 def test_every_pack_is_tried_here() -> None:
-    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "http-metadata", "http-pii", "mysql-pii", "postgres-pii", "redis-pii"}
+    assert {p.name.split(".")[0] for p in RULES.glob("*.yaml")} == {*ALONE, "dns", "http-metadata", "http-pii", "mysql-pii", "postgres-pii", "redis-pii", "udp"}
