@@ -8,6 +8,7 @@ does not go back, nor beyond the present, whatever a file says.
 What is missing in a capture cannot be read over: from a gap on a flow is only counted, as is what is inside TLS.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,8 @@ from appliance.packet.tracker import Tracker
 from appliance.policy import Policy
 from appliance.service.foreign.capture import Caught
 from appliance.session.onlooker import Onlooker
+
+log = logging.getLogger("vendorgate.pcap")
 
 MAX_FLOWS = 16_384  # at once; a session has some 15 KB besides what it reads: 250 MB at most
 MAX_HELD = 64 << 20  # bytes of requests of a flow that wait for answers; the longest message a wire takes
@@ -136,9 +139,9 @@ class Flows:
                 case Run() | Datagram():
                     self._said(talk, event.side, event.data)
                 case Finished():
-                    self._give(talk, self._session(talk).receive(Ended(event.side), self._now))
+                    self._tell(talk, Ended(event.side))
                 case Gap():
-                    self._give(talk, self._session(talk).leave(_missing(event)))
+                    self._missing(talk, event)
                 case Told():
                     what = f"ICMP {event.type}/{event.code}"
                     self._odd(talk, f"{event.side.value} is told that a packet went wrong: {what}")
@@ -147,15 +150,37 @@ class Flows:
                 case Over():
                     self._over(talk, event)
 
+    def _missing(self, talk: _Talk, gap: Gap) -> None:
+        """Read no further. What came meanwhile of the other side may have been taken for a fault: say why as well."""
+        what = f"{gap.size} bytes of the {gap.side.value} at {gap.offset} are not in the capture"
+        if talk.closed is None:
+            self._give(talk, self._session(talk).leave(f"{what}: what follows is not read"))
+        else:
+            self._odd(talk, what)
+
     def _said(self, talk: _Talk, side: Side, data: bytes) -> None:
         session = self._session(talk)
+        if talk.midstream and side is Side.SERVER:
+            talk.unread[side] += len(data)  # answers a request that is not here
+            return
+        talk.midstream = False
         if session.unread:
             talk.unread[side] += len(data)
             if talk.closed is not None:
                 return
-        self._give(talk, session.receive(Received(side, data), self._now))
+        self._tell(talk, Received(side, data))
         if session.held > MAX_HELD:
             self._give(talk, session.leave(f"over {MAX_HELD} bytes of requests wait for answers that are not there"))
+
+    def _tell(self, talk: _Talk, event: Received | Ended) -> None:
+        """Tell a session what happened. A fault of ours ends the reading of its flow, and no other's."""
+        session = self._session(talk)
+        try:
+            effects = session.receive(event, self._now)
+        except Exception as error:
+            log.exception("flow %s of %s, packet %d", talk.flow.id, self._source, self._packet)
+            effects = session.leave(f"cannot be read: {type(error).__name__}, a fault of vendorgate")
+        self._give(talk, effects)
 
     def _session(self, talk: _Talk) -> Onlooker:
         if talk.session is None:
@@ -173,7 +198,7 @@ class Flows:
     def _over(self, talk: _Talk, event: Over) -> None:
         session = self._session(talk)
         if event.why == "reset":
-            self._give(talk, session.receive(Ended(event.side or Side.SERVER, lost=True), self._now))
+            self._tell(talk, Ended(event.side or Side.SERVER, lost=True))
         notes = [
             Note("message", f"{size} bytes not read", side, "unread", size=size)
             for side, size in sorted(talk.unread.items(), key=lambda one: one[0].value)
@@ -195,7 +220,3 @@ class Flows:
                 notes.append(effect)
         if notes:
             self._sink.append(talk.flow, notes, self._now, self._packet)
-
-
-def _missing(gap: Gap) -> str:
-    return f"{gap.size} bytes of the {gap.side.value} at {gap.offset} are not in the capture: what follows is not read"
