@@ -12,17 +12,22 @@ def needs_engine(policy: Policy) -> bool:
     return any(_reaches_packets(rule) for rule in policy.rules)
 
 
+def needs_pings(policy: Policy) -> bool:
+    """Return True if some rule lets by, or asks about, ICMP."""
+    return policy.default == "allow" or any("icmp" in _carried(rule) for rule in policy.rules)
+
+
 def _reaches_packets(rule: Rule) -> bool:
+    return not _carried(rule) <= {"tcp"}
+
+
+def _carried(rule: Rule) -> set[str]:
+    """Return the transports of what a rule may let by."""
     if rule.do not in ("allow", "approve") or rule.shadow:
-        return False
+        return set()
     spoken = protocols_of(frozenset(rule.when)) if rule.when else frozenset(("",))
-    if not any(_beyond_tcp(TRANSPORTS.get(protocol, ("tcp",))) for protocol in spoken):
-        return False
-    return not rule.to or any(_beyond_tcp(target.transports) for target in rule.to)
-
-
-def _beyond_tcp(transports: tuple[str, ...]) -> bool:
-    return set(transports) != {"tcp"}
+    found = {transport for protocol in spoken for transport in TRANSPORTS.get(protocol, ("tcp",))}
+    return found & {transport for target in rule.to for transport in target.transports} if rule.to else found
 
 
 def changes_length(rule: Rule) -> bool:

@@ -39,8 +39,8 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     queue: "Queueing | None" = None  # of the packet engine
 
 
-class Queueing(msgspec.Struct, frozen=True):
-    """Where the packet engine takes its packets, and how they may leave."""
+class Queueing(msgspec.Struct, frozen=True, tag="queueing"):
+    """To the packet engine: where it takes its packets, and how they may leave. In its setup, and when that changes."""
 
     number: int  # of the kernel's queue
     passing: int  # mark of what may go on: known to nobody else
@@ -162,7 +162,7 @@ class Contain(msgspec.Struct, frozen=True, tag="contain"):
     why: str
 
 
-ToWorker = Setup | Rules | Answer | Drain | Ran | Minted
+ToWorker = Setup | Rules | Answer | Drain | Ran | Minted | Queueing
 ToHub = Ready | Asked | Withdrawn | Cancelled | Over | Health | Incident | Contain | Recorded | Mint
 In = TypeVar("In")
 Out = TypeVar("Out")

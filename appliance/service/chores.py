@@ -83,6 +83,7 @@ class Chores:
             await asyncio.sleep(TICK_S)
             hub.questions.tick()
             hub.crew.watch()
+            hub.engines.watch()
             hub.attribution.watch()
             self._look_at_rules()
             try:

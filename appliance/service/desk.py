@@ -1,6 +1,7 @@
 """What the control interface shows of the hub, and does with it."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -80,13 +81,16 @@ class Desks:
             found.append(f"nothing can be approved, the trail cannot be written: {hub.trail.error}")
         if hub.ledger.problem:
             found.append(hub.ledger.problem)
+        if hub.engines.problem:
+            found.append(hub.engines.problem)
         if hub.berth.problem:
             found.append(hub.berth.problem)
         return (*found, *hub.troubles.values(), *hub.notary.troubles.values(), *hub.lacks)
 
     def _losses(self, fence: Mapping[str, int]) -> dict[str, int]:
         lineage = {name: fence.get(name, 0) for name in ("lost_process", "unknown_process", "lost_event")}
-        crew = self._hub.crew.losses()
+        crew = Counter(self._hub.crew.losses())
+        crew.update(self._hub.engines.losses())
         images = crew.get("unattributed", 0) + self._hub.attribution.lost
         return {**crew, **lineage, "unattributed": images, "incidents": self._hub.incidents}
 
@@ -100,7 +104,7 @@ class Desks:
             if member.health:
                 found[f"{name}.flows"] = member.health.flows
                 found[f"{name}.messages"] = member.health.messages
-        return found
+        return {**found, **self._hub.engines.shown()}
 
     # -- in a thread -----------------------------------------------------------------------------------------
 

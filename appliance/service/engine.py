@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import uvloop
 
 from appliance.kernel.names import Names
@@ -25,7 +26,7 @@ from appliance.kernel.peers import Peers
 from appliance.kernel.queue import Queue
 from appliance.kernel.speakers import Speakers
 from appliance.model import Flow
-from appliance.relay.channel import Setup
+from appliance.relay.channel import Queueing, Setup
 from appliance.service import bare, voice
 from appliance.service.ids import Ids
 from appliance.service.lanes import Duties, Lanes
@@ -87,6 +88,11 @@ class Engine(Serving):
         assert queueing is not None
         said = voice.Voice(*self._raw, queueing.passing)
         self._lanes.open(Outlet(Queue.open(queueing.number), said, queueing.passing))
+
+    def _queue(self, message: Queueing) -> None:
+        self._setup = msgspec.structs.replace(self._setup, queue=message)
+        if self._lanes.taking:
+            self._lanes.outlet.passing(message.passing)
 
     def _shut(self) -> None:
         self._lanes.stop()

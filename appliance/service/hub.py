@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import sdnotify
 
 from appliance import config
@@ -32,7 +33,7 @@ from appliance.model import ConfigError, HostError
 from appliance.policy import Policy, entries
 from appliance.record.index import Index
 from appliance.relay.channel import Asked, Cancelled, Contain, Incident, Mint, Over, Ran, Rules, Setup, ToHub, Withdrawn
-from appliance.service import barrier, handover, launch, opened, opening, rulebook
+from appliance.service import barrier, engines, handover, launch, opened, opening, rulebook
 from appliance.service.attribution import Attribution
 from appliance.service.berth import Berth, own_cgroup
 from appliance.service.chores import Chores
@@ -40,6 +41,7 @@ from appliance.service.containment import Containment
 from appliance.service.coverage import ledger
 from appliance.service.crew import LEAVE_S, Crew, Ears, Member
 from appliance.service.desk import Desks
+from appliance.service.engines import Engines
 from appliance.service.lacks import lacks
 from appliance.service.nested import nested
 from appliance.service.notary import Notary
@@ -180,23 +182,28 @@ class Hub:
         self.questions = Questions(
             self.approvals,
             self.trail,
-            lambda number, answered: self.crew.answer(self.crew.members[number], answered),
+            lambda number, answered: self.engines.answer(answered)
+            if number == engines.NUMBER
+            else self.crew.answer(self.crew.members[number], answered),
             self.who.name,
         )
         ears = Ears(self._said, lambda one, how: self.questions.gone(one.number), self.ledger.counted, self.ledger.gone)
         self.crew = Crew(self._setup, self._launch, self.listening, ears)
         self.berth = Berth(self.place.cgroup_root, f"relay-{self.place.instance}")
+        self.engines = Engines(self, msgspec.structs.replace(ears, buried=lambda pid: None), self._setup, self._sent)
         try:
             await self.crew.start(self._sent())
+            await self.engines.start()
             yield
         finally:
             self.nested.close()
-            await self.crew.stop(self.settings.relay.drain_s)
+            drain_s = self.settings.relay.drain_s
+            await asyncio.gather(self.crew.stop(drain_s), self.engines.stop(drain_s))
             self.berth.close()
 
     @contextlib.asynccontextmanager
     async def _attribution(self) -> AsyncIterator[None]:
-        self.attribution = Attribution(self.fence, lambda cookie: self.crew.tell(Ran(cookie)))
+        self.attribution = Attribution(self.fence, self._ran)
         self.attribution.start()
         self.containment = Containment(self).started()
         try:
@@ -263,6 +270,7 @@ class Hub:
         self.files, self.policy, self.rules_error = files, policy, ""
         self._judge(policy)
         self.crew.judge_by(self._sent())
+        self.engines.follow()
         self.approvals.reload(policy.revision, time.time())
         log.info("rules of revision %s are in force (asked by %s)", policy.revision, by)
         return policy.revision
@@ -333,6 +341,10 @@ class Hub:
                 self.incident(text, flow)
             case Contain():
                 self.containment.react(message)
+
+    def _ran(self, cookie: int) -> None:
+        self.crew.tell(Ran(cookie))
+        self.engines.tell(Ran(cookie))
 
     def incident(self, text: str, flow: str = "") -> None:
         """Tell the operators."""

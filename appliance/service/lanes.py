@@ -25,7 +25,7 @@ from appliance.model import (
     Withdraw,
 )
 from appliance.packet.decode import RST, Packet, decode
-from appliance.packet.events import Choices, Happening, Over, Taken
+from appliance.packet.events import Choices, Happening, Odd, Over, Taken
 from appliance.packet.tracker import Tracker
 from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
@@ -81,13 +81,13 @@ class Lanes:
         self._memory = Room(limits.memory, limits.share)
         self._asked: dict[str, Callable[[Answered], None]] = {}
         self.outlet: Outlet
-        self._taking = self._stopped = False
+        self.taking = self._stopped = False
         self._empty = asyncio.Event()
         self._empty.set()
 
     def open(self, outlet: Outlet) -> None:
         """Take packets from now on."""
-        self.outlet, self._taking = outlet, True
+        self.outlet, self.taking = outlet, True
         self._loop.add_reader(outlet.queue.fileno(), self._read)
         self._looking = self._loop.call_later(LOOK_S, self._look)
 
@@ -102,7 +102,7 @@ class Lanes:
 
     def shown(self) -> dict[str, int]:
         """Return figures for status: what waits now, and what was lost or refused since the start."""
-        return {**self.figures, "waiting": self._packets.total, "lost": self.outlet.lost if self._taking else 0}
+        return {**self.figures, "waiting": self._packets.total, "lost": self.outlet.lost if self.taking else 0}
 
     def answer(self, answered: Answered) -> None:
         give = self._asked.pop(answered.id, None)
@@ -192,7 +192,8 @@ class Lanes:
         key = (taken.flow, queued.mark)
         if taken.place == "refused":
             if lane is not None:
-                lane.broken(f"a packet of the {taken.side.value}: {taken.why}")
+                odd = ", ".join(event.kind for event in taken.events if isinstance(event, Odd))
+                lane.broken(f"a packet of the {taken.side.value}: {taken.why}{f' ({odd})' if odd else ''}")
             self._deny(held, "refused")
         elif taken.place in ("invalid", "part") or not taken.flow:
             self._deny(held, "midstream") if _midstream(held) else self._lose(queued, "invalid")
@@ -320,7 +321,7 @@ class Lanes:
             self._empty.set()
 
     def _flush(self) -> None:
-        if self._taking:
+        if self.taking:
             self.outlet.flush()
 
     # -- what lanes tell (lane.Outside) ----------------------------------------------------------------------

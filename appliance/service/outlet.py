@@ -26,6 +26,11 @@ class Outlet:
         """`passing` is the mark that the fence lets by."""
         self.queue, self._voice, self._passing = queue, voice, passing
 
+    def passing(self, mark: int) -> None:
+        """Another mark is let by from now on."""
+        self._passing = mark
+        self._voice.mark(mark)
+
     @property
     def lost(self) -> int:
         """Packets that were dropped without a word of ours, and those of ours that could not be said."""

@@ -36,6 +36,7 @@ from appliance.relay.channel import (
     Mint,
     Minted,
     Over,
+    Queueing,
     Ran,
     Ready,
     Recorded,
@@ -125,9 +126,11 @@ class Serving(ABC):
         done, _ = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in (*tasks, ended):
             task.cancel()
+        for task in done - {ended}:  # only a fault of ours ends one of them
+            log.critical("ended by a fault", exc_info=task.exception())
         await self._close()
         for task in done - {ended}:
-            task.result()  # only a fault of ours ends one of them
+            task.result()
         return 0
 
     @abstractmethod
@@ -162,6 +165,8 @@ class Serving(ABC):
                 self._ran(cookie)
             case Minted():
                 self._minted(message)
+            case Queueing():
+                self._queue(message)
             case Drain(within_s):
                 self._within_s, self._why = within_s, "vendorgate is stopping"
                 self._end.set()
@@ -180,6 +185,9 @@ class Serving(ABC):
             new = set(rules.identify(after.process)) - set(rules.identify(before.process))
             if any(rules.who(rule, tuple(new)) is not False for rule in rules.rules if rule.who):
                 self._taken_over(text, before)
+
+    def _queue(self, message: Queueing) -> None:
+        raise ValueError(f"{message} is for the packet engine")
 
     def _taken_over(self, text: str, flow: Flow) -> None:
         """The process of a flow became one that rules speak of: end the flow."""

@@ -6,6 +6,7 @@ Source: raw(7), "IP_HDRINCL"; ip(7), IPPROTO_RAW sends only.
 
 import logging
 import socket
+import sys
 
 from appliance.model import Address
 
@@ -28,9 +29,13 @@ class Voice:
     def __init__(self, four: socket.socket, six: socket.socket | None, mark: int) -> None:
         """Needs CAP_NET_ADMIN, for the mark."""
         self._sockets = {4: four, 6: six}
-        for sock in filter(None, (four, six)):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        self.mark(mark)
         self.unsaid = 0
+
+    def mark(self, mark: int) -> None:
+        """Have packets this mark from now on."""
+        for sock in filter(None, self._sockets.values()):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark.to_bytes(4, sys.byteorder))
 
     def say(self, target: Address, packet: bytes) -> None:
         """Send a whole packet."""

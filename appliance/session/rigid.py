@@ -2,16 +2,16 @@
 
 A message that is denied ends the connection by resets, and a client is told nothing while its message is held. Nothing
 is asked of the server by ourselves: what only its catalogue tells is unknown here. TLS is passed unread where the rules
-say so (`tls: pass`), else it ends the connection. An answer that a mask would make longer or shorter ends it too:
-`Paired` reads every answer a second time, unmasked, and compares.
+say so (`tls: pass`), else it ends the connection. An answer that a mask would make longer or shorter ends it too: each
+value must keep its length (`Exact`), and `Paired` reads every answer a second time, unmasked, and compares.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from appliance.facts import Facts, Reader
-from appliance.model import Effect, Message, ProtocolError, Send, Side
+from appliance.model import Column, Effect, Message, ProtocolError, Send, Side
 from appliance.session.core import Session
-from appliance.wire import Plan, Wire
+from appliance.wire import Cell, Plan, Wire
 
 LONGER = "an answer that would be longer or shorter for its masks, in a connection that is not terminated"
 LATE = "masks that came into force after a connection had begun that is not terminated"
@@ -52,6 +52,7 @@ class Paired:
 
     def __init__(self, wire: Wire, plain: Wire | None) -> None:
         self._wire, self._plain = wire, plain
+        self._left = 0  # bytes that the other has answered, and the masking one has not yet
         self.name = wire.name
 
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
@@ -73,7 +74,8 @@ class Paired:
 
     def _server(self, plain: Wire, data: bytes) -> Iterator[Message]:
         messages = list(self._wire.feed(Side.SERVER, data))
-        if sum(len(m.raw) for m in messages) != sum(len(m.raw) for m in plain.feed(Side.SERVER, data)):
+        self._left += sum(len(m.raw) for m in plain.feed(Side.SERVER, data)) - sum(len(m.raw) for m in messages)
+        if self._left < 0 or (self._left and self._wire.idle and plain.idle):
             raise ProtocolError(LONGER)
         yield from messages
 
@@ -90,7 +92,7 @@ class Paired:
             self._plain.allow(message)
         elif plan is not None or redact:
             raise ProtocolError(LATE)
-        return self._wire.allow(message, plan, redact)
+        return self._wire.allow(message, None if plan is None else Exact(plan), redact)
 
     def deny(self, message: Message, code: str, text: str) -> list[Send]:
         return []
@@ -118,3 +120,35 @@ class Paired:
     @property
     def cancel_key(self) -> bytes:
         return self._wire.cancel_key
+
+
+class Exact:
+    """A plan whose cells keep the bytes of a value as many as they are. Its answers are gathered, not streamed."""
+
+    exact, finds_only = True, False
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.copy = getattr(plan, "copy", None)
+        self.rules = getattr(plan, "rules", ())
+
+    def __call__(self, columns: tuple[Column, ...]) -> Sequence[Cell | None] | None:
+        cells = self._plan(columns)
+        return None if cells is None else [None if cell is None else _exact(cell) for cell in cells]
+
+
+def _exact(cell: Cell) -> Callable[[str], str | None]:
+    def masked(text: str) -> str | None:
+        out = cell(text)
+        if out is text:
+            return out
+        short = _size(text) - _size(out) if out is not None else -1
+        if out is None or short < 0:
+            raise ProtocolError(LONGER)
+        return "*" * short + out  # what it hides had characters of more than one byte
+
+    return masked
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))

@@ -27,7 +27,7 @@ from appliance.session import Session
 from appliance.session.rigid import Rigid
 from tests.gate import AGENT
 
-QUEUE, SOCKET, PASSING = 77, 0x57000001, 0x1234567
+QUEUE, SOCKET, PASSING = 77, 0x57000001, 0xF1234567  # a mark has 32 bits, and the first may be set
 Answer = Callable[[Question], Answered | None]
 
 

@@ -69,7 +69,14 @@ def masked(raw: bytes, head: Response, content: bytes, masker: Masker, limit: in
     if not count and head.framing in ("none", "length"):
         return raw + content, 0
     length = b"" if head.framing == "none" else b"content-length: %d" % len(body)
-    return _head(first, fields, length) + body, count
+    anew = _head(first, fields, length)
+    return (_padded(anew, len(raw) + len(content) - len(body)) if masker.exact else anew) + body, count
+
+
+def _padded(head: bytes, size: int) -> bytes:
+    """Return the head of an answer that is to stay as long as it was: blanks before the value of its last field."""
+    name, colon, value = head.rpartition(b":")
+    return name + colon + b" " * (size - len(head)) + value if b"\r\n" in name else head
 
 
 def streamed(raw: bytes, head: Response, masker: Masker) -> tuple[bytes, int]:

@@ -20,6 +20,7 @@ class Masker:
         self.rules: frozenset[str] = frozenset(getattr(plan, "rules", ()))
         # True if it changes but what detectors find, wherever that is: a text can be masked as it comes.
         self.finds_only = bool(getattr(plan, "finds_only", False))
+        self.exact = bool(getattr(plan, "exact", False))  # an answer has to stay as long as it was
 
     def _of(self, name: str) -> Cell | None:
         cells = self._plan((Column(name),))

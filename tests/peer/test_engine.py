@@ -1,0 +1,239 @@
+"""The packet engine in the whole appliance, in a lab: datagrams and connections that nobody terminates, by rules."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.lab.appliance import Appliance
+from appliance.lab.hosts import Lab
+from appliance.lab.nginx import Nginx
+from tests.conftest import reachable
+
+pytestmark = [pytest.mark.kernel, pytest.mark.peer]
+
+ECHO, WEB = 7007, 8080
+PYTHON = "/usr/bin/python3"
+RULES = """
+identities:
+  acme: {{cgroup: acme.service}}
+targets:
+  echo: {{protocol: udp, address: ["{v4}:{echo}", "[{v6}]:{echo}"]}}
+  web: {{protocol: http, mode: packet, address: ["{v4}:{web}"]}}
+  pings: {{protocol: icmp, address: ["{v4}"]}}
+rules:
+  - {{id: no-secrets, to: echo, when: {{begins: "534543*"}}, do: block}}
+  - {{id: ask, to: echo, when: {{begins: "41534b*"}}, do: approve, approvers: {{group: dba, within: 60s}}}}
+  - {{id: small, who: acme, to: echo, when: {{size: {{lt: 1000}}}}, do: allow}}
+  - {{id: no-delete, to: web, when: {{method: DELETE}}, do: block}}
+  - {{id: put-asks, to: web, when: {{method: PUT}}, do: approve, approvers: {{group: dba, within: 60s}}}}
+  - {{id: cards, to: web, when: {{detect: [credit_card]}}, do: mask, with: keep-last-4}}
+  - {{id: read, who: acme, to: web, when: {{method: [GET, HEAD]}}, do: allow}}
+  - {{id: ping, who: acme, to: pings, do: allow}}
+"""
+SERVE = """
+import socket, sys
+sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+sock.bind(("::", int(sys.argv[1])))
+print("ready", flush=True)
+while True:
+    data, client = sock.recvfrom(65536)
+    print(data.decode("latin-1"), flush=True)
+    sock.sendto(data.upper(), client)
+"""
+SAY = """
+import socket, sys
+host, port, text = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode()
+sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(float(sys.argv[4]) if len(sys.argv) > 4 else 20)
+try:
+    sock.connect((host, port))
+    sock.send(text)
+    print(sock.recv(65536).decode())
+except OSError as error:
+    print(type(error).__name__, error.errno)
+"""
+# Leaves at once: who sent it is known all the same.
+FIRE = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(sys.argv[3].encode(), (sys.argv[1], int(sys.argv[2])))"
+
+PING = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+sock.settimeout(15)
+sock.connect((sys.argv[1], 0))
+sock.send(bytes((8, 0, 0, 0, 0, 0, 0, 1)) + b"hello")
+print("pong" if sock.recv(100)[8:] == b"hello" else "what?")
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+class Echo:
+    """A server of UDP in the target's namespace; `seen` is what has reached it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._process = lab.popen([PYTHON, "-c", SERVE, str(ECHO)], where="target", stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout.readline() == "ready\n"
+        self.seen: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self.seen.append(line.rstrip("\n"))
+
+
+@pytest.fixture(scope="module")
+def echo(lab: Lab) -> Echo:
+    return Echo(lab)
+
+
+@pytest.fixture(scope="module")
+def web(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    with Nginx(reachable(tmp_path_factory.mktemp("web")), WEB, netns=lab.target, listen=lab.target_ip) as web:
+        (web.files / "cards.json").write_text('{"card": "4111111111111111", "who": "x"}')
+        (web.files / "page").write_text("a page\n" * 500)
+        yield web
+
+
+@pytest.fixture(scope="module")
+def appliance(lab: Lab, echo: Echo, web: Nginx, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
+    rules = RULES.format(v4=lab.target_ip, v6=lab.target_ip6, echo=ECHO, web=WEB)
+    home = tmp_path_factory.mktemp("appliance")
+    with Appliance(lab, home, {"10-test.yaml": rules}, workers=1) as appliance:
+        yield appliance
+
+
+def say(lab: Lab, text: str, *, host: str = "", cgroup: str | None = "acme.service", code: str = SAY, wait: float = 20) -> str:
+    words = [PYTHON, "-c", code, host or lab.target_ip, str(ECHO), text, str(wait)]
+    return lab.run(words, cgroup=cgroup, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def curl(lab: Lab, path: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    argv = ["curl", "-s", "-S", "-m", "30", *words, f"http://{lab.target_ip}:{WEB}/{path}"]
+    return lab.run(argv, cgroup="acme.service", capture_output=True, text=True, timeout=60)
+
+
+def until(what: Callable[[], object], why: Callable[[], object] = lambda: "", within: float = 30.0) -> None:
+    end = time.monotonic() + within
+    while not what():
+        assert time.monotonic() < end, why()
+        time.sleep(0.1)
+
+
+def sessions(appliance: Appliance, target: str) -> list[dict[str, object]]:
+    return [one for one in appliance.json("sessions") if one["target"] == target]
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_a_datagram_is_judged_and_its_process_named(lab: Lab, appliance: Appliance, echo: Echo, family: str) -> None:
+    host = lab.target_ip if family == "v4" else lab.target_ip6
+    assert say(lab, f"hello {family}", host=host) == f"HELLO {family.upper()}"
+    assert say(lab, f"SECRET {family}", host=host).startswith("ConnectionRefusedError")
+    assert f"hello {family}" in echo.seen
+    assert f"SECRET {family}" not in echo.seen
+    until(lambda: len(sessions(appliance, "echo")) >= 2)
+    found = sessions(appliance, "echo")
+    assert {tuple(one["verdicts"]) for one in found[:2]} == {("small",), ("no-secrets",)}
+    process = found[0]["process"]
+    assert isinstance(process, dict)
+    assert process["cgroup"] == "acme.service"
+    assert process["argv"][-2] in {f"hello {family}", f"SECRET {family}"}
+    assert found[0]["identity"] == "acme"
+
+
+def test_who_is_gone_at_once_is_named(lab: Lab, appliance: Appliance, echo: Echo) -> None:
+    say(lab, "fire and forget", code=FIRE)
+    until(lambda: "fire and forget" in echo.seen, lambda: appliance.log.read_text()[-3000:])
+    until(lambda: any("fire and forget" in one["process"]["argv"] for one in sessions(appliance, "echo")))
+
+
+def test_what_no_rule_allows_is_refused(lab: Lab, appliance: Appliance, echo: Echo) -> None:
+    assert say(lab, "stranger", cgroup="other.service").startswith(("ConnectionRefused", "PermissionError", "OSError"))
+    assert "stranger" not in echo.seen
+    assert say(lab, "free", cgroup=None) == "FREE"
+
+
+def test_a_datagram_waits_for_a_reviewer(lab: Lab, appliance: Appliance, echo: Echo) -> None:
+    for text, verdict, expected in (("ASK yes", "approve", "ASK YES"), ("ASK no", "deny", "ConnectionRefusedError 111")):
+        said: list[str] = []
+        agent = threading.Thread(target=lambda text=text, said=said: said.append(say(lab, text)))
+        agent.start()
+        until(lambda: appliance.json("approvals"))
+        (question,) = appliance.json("approvals")
+        assert text not in echo.seen
+        appliance.cli(verdict, str(question["id"]))
+        agent.join(30)
+        assert said == [expected]
+    assert "ASK yes" in echo.seen
+    assert "ASK no" not in echo.seen
+
+
+def test_a_connection_is_judged_packet_by_packet(lab: Lab, appliance: Appliance, web: Nginx) -> None:
+    assert curl(lab, "page").stdout == "a page\n" * 500
+    assert curl(lab, "cards.json").stdout == '{"card": "************1111", "who": "x"}'
+    done = curl(lab, "page", "-X", "DELETE")
+    assert done.returncode in (52, 56), done.stderr  # empty reply, or reset
+    assert "DELETE" not in web.log.read_text()
+    until(lambda: len(sessions(appliance, "web")) >= 3)
+    verdicts = [one["verdicts"] for one in sessions(appliance, "web")]
+    assert any("no-delete" in one for one in verdicts)
+    record = "".join(appliance.cli("show", str(one["id"])).stdout for one in sessions(appliance, "web"))
+    assert "4111111111111111" not in record
+
+
+def test_a_request_waits_for_a_reviewer_in_the_kernel(lab: Lab, appliance: Appliance, web: Nginx) -> None:
+    done: list[subprocess.CompletedProcess[str]] = []
+    agent = threading.Thread(target=lambda: done.append(curl(lab, "page", "-X", "PUT", "-d", "x=1", "-H", "Expect:")))
+    agent.start()
+    until(lambda: appliance.json("approvals"))
+    assert "PUT" not in web.log.read_text()
+    (question,) = appliance.json("approvals")
+    appliance.cli("approve", str(question["id"]))
+    agent.join(30)
+    assert done[0].returncode == 0, done[0].stderr
+    until(lambda: "PUT" in web.log.read_text())
+
+
+def test_ping(lab: Lab, appliance: Appliance) -> None:
+    lab.run(["sh", "-c", "echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range"])
+    words = [PYTHON, "-c", PING, lab.target_ip]
+    done = lab.run(words, cgroup="acme.service", capture_output=True, text=True, timeout=30)
+    assert done.stdout == "pong\n", done.stderr
+    done = lab.run(words, cgroup="other.service", capture_output=True, text=True, timeout=30)
+    assert "pong" not in done.stdout
+    until(lambda: any(one["verdicts"] == {"ping": 1} for one in sessions(appliance, "pings")))
+
+
+def test_status_shows_the_engine(lab: Lab, appliance: Appliance) -> None:
+    workers = appliance.json("status")["workers"]
+    assert workers["engine"] == "ready"
+    assert workers["engine.starts"] == 1
+    assert workers["engine.lost"] == 0
+    (pid,) = [workers["engine.pid"]]
+    status = Path(f"/proc/{pid}/status").read_text()
+    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in status.splitlines())}
+    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 1 << 12
+    assert fields["Uid"].split()[0] != "0"
+
+
+def test_kill_9_of_the_engine_is_a_drop_until_it_is_back(lab: Lab, appliance: Appliance, echo: Echo) -> None:
+    before = appliance.json("status")["workers"]["engine.pid"]
+    os.kill(before, signal.SIGSTOP)  # hung: nothing passes
+    try:
+        assert say(lab, "hung", wait=1).startswith("TimeoutError")
+    finally:
+        os.kill(before, signal.SIGKILL)
+    until(lambda: appliance.json("status")["workers"].get("engine.pid") not in (0, before), within=30)
+    until(lambda: say(lab, "back", wait=2) == "BACK", lambda: appliance.log.read_text()[-3000:])
+    assert "hung" not in echo.seen
+    assert appliance.json("status")["workers"]["engine.starts"] == 2
