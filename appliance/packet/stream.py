@@ -65,6 +65,7 @@ class _Arrival(msgspec.Struct):
     number: int
     events: list[Happening]
     distrusted: str  # why its acknowledgement is
+    stale: bool = False  # its timestamp is old
 
 
 class Connection:
@@ -118,8 +119,10 @@ class Connection:
         why = self._distrusted(segment, end, other)
         if why and self._choices.inline:
             return Taken(self.flow, side, "invalid", why=why)
-        self._acknowledge(side, segment, now, events)
-        taken = self._bytes(_Arrival(side, packet, segment, now, number, events, why))
+        arrival = _Arrival(side, packet, segment, now, number, events, why)
+        arrival.stale = self._stale(arrival)
+        self._acknowledge(arrival)
+        taken = self._bytes(arrival)
         if not self._choices.inline:
             for one in Side:
                 self._tell(one, self._ends[one].patience(), now, events)
@@ -213,10 +216,11 @@ class Connection:
             return "acknowledges what was long ago"
         return ""
 
-    def _acknowledge(self, side: Side, segment: Segment, now: float, events: list[Happening]) -> None:
-        """Learn what `side` has of the other, and what it will take."""
+    def _acknowledge(self, one: _Arrival) -> None:
+        """Learn what a side has of the other, and what it will take."""
+        side, segment = one.side, one.segment
         end, other = self._ends[side], self._ends[side.other]
-        if not segment.flags & ACK or self._stale(end, other, segment, now):
+        if not segment.flags & ACK or one.stale:
             return  # if it is old, so may be what it acknowledges
         acked = other.offset(segment.ack)
         if other.edge is not None and acked > other.edge + 1:
@@ -227,18 +231,24 @@ class Connection:
         end.window = max(end.window, window)
         if end.opened and (other.opened or segment.flags & SYN):
             other.edge = max(other.edge or 0, acked + window)
-        self._tell(side.other, other.acknowledge(acked), now, events)
+        self._tell(side.other, other.acknowledge(acked), one.now, one.events)
         other.confirmed = other.confirmed or acked <= other.top
 
-    def _stale(self, end: _End, other: _End, segment: Segment, now: float) -> bool:
-        """Return whether the timestamp is old (PAWS); if it is not, it may be the one to compare with from here on."""
-        if not (end.stamped and other.stamped) or segment.stamp < 0 or end.recent is None:
+    def _stale(self, one: _Arrival) -> bool:
+        """Return whether the timestamp is old (PAWS). One that is not is what later ones are compared with, if its
+        segment stands where the receiver is: RFC 7323, 4.3, and tcp_validate_incoming of Linux, which leaves out
+        before that what was sent again in vain.
+        """
+        segment, end = one.segment, self._ends[one.side]
+        if not (end.stamped and self._ends[one.side.other].stamped) or segment.stamp < 0 or end.recent is None:
             return False
         ahead = (segment.stamp - end.recent) & 0xFFFFFFFF
-        if ahead >= 0x8000_0000 and 0x1_0000_0000 - ahead > STALE_BY and now - end.recent_at < STALE_S:
+        if ahead >= 0x8000_0000 and 0x1_0000_0000 - ahead > STALE_BY and one.now - end.recent_at < STALE_S:
             return True
-        if ahead < 0x8000_0000 and end.offset(segment.seq) <= end.acked:
-            end.recent, end.recent_at = segment.stamp, now
+        begin = end.offset(segment.seq)
+        here = begin <= end.acked <= begin + len(one.packet.payload) + bool(segment.flags & FIN)
+        if ahead < 0x8000_0000 and here and not one.distrusted:
+            end.recent, end.recent_at = segment.stamp, one.now
         return False
 
     def _bytes(self, one: _Arrival) -> Taken:
@@ -280,7 +290,7 @@ class Connection:
         segment, end = one.segment, self._ends[one.side]
         if segment.flags & SYN:
             return "" if segment.flags & ACK or self._choices.inline else "bytes of a SYN"
-        if self._stale(end, self._ends[one.side.other], segment, one.now):
+        if one.stale:
             return "an old timestamp"
         if one.distrusted:
             return one.distrusted
