@@ -342,7 +342,7 @@ def flow(value: object) -> str:
         return "[" + ", ".join(map(flow, value)) + "]"
     if not isinstance(value, str):
         return json.dumps(value)
-    plain = re.fullmatch(r"[A-Za-z/][A-Za-z0-9/._-]*", value) and yaml.safe_load(value) == value
+    plain = re.fullmatch(r"[A-Za-z/](?:[A-Za-z0-9/._ -]*[A-Za-z0-9/._-])?", value) and yaml.safe_load(value) == value
     return value if plain else json.dumps(value)
 
 
