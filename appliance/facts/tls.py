@@ -4,10 +4,11 @@ Sources: "TLS Fingerprinting with JA3 and JA3S" (Salesforce Engineering, 2019) f
 Fingerprinting", technical details of the JA4+ suite (FoxIO), for JA4; RFC 8701 for GREASE, which both leave out;
 RFC 6125 for the names in a certificate.
 
-As a person types it, a hello is the server's name, and behind it KEY=VALUE for each of the other keys.
+As a person types it, a hello is the server's name, and behind it KEY=VALUE,VALUE for each of the other keys; KEY=? for
+what is not known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import md5, sha256
 from typing import Protocol
 
@@ -74,14 +75,14 @@ def said(hello: Hello, version: int = 0, chain: Sequence[bytes] = (), over: bool
         unknown.add("certificate")
     if over and not version:
         unknown.add("version")
-    return Facts("tls", values, frozenset(unknown), INSIDE, subject=subject(values), opaque=True)
+    return Facts("tls", values, frozenset(unknown), INSIDE, subject=subject(values, unknown), opaque=True)
 
 
-def subject(values: Mapping[str, frozenset[str]]) -> str:
-    """Return it on one line."""
+def subject(values: Mapping[str, frozenset[str]], unknown: Collection[str]) -> str:
+    """Return it on one line, as a person would type it behind "TLS to "."""
     name, *_ = values["sni"]
-    more = [f"{key}={','.join(sorted(values[key]))}" for key in KEYS if key != "sni" and values.get(key)]
-    return " ".join((f"TLS to {name}", *more))
+    shown = {key: "?" if key in unknown else ",".join(sorted(values.get(key, ()))) for key in KEYS if key != "sni"}
+    return " ".join((f"TLS to {name}", *(f"{key}={text}" for key, text in shown.items() if text)))
 
 
 def named(version: int) -> str:
@@ -165,10 +166,12 @@ class TLS:
             return None
         name, *others = message.text.split() or [""]
         pairs = [other.partition("=") for other in others]
-        values = {key: frozenset(v for k, _, v in pairs if k == key) for key in KEYS}
+        found = {key: frozenset(v for k, _, text in pairs if k == key for v in text.split(",")) for key in KEYS}
+        unknown = {key for key, values in found.items() if "?" in values}
+        values = {key: one - {"?"} for key, one in found.items()}
         values["sni"] = frozenset((name.lower() or NO_NAME,))
         values["hello"] = values["hello"] or frozenset(("plain",))
-        return Facts("tls", values, frozenset(("text",)), INSIDE, subject=message.text, opaque=True)
+        return Facts("tls", values, frozenset(("text", *unknown)), INSIDE, subject=message.text, opaque=True)
 
     def sent(self, message: Message) -> None: ...
 

@@ -121,7 +121,7 @@ class _Talk:
         note = frame.note
         if not self._begun:
             self._begun = True
-            self._begin(note)
+            self._begin(frame)
         self._columns.update({named.column: frozenset(named.names) for named in note.columns})
         if note.kind != "message":
             text = self._hidden(note.text, self._covers and note.kind in ("decision", "asked"))
@@ -135,11 +135,12 @@ class _Talk:
             frame = msgspec.structs.replace(frame, flow=msgspec.structs.replace(frame.flow, process=process))
         return frame
 
-    def _begin(self, note: Note) -> None:
+    def _begin(self, frame: Frame) -> None:
         """Take up the protocol; a session that does not begin at its beginning cannot be followed."""
+        note, flow = frame.note, frame.flow
         self._blind = note.kind != "opened" or note.protocol not in ("", *wires.PROTOCOLS)
         if not self._blind:
-            self._wire = wires.open(note.protocol)
+            self._wire = wires.open(note.protocol, *((flow.transport, flow.server.port) if flow else ()))
 
     # -- the client ----------------------------------------------------------------------------------------------
 

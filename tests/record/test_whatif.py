@@ -10,10 +10,12 @@ from appliance.model import Decision, Note
 from appliance.record.frame import Frame
 from appliance.record.log import Level, kept
 from appliance.service.whatif import Again, Counts, Report
-from appliance.service.whatif.again import HEADLESS, MASKED, PASSED, REFUSED, ROWLESS, SILENT
+from appliance.service.whatif.again import HEADLESS, MASKED, PASSED, REFUSED, ROWLESS, SILENT, TLS
 from appliance.service.whatif.report import MAX_CHANGES, MAX_EXAMPLES, MAX_TEXT, Example
 from tests.record import dialogue as d
 from tests.record.samples import READS, C, closed, flow, opened
+from tests.record.test_datagrams import DNS, OPENED
+from tests.record.test_datagrams import asks as dns_asks
 from tests.record.test_pcapng import frames
 from tests.record.test_redact import answer, asks
 
@@ -297,3 +299,56 @@ def test_changes_beyond_the_limit_are_counted_together() -> None:
     report = counts.report()
     assert len(report.changes) == MAX_CHANGES + 1 and max(c.count for c in report.changes) == 5
     assert len(report.unjudged) == MAX_CHANGES + 1
+
+
+# -- datagrams, TLS that was passed -----------------------------------------------------------------------------
+
+DNS_HEAD = """
+identities:
+  acme: {cgroup: acme.service}
+targets:
+  resolver: {protocol: dns, address: ["10.0.3.53:53"]}
+rules:
+"""
+
+
+def asked_dns(name: str) -> list[Frame]:
+    talk = [OPENED, *dns_asks(name, ALL), closed("idle")]
+    return numbered(frames(talk, DNS))
+
+
+def test_questions_of_dns() -> None:
+    rules = '  - {id: no-evil, when: {qname: "*.evil.example"}, do: block}\n' + ALLOW
+    assert changes(judged(asked_dns("a.evil.example"), rules, DNS_HEAD)) == [("newly blocked", "no-evil", "allow by all", 1)]
+    assert not judged(asked_dns("good.example"), rules, DNS_HEAD).changes
+
+
+def test_how_much_a_process_moved_in_all_its_sessions_one_does_not_tell() -> None:
+    rules = "  - {id: tunnel, when: {rate: {gt: 100}}, do: block}\n" + ALLOW
+    report = judged(asked_dns("good.example"), rules, DNS_HEAD)
+    assert not report.changes and "rule tunnel asks for rate" in report.unjudged[0].why
+
+
+def passed(*said: str, source: str = "") -> list[Frame]:
+    of = msgspec.structs.replace(flow(), source=source)
+    notes = [Note("decision", f"not opened: TLS to {text}", decision=ALL, id="x") for text in said]
+    return numbered(frames([opened("acme"), Note("message", "TLS hello", C, TLS), *notes, closed()], of))
+
+
+def test_tls_that_was_passed_is_judged_by_what_it_said() -> None:
+    head = HEAD.replace("orders-db: {protocol: postgres", "orders-db: {protocol: tls")
+    rules = '  - {id: no-evil, when: {certificate: "*.evil.example"}, do: block}\n' + ALLOW
+    found = passed("a.example hello=plain", "a.example hello=plain version=TLSv1.2 certificate=a.example,b.evil.example")
+    assert changes(judged(found, rules, head)) == [("newly blocked", "no-evil", "allow by all", 1)]
+    hidden = passed("a.example hello=plain", "a.example hello=plain version=TLSv1.3 certificate=?")
+    assert changes(judged(hidden, rules, head)) == [("newly blocked", "no-evil", "allow by all", 1)]
+    assert not judged(passed("a.example", "a.example version=TLSv1.2 certificate=a.example"), rules, head).changes
+
+
+def test_tls_that_was_passed_and_would_be_opened() -> None:
+    assert lacks(judged(passed("a.example"), ALLOW)) == {PASSED: 1}
+
+
+def test_tls_of_an_import_is_judged_as_it_was() -> None:
+    report = judged(passed("a.example", source="f.pcap sha256:0"), '  - {id: n, when: {sni: a.example}, do: block}\n' + ALLOW)
+    assert changes(report) == [("newly blocked", "n", "allow by all", 1)]

@@ -1,5 +1,6 @@
 """One recorded session, judged again."""
 
+import contextlib
 import logging
 from collections import Counter
 from functools import partial
@@ -22,6 +23,7 @@ from appliance.wire import detect as wires
 log = logging.getLogger("vendorgate.whatif")
 
 CONNECT = "connect to "  # how the text of a decision about a whole connection begins (session/core.py)
+UNOPENED = "not opened: TLS to "  # how that of a decision on TLS that is passed on begins
 OPENED = "TLS opened: "  # what the note says when both ends were opened (session/encryption.py)
 TLS = "tls"
 MAX_COLUMNS = 4096  # remembered with their names; as many as a flow's record was told of (session/told.py)
@@ -123,10 +125,9 @@ class Again:
         self._refused = admitted if admitted.verdict == "block" else None
         if note.kind != "opened":
             self._lacks(HEADLESS, frame)
-        elif note.protocol:
-            self._wire = wires.open(note.protocol) if note.protocol in wires.PROTOCOLS else None
         else:
-            self._wire = self._ground.wire()
+            with contextlib.suppress(KeyError):  # a protocol of another version of vendorgate
+                self._wire = wires.open(note.protocol, flow.transport, flow.server.port)
 
     def _connected(self, frame: Frame, was: Decision, ground: Ground) -> None:
         """Judge a connection that was refused, or passed unread."""
@@ -147,6 +148,18 @@ class Again:
         note = msgspec.structs.replace(frame.note, text=f"{CONNECT}{server}")
         was = Decision("allow", "(the connection)")
         self._count(msgspec.structs.replace(frame, note=note), was, refused, ground)
+
+    def _unopened(self, frame: Frame, was: Decision, ground: Ground) -> None:
+        """Judge what TLS that was not opened said in the clear; an import never had anybody to open it."""
+        if not ground.trust.passes and not (self._flow and self._flow.source):
+            self._lacks(PASSED, frame)
+            self._over = True
+            return
+        text = frame.note.text.removeprefix(UNOPENED)
+        facts = readers.open("tls", self._shared).ask(Message(Side.CLIENT, "query", b"", text=text))
+        if facts is not None:
+            self._policy.missing = ()
+            self._count(frame, was, ground.decide(facts), ground)
 
     def _inside(self, note: Note, ground: Ground) -> None:
         """TLS was opened here: what follows is what was inside."""
@@ -178,12 +191,11 @@ class Again:
             self._refuse(frame, self._refused, ground)
             return
         asked = self._asked
+        if frame.note.text.startswith(UNOPENED):
+            self._unopened(frame, was, ground)
+            return
         if asked is None or asked.was:
             return  # of something whose message is gone, or the second word on the same
-        if asked.frame.note.message == TLS:
-            self._lacks(PASSED, frame)
-            self._over = True
-            return
         self._judge(asked, was, ground)
         if frame.note.kind == "decision":
             self._sent(was.verdict == "allow")
@@ -193,7 +205,7 @@ class Again:
         note = asked.frame.note
         read = asked.facts
         if read is not None:
-            facts, missing = known.together(note, read), frozenset[str]()
+            facts, missing = known.together(note, read)
         else:
             protocol = self._wire.name if self._wire else self._protocol or known.protocol_of(note)
             texts = (note.text,) if note.text else ()

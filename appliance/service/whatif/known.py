@@ -2,8 +2,11 @@
 
 from collections.abc import Collection, Mapping
 
+import msgspec
+
 from appliance.facts import Facts
 from appliance.facts.words import PROTOCOLS
+from appliance.facts.words.udp import MOVED
 from appliance.model import Address, Note
 from appliance.policy import Policy, explain
 
@@ -23,25 +26,22 @@ def of_record(note: Note, protocol: str, texts: Collection[str] = ()) -> tuple[F
     return Facts(protocol, values, unknown | missing, NOWHERE, subject=note.text), missing
 
 
-def together(note: Note, read: Facts) -> Facts:
-    """Return facts read anew, with the names as they were known then: by the server's own catalogue, where asked."""
-    if not note.facts:
-        return read
+def together(note: Note, read: Facts) -> tuple[Facts, frozenset[str]]:
+    """Return facts read anew, with the names as they were known then: by the server's own catalogue, where asked;
+    and the keys that one session does not tell: what a process moved in all of them together."""
+    missing = frozenset(read.values.keys() & MOVED.keys())
+    if missing:
+        values = {key: found for key, found in read.values.items() if key not in missing}
+        read = msgspec.structs.replace(read, values=values, unknown=read.unknown | missing, why=NOWHERE)
+    return (_named(note, read) if note.facts else read), missing
+
+
+def _named(note: Note, read: Facts) -> Facts:
     values, unknown = _told(note)
     keys = PROTOCOLS.get(read.protocol, {})
     told = frozenset(key for key, word in keys.items() if word.kind in KEPT)
     others = {key: found for key, found in read.values.items() if key not in told}
-    return Facts(
-        protocol=read.protocol,
-        values={**others, **values},
-        unknown=unknown | (read.unknown - told),
-        why=read.why,
-        changes=read.changes,
-        stage=read.stage,
-        subject=read.subject,
-        cancels=read.cancels,
-        lineage=read.lineage,
-    )
+    return msgspec.structs.replace(read, values={**others, **values}, unknown=unknown | (read.unknown - told))
 
 
 def protocol_of(note: Note) -> str:
