@@ -111,7 +111,7 @@ deb: packages
 test-install: venv
 	$(call install,$(BUILD_PACKAGES) $(DEB_PACKAGES) $(INSTALL_PACKAGES))
 	tests/install/base build/install/base & base=$$!; debian/build && wait $$base
-	$(PYTEST) --durations=10 tests/install --override-ini python_files='accept_*.py'
+	$(PYTEST) --durations=10 -x tests/install --override-ini python_files='accept_*.py'
 
 clean:
 	rm -rf $(VENV) bpf/*.bpf.o bpf/vmlinux.h build *.egg-info
