@@ -51,6 +51,9 @@ COMMANDS = {
 }
 
 
+HIDDEN = {"manual": "manual:manual"}  # for who builds the package
+
+
 class Lazy(click.Group):
     """A group whose commands are imported when they are asked for."""
 
@@ -58,9 +61,9 @@ class Lazy(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        module, _, name = (HIDDEN.get(cmd_name) or COMMANDS[cmd_name][0]).partition(":")
         command = getattr(import_module(f"appliance.cli.{module}"), name)
         assert isinstance(command, click.Command)
         return command
@@ -113,7 +116,7 @@ def cli(ctx: click.Context, config: Path | None) -> None:
     document. Exit status: 0 fine, 1 the answer is no, 2 wrong use or bad configuration, 3 the host cannot
     do it.
 
-    Completion for bash: eval "$(_VENDORGATE_COMPLETE=bash_source vendorgate)"
+    Completion for bash comes with the package; in a checkout: source <(vendorgate manual bash)
     """
     ctx.obj = Site(config)
     if os.environ.get("NO_COLOR"):
