@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from appliance.config.conditions import DIALECTS
+from appliance.config.packets import MODES
 from appliance.config.places import CONTAINER, PACKAGE, UNIT
 from appliance.config.replies import WORDS as REPLIES
 from appliance.config.rule_tests import TEXTS, VERDICTS
@@ -49,7 +50,8 @@ def _rules() -> Json:
     path = {"type": "string", "pattern": "^/"}
     proof = {"ca": path, "name": TEXT, "pin": _many(pin), "present": path, "pass": {"type": "boolean"}}
     trust = {"anyOf": [{"const": "pass"}, {**_closed(proof), "minProperties": 1}]}
-    target = {"protocol": {"enum": list(PROTOCOLS)}, "address": _many(TEXT), "tls": trust}
+    mode = {"enum": list(MODES), "description": "of its TCP: terminated, or judged packet by packet"}
+    target = {"protocol": {"enum": list(PROTOCOLS)}, "address": _many(TEXT), "tls": trust, "mode": mode}
     return _closed(
         {
             "identities": {

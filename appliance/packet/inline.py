@@ -75,7 +75,7 @@ class _Half:
         """Return the word on a packet; None while it must wait."""
         if packet.end > self.allowed or (packet.fin and not self.over):
             return None
-        return Go(packet.number, self._payload(packet) if self.changed else None)
+        return Go(packet.number, self._payload(packet) if self.changed or self.forgotten else None)
 
     def _payload(self, packet: _Waiting) -> bytes | None:
         if packet.begin < self.forgotten:
@@ -86,7 +86,8 @@ class _Half:
                 break
             data = self.blocks[offset]
             low, high = max(offset, packet.begin), min(offset + len(data), packet.end)
-            out[low - packet.begin : high - packet.begin] = data[low - offset : high - offset]
+            if low < high:
+                out[low - packet.begin : high - packet.begin] = data[low - offset : high - offset]
         return bytes(out) if out != packet.payload else None
 
     def change(self, before: bytes, data: bytes) -> None:
@@ -99,7 +100,8 @@ class _Half:
         old = bisect_right(self.changed, self.allowed - KEPT)
         old = max(old, len(self.changed) - MAX_CHANGED)
         if old > 0:
-            self.forgotten = self.changed[old - 1] + BLOCK
+            last = self.changed[old - 1]
+            self.forgotten = last + len(self.blocks[last])
             for offset in self.changed[:old]:
                 del self.blocks[offset]
             del self.changed[:old]
