@@ -43,6 +43,8 @@ def judged(message: Message, reader: Reader | None, wire: Wire, ground: Ground, 
     decision = ground.decide(facts)
     if decision.verdict == "block":
         id_ = scribe.decision(decision, facts.subject)
+        if not ground.withholds:
+            return message
         return wire.withheld(message, decision.reply or "refused", f"denied by vendorgate (decision {id_})")
     learned = reader.learned(message) if ground.target else None
     if learned is not None:

@@ -14,6 +14,8 @@ MAX_DECIDED = 256  # decisions of a flow remembered by the shape of what they ar
 class Ground:
     """What one flow stands on; it changes with the rules."""
 
+    withholds = True  # an answer that a rule blocks does not go down
+
     def __init__(self, flow: Flow, policy: Policy) -> None:
         self._flow = flow
         self._place = flow.place

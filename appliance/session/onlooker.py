@@ -81,6 +81,7 @@ class Beyond(Ground):
     """Where nobody can be kept out any more."""
 
     admitted: Decision | None = None
+    withholds = False
 
     def admit(self) -> Decision:
         self.admitted = super().admit()

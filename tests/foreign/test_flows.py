@@ -18,6 +18,7 @@ from appliance.service.whatif import Named
 from appliance.session.onlooker import CONNECT
 from tests.foreign.files import CLIENT, SERVER, talk
 from tests.packet.make import udp
+from tests.record.test_datagrams import answer, question
 
 C, S = Side.CLIENT, Side.SERVER
 SET, GET, FLUSH = b"SET a 1\r\n", b"GET a\r\n", b"FLUSHALL\r\n"
@@ -241,3 +242,13 @@ def test_requests_that_are_shown_are_limited_and_all_are_counted() -> None:
     flows.end()
     assert len(found[0].judged) == MAX_JUDGED and found[0].more == 100
     assert found[0].session.verdicts == {"all": MAX_JUDGED + 100}
+
+
+def test_dns_by_its_port() -> None:
+    packets = [(1.0, udp("10.0.0.5", "10.0.0.53", (40000, 53), question("a.evil.example"))),
+               (1.1, udp("10.0.0.53", "10.0.0.5", (53, 40000), answer("a.evil.example")))]  # fmt: skip
+    rules = 'rules:\n  - {id: no-evil, when: {qname: "*.evil.example"}, do: block}\n  - {id: all, do: allow}\n'
+    kept, _ = given(caught(packets), rules)
+    assert {(n.decision.verdict, n.decision.rule) for n in kept.of("decision") if n.decision} == {("block", "no-evil")}
+    assert [n.raw for n in kept.of("message")] == [question("a.evil.example"), answer("a.evil.example")]
+    assert kept.of("closed")[0].protocol == "dns"

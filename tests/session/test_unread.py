@@ -1,0 +1,132 @@
+"""TLS that is not opened: judged by its hello before any byte goes up, and by the server's answer before it goes down."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from appliance import config
+from appliance.facts.readers import Shared
+from appliance.model import Address, Close, Flow, Process, Received, Send, Side
+from appliance.session import Session
+from appliance.session.onlooker import Onlooker
+from tests.session.playbook import Playbook, noted, sent
+from tests.wire.tls.test_handshake import VERSIONS, Flights, flights, leaf
+from tests.wire.tls.test_hello import made, real, sni
+
+C, S = Side.CLIENT, Side.SERVER
+AGENT = Process(1, 1, "/usr/bin/curl", ("curl",), "acme.service", 1000)
+FLOW = Flow("f1", 1.0, Address("10.0.0.5", 40000), Address("10.0.0.2", 443), AGENT)
+HEAD = 'targets:\n  far: {protocol: tls, address: ["10.0.0.2:443"]}\nrules:\n'
+NAME = "  - {id: name, to: far, when: {sni: db.example, hello: plain}, do: allow}\n"
+
+
+@pytest.fixture(scope="module")
+def talks(tmp_path_factory: pytest.TempPathFactory) -> dict[ssl.TLSVersion, Flights]:
+    pem: Path = tmp_path_factory.mktemp("tls") / "leaf.pem"
+    pem.write_text(leaf(("db.example", "evil.example")))
+    return {version: flights(pem, version) for version in VERSIONS}
+
+
+def session(rules: str) -> Session:
+    policy = config.rules([("r.yaml", HEAD + rules)], lambda name: [name])
+    return Session(FLOW, lambda: policy, Shared())
+
+
+def opened(rules: str) -> Playbook:
+    book = Playbook(session(rules))
+    book << noted("opened", target="far", protocol="tls")
+    return book
+
+
+def test_a_hello_that_a_rule_allows_goes_up_and_is_in_the_record() -> None:
+    data = real("db.example")
+    with opened(NAME) as p:
+        p >> Received(C, data)
+        p << noted("message", message="tls") << noted("decision", rule="name", has="not opened: TLS to db.example") << sent(S, data)
+
+
+def test_a_hello_that_no_rule_allows_does_not_go_up() -> None:
+    with opened(NAME) as p:
+        p >> Received(C, real("other.example"))
+        p << noted("message", message="tls") << noted("decision", verdict="block") << noted("closed") << isclose
+
+
+def test_a_hello_in_pieces_is_judged_when_it_is_whole() -> None:
+    data = real("db.example")
+    with opened(NAME) as p:
+        p >> Received(C, data[:50])
+        p >> Received(C, data[50:])
+        p << noted("message", message="tls") << noted("decision", rule="name") << sent(S, data)
+
+
+def test_what_is_no_tls_is_refused() -> None:
+    with opened(NAME) as p:
+        p >> Received(C, b"GET / HTTP/1.1\r\n\r\n")
+        p << noted("incident", has="no TLS") << noted("closed") << isclose
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_servers_answer_is_judged_before_it_goes_down(talks: dict[ssl.TLSVersion, Flights], version: ssl.TLSVersion) -> None:
+    """By the names of its certificate; TLS 1.3 hides them, so the rule cannot be answered."""
+    said = talks[version]
+    with opened("  - {id: cert, to: far, when: {certificate: evil.example}, do: block}\n" + NAME) as p:
+        p >> Received(*said[0])
+        p << noted("message") << noted("decision", rule="name") << sent(S)
+        p >> Received(*said[1])
+        p << noted("decision", verdict="block", rule="cert") << noted("closed") << isclose
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_follows_passes_without_a_word(talks: dict[ssl.TLSVersion, Flights], version: ssl.TLSVersion) -> None:
+    said = talks[version]
+    with opened("  - {id: old, to: far, when: {version: [TLSv1.0, TLSv1.1]}, do: block}\n" + NAME) as p:
+        p >> Received(*said[0])
+        p.take()
+        p >> Received(*said[1])
+        p << noted("decision", rule="name", has="version=TLSv1.") << sent(C, said[1][1])
+        for side, data in said[2:]:
+            p >> Received(side, data)
+            p << sent(side.other, data)
+        p >> Received(C, b"\x17\3\3\0\3abc")
+        p << sent(S, b"\x17\3\3\0\3abc")
+
+
+def test_new_rules_end_what_they_would_not_have_let_begin(talks: dict[ssl.TLSVersion, Flights]) -> None:
+    policies = [config.rules([("r.yaml", HEAD + rules)], lambda name: [name]) for rules in (NAME, NAME.replace("db.", "other."))]
+    book = Playbook(Session(FLOW, lambda: policies[0], Shared()))
+    book.take()
+    with book as p:
+        p >> Received(*talks[VERSIONS[0]][0])
+        p.take()
+        policies.pop(0)
+        p >> Received(C, b"\x17\3\3\0\3abc")
+        p << noted("closed", has="no longer pass") << isclose
+
+
+def isclose(effect: object) -> bool:
+    return isinstance(effect, Close)
+
+
+# -- looking on -------------------------------------------------------------------------------------------------
+
+
+def test_an_onlooker_judges_and_refuses_nothing(talks: dict[ssl.TLSVersion, Flights]) -> None:
+    rules = "  - {id: none, do: block}\n"
+    policy = config.rules([("r.yaml", HEAD + rules)], lambda name: [name])
+    looks = Onlooker(FLOW, policy, Shared())
+    effects = looks.start(1.0, 1.0)
+    for side, data in talks[VERSIONS[0]]:
+        effects += looks.receive(Received(side, data), 1.0)
+    decisions = [e.decision.verdict for e in effects if getattr(e, "decision", None)]  # type: ignore[union-attr]
+    assert decisions == ["block", "block", "block"], "the connection, the hello, the answer"
+    assert looks.unread and sum(isinstance(e, Send) for e in effects) == len(talks[VERSIONS[0]])
+    assert not any(isinstance(e, Close) for e in effects)
+
+
+def test_an_onlooker_goes_on_behind_an_encrypted_hello() -> None:
+    policy = config.rules([("r.yaml", HEAD + NAME)], lambda name: [name])
+    looks = Onlooker(FLOW, policy, Shared())
+    looks.start(1.0, 1.0)
+    effects = looks.receive(Received(C, made(sni(b"front.example"), (0xFE0D, b"\0" * 20))), 1.0)
+    assert any("hello=encrypted" in getattr(e, "text", "") for e in effects) and not any(isinstance(e, Close) for e in effects)
