@@ -103,7 +103,7 @@ class Session:
         """Return what must be done, in order, now that `event` happened."""
         if self._closed:
             return []
-        self._scribe.meter.now = self._shared.now = now
+        self._shared.now = self._scribe.meter.begun(now)
         try:
             match event:
                 case Received(side, data):
@@ -140,7 +140,7 @@ class Session:
         elif side is Side.SERVER:
             self._down(self._wire, data, now)
         else:
-            for message in self._scribe.meter.reading(self._wire.feed(side, data)):
+            for message in self._wire.feed(side, data):
                 if message.side is Side.SERVER:  # what the wire answers by itself
                     self._scribe.answers([message], ())
                     continue
@@ -188,7 +188,7 @@ class Session:
         answers: list[Message] = []
         encrypts, tunnel = False, None
         try:
-            for message in self._scribe.meter.reading(wire.feed(Side.SERVER, data)):
+            for message in wire.feed(Side.SERVER, data):
                 self._reading(wire).heard(message)
                 if message.kind == "injected-done":
                     # What was asked may tell how the text of those that wait is to be read.

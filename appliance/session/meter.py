@@ -4,12 +4,10 @@ The clock is the shell's, any that does not jump, in seconds. Without one only t
 by the times the session is given.
 """
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable
 
 from appliance.model import Spent
 
-T = TypeVar("T")
 Clock = Callable[[], float]
 
 
@@ -21,51 +19,47 @@ def sooner(one: float | None, other: float | None) -> float | None:
 
 
 class Meter:
-    """One flow's. What is measured is handed over once, with the next message that is noted."""
+    """One flow's. What is measured is handed over once, with the next message that is noted.
+
+    The clock is read where one thing ends and the next begins, so that a message costs two looks at it.
+    """
 
     def __init__(self, clock: Clock | None) -> None:
         self.now = 0.0  # as the session was told
         self._clock = clock
-        self._parsed = self._judging = 0.0
+        self._mark = 0.0  # the clock, when it was looked at last
+        self._parsed = 0.0
         self._sent: float | None = None  # when the first request went up that nothing answered yet
 
-    def reading(self, items: Iterator[T]) -> Iterator[T]:
-        """Yield what a wire reads; the time it takes counts as `parse`."""
-        return items if self._clock is None else self._timed(items, self._clock)
-
-    def _timed(self, items: Iterator[T], clock: Clock) -> Iterator[T]:
-        while True:
-            began = clock()
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            finally:
-                self._parsed += clock() - began
-            yield item
+    def begun(self, now: float) -> float:
+        """Something happened at `now`, which is returned; from here on, time is `parse`."""
+        self.now = now
+        self._mark = now if self._clock is None else self._clock()
+        return now
 
     def judging(self) -> None:
         """From here on, time is `policy`."""
-        self._judging = self._time()
+        if self._clock is not None:
+            mark, self._mark = self._mark, self._clock()
+            self._parsed += self._mark - mark
 
     def judged(self) -> Spent | None:
-        """Return what the request just judged has taken of our time."""
+        """Return what the request just judged has taken of our time; from here on, it is `parse` again."""
         if self._clock is None:
             return None
-        parsed, self._parsed = self._parsed, 0.0
-        return Spent(parse=parsed, policy=max(0.0, self._clock() - self._judging))
+        (parsed, self._parsed), (mark, self._mark) = (self._parsed, 0.0), (self._mark, self._clock())
+        return Spent(parse=parsed, policy=max(0.0, self._mark - mark))
 
     def sent(self) -> None:
         """A request goes up."""
         if self._sent is None:
-            self._sent = self._time()
+            self._sent = self._mark
 
     def answered(self) -> Spent | None:
         """Return what the answer just read took: of the server the wait for its first byte."""
+        began = self._mark
+        self.judging()
         parsed, self._parsed = self._parsed, 0.0
-        upstream = 0.0 if self._sent is None else max(0.0, self._time() - self._sent)
+        upstream = 0.0 if self._sent is None else max(0.0, began - self._sent)
         self._sent = None
         return Spent(parse=parsed, upstream=upstream) if parsed or upstream else None
-
-    def _time(self) -> float:
-        return self.now if self._clock is None else self._clock()

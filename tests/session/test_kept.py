@@ -275,14 +275,15 @@ def test_without_a_clock_the_server_and_the_reviewer_are_measured() -> None:
 
 def test_a_meter_hands_over_what_it_measured_once() -> None:
     meter = Meter(iter(range(100)).__next__)  # type: ignore[arg-type]
-    assert list(meter.reading(iter("ab"))) == ["a", "b"]
+    meter.begun(0.0)
     meter.judging()
-    spent = meter.judged()
-    assert spent == Spent(parse=3.0, policy=1.0)
-    assert meter.answered() is None
-    with pytest.raises(ZeroDivisionError):
-        list(meter.reading(1 // n for n in (1, 0)))
-    assert meter.answered() == Spent(parse=2.0)
+    assert meter.judged() == Spent(parse=1.0, policy=1.0)
+    assert meter.answered() == Spent(parse=1.0), "what is behind a request is of the next"
+    meter.begun(1.0)
+    meter.sent()
+    meter.begun(2.0)
+    assert meter.answered() == Spent(parse=1.0, upstream=1.0)
+    assert Meter(None).answered() is None
 
 
 # -- facts ------------------------------------------------------------------------------------------------------
