@@ -21,7 +21,7 @@ BEYOND = {
     "hidden-by-the-same",
     "hidden-by-wider-to", "hidden-by-wider-who", "id-default", "identity-cgroup-absolute",
     "identity-name", "inspect-where-masked", "inspect-with-when", "inspect-without-to", "mask-without-columns", "on-incident-direct",
-    "not-yaml", "pattern-bad", "pattern-built-in", "same-id", "same-key", "shadow-yes", "target-address",
+    "not-yaml", "packet-mask-length", "packet-mode-datagrams", "packet-mode-tls", "pattern-bad", "pattern-built-in", "same-id", "same-key", "shadow-yes", "target-address",
     "target-unresolved", "tls-name", "tls-pass-and-ca", "too-many-parts", "unknown-detector", "unknown-identity", "unknown-target", "with-of-block",
 }  # fmt: skip
 
