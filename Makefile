@@ -13,7 +13,7 @@ BPF := $(patsubst %.bpf.c,%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 BUILD_PACKAGES := clang llvm libbpf-dev libbpf1 bpftool gcc libc6-dev python3-venv python3-dev
 RUN_PACKAGES := nftables iproute2 util-linux
-LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark nginx-light git wget curl openssl mariadb-server mariadb-client libmariadb-dev pkg-config rpm redis-tools nodejs zstd tinyproxy-bin groff-base
+LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark nginx-light git wget curl openssl mariadb-server mariadb-client libmariadb-dev pkg-config rpm redis-tools nodejs zstd tinyproxy-bin dnsmasq-base bind9-dnsutils iputils-ping ntpsec-ntpdig
 DEB_PACKAGES := build-essential debhelper dh-virtualenv lintian
 INSTALL_PACKAGES := debootstrap debian-archive-keyring systemd-container
 PYTEST := $(PY) -m pytest -q
