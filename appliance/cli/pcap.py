@@ -73,34 +73,44 @@ def pcap(site: Site, file: Path, path: Path, who: str, imports: bool, reason: st
     vendorgate pcap incident.pcapng --rules ./rules.d --json | jq '.sessions[].judged[] | select(.verdict == "block")'
     vendorgate pcap incident.pcapng --rules ./rules.d --import --reason "case 2026-118"
     """
-    from appliance.service.foreign.found import Finder  # noqa: PLC0415  help needs none of it
-
-    policy = _named(rules_at(path), who)
     if len(reason) > MAX_REASON:
         raise ConfigError("--reason", f"longer than {MAX_REASON} characters")
     if imports and str(file) == "-":
         raise ConfigError("--import", "takes a file", "what is imported is named by its SHA-256: save it first")
-    listed: list[Found] = []
-    counts = [0]
-
-    def give(found: "Found") -> None:
-        counts[0] += 1
-        if not as_json:
-            _print(found)
-        elif len(listed) < MAX_LISTED:
-            listed.append(found)
-
+    policy = _named(rules_at(path), who)
+    shown = _Shown(as_json)
     with _opened(file) as data:
         store = _store(site, file, data) if imports else None
-        capture, left_out = _read(file, data, policy, Finder(give), store)
+        capture, left_out = _read(file, data, policy, shown, store)
         if store is not None:
             store.end(capture, by_whom(), reason)
-    summary = Summary(str(file), capture.digest, capture.count, capture.cut, policy.revision, listed,
-                      counts[0] - len(listed), left_out, imports)  # fmt: skip
-    if as_json:
-        screen.json(summary)
-    else:
-        _sum_up(summary, counts[0])
+    shown.sum_up(str(file), capture, policy.revision, left_out, imports)
+
+
+class _Shown:
+    """What was found, as it is found: printed, or kept for one JSON document."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._listed: list[Found] = []
+        self._count = 0
+
+    def give(self, found: "Found") -> None:
+        self._count += 1
+        if not self._as_json:
+            _print(found)
+        elif len(self._listed) < MAX_LISTED:
+            self._listed.append(found)
+
+    def sum_up(self, file: str, capture: "Capture", revision: str, left_out: dict[str, int], imported: bool) -> None:
+        more = self._count - len(self._listed)
+        summary = Summary(
+            file, capture.digest, capture.count, capture.cut, revision, self._listed, more, left_out, imported
+        )
+        if self._as_json:
+            screen.json(summary)
+        else:
+            _sum_up(summary, self._count)
 
 
 def _named(policy: Policy, who: str) -> Policy:
@@ -165,12 +175,14 @@ def _store(site: Site, file: Path, data: BinaryIO) -> _Store:
 
 
 def _read(
-    file: Path, data: BinaryIO, policy: Policy, finder: "Sink", store: _Store | None
+    file: Path, data: BinaryIO, policy: Policy, shown: _Shown, store: _Store | None
 ) -> "tuple[Capture, dict[str, int]]":
     from appliance.service.foreign.capture import Capture  # noqa: PLC0415
     from appliance.service.foreign.flows import Flows  # noqa: PLC0415
+    from appliance.service.foreign.found import Finder  # noqa: PLC0415
     from appliance.service.ids import Ids  # noqa: PLC0415
 
+    finder = Finder(shown.give)
     sink = _Both(store.imports, finder) if store else finder
     next_id: Callable[[], str] = store.imports.next_id if store else Ids(0).next
     capture = Capture(data, str(file))
