@@ -26,6 +26,9 @@ def check(fields: dict[str, Node], rule: Rule, called: str) -> None:
         if not (said and said <= REPLIES.keys()) and not (spoken and set(spoken) <= REPLIES.keys()):
             what = f"{called}: `reply` is for {', '.join(REPLIES)}, and this rule may be about others"
             fields["reply"].fail(what, "name a target with that protocol, or a condition only it has")
+        if not rule.when:
+            what = f"{called}: can never take effect: what is blocked as a whole is refused before it asks"
+            fields["reply"].fail(what, 'write when: {qname: "*"}')
     late = sorted(LATE & rule.when.keys())
     if late and rule.do != "block":
         what = f"{called}: can never take effect: `{late[0]}` is known when the question has gone up"

@@ -83,7 +83,8 @@ class DNS:
         """Return what an answer would do: the facts of its question, and what it tells."""
         if message.kind != "answer":
             return None
-        asked = self._asked.get(" ".join(message.text.split(" ", 3)[1:3]))
+        code, *words = message.text.split(" ", 3)
+        asked = self._asked.get(" ".join(words[:2]))
         if asked is None:
             return None
         texts = [(value.data or b"").decode() for value in message.values]
@@ -92,7 +93,7 @@ class DNS:
         values = {
             **asked.values,
             "answer": frozenset((*texts, *inside)),
-            "rcode": frozenset((message.status,)),
+            "rcode": frozenset((code,)),
             "text": frozenset((message.name, *texts)),
         }
         return msgspec.structs.replace(asked, values=values, subject=message.text)

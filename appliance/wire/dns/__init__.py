@@ -5,9 +5,9 @@ Not handled: operations other than QUERY (updates, notices), more than one quest
 TLS, HTTPS or QUIC. What uses them is refused.
 
 Messages of the client: question (the name in `name`, the type in `status`, the class in `cursor`, EDNS options in
-`values`). Of the server: answer (the name that was asked in `name`, the code in `status`, how many seconds it may be
-kept in `cursor`; in `values` the addresses that were found, of type 1, and what else it tells, of type 0), stray (an
-answer to nothing that was asked: it is dropped).
+`values`). Of the server: answer (the name that was asked in `name`, how many seconds it may be kept in `cursor`; in
+`text` the code, the type, the name and what was found, in words; in `values` the addresses that were found, of type 1,
+and what else it tells, of type 0), stray (an answer to nothing that was asked: it is dropped).
 
 A key that would hide a TLS hello (ECH) is taken out of every answer.
 """

@@ -34,7 +34,7 @@ from appliance.wire.inbox import Inbox
 
 MAX_OPEN = 1_000  # questions of one flow without an answer; ours: servers leave more than 100 on a connection waiting
 MAX_SHOWN = 20  # records that stand in the text of an answer; ours
-MAX_REASON = 200  # bytes of the text in a refusal: it must fit into 512 bytes with the longest name
+MAX_REASON = 200  # bytes of the text in a refusal; ours: with the longest name it stays below 512, RFC 1035's datagram
 EDNS_SIZE = 1232  # bytes of UDP we say we take; DNS flag day 2020
 CODES = {"denied": REFUSED, "refused": REFUSED, "nxdomain": NXDOMAIN, "cancelled": SERVFAIL}
 TRANSFERS = (AXFR, IXFR)
@@ -83,7 +83,7 @@ class DNS(Datagrams):
     def withheld(self, message: Message, code: str, text: str) -> Message:
         """Return an answer that the client may not see, as a refusal of what it asked."""
         raw = self._outer(refusal(self._inner(message.raw), CODES[code], text))
-        return msgspec.structs.replace(message, raw=raw, text=text, values=(), cursor="", status="REFUSED")
+        return msgspec.structs.replace(message, raw=raw, text=text, values=(), cursor="")
 
     # -- one message ---------------------------------------------------------------------------------------------
 
@@ -126,7 +126,6 @@ class DNS(Datagrams):
             text=" ".join([code_name(found.code), type_name(asked.type), names.text(asked.name), *shown[:MAX_SHOWN]]),
             name=names.text(asked.name),
             cursor=str(ttl),
-            status=code_name(found.code),
             values=(
                 *(Value(host.encode(), 1) for host in addresses),
                 *(Value(messages.shown(data, record).encode(), 0) for record in beside),

@@ -7,16 +7,17 @@ import pytest
 
 from appliance.config import rules
 from appliance.facts import Facts
-from appliance.facts.dns import entropy
+from appliance.facts.dns import DNS as Reader
+from appliance.facts.dns import MAX_OPEN, MAX_TTL_S, MIN_TTL_S, entropy
 from appliance.facts.hosts import public
 from appliance.facts.moved import MAX_COUNTED, Moved
 from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
-from appliance.model import Address, ConfigError, Flow, Message, Process, Received, Send, Side
+from appliance.model import Address, ConfigError, Flow, Learned, Message, Process, Received, Send, Side
 from appliance.session import Session
 from appliance.wire.dns import DNS
 from tests.session.playbook import Playbook
-from tests.wire.dns.given import answer, edns, question, record
+from tests.wire.dns.given import address, answer, edns, question, record
 
 C, S = Side.CLIENT, Side.SERVER
 
@@ -103,6 +104,12 @@ def test_a_reply_is_for_questions_of_dns(rule: str) -> None:
         rules([("r.yaml", f"rules: [{rule}]")], lambda host: [])
 
 
+def test_a_reply_needs_a_question() -> None:
+    with pytest.raises(ConfigError, match="blocked as a whole is refused before it asks"):
+        text = "targets: {r: {protocol: dns, address: 10.0.0.53}}\nrules: [{id: a, to: r, do: block, reply: nxdomain}]"
+        rules([("r.yaml", text)], lambda host: [])
+
+
 def test_a_reply_is_for_rules_that_block() -> None:
     with pytest.raises(ConfigError, match="`reply` is for rules that block"):
         rules([("r.yaml", "rules: [{id: a, when: {qname: a.example}, do: allow, reply: nxdomain}]")], lambda host: [])
@@ -116,6 +123,33 @@ def test_only_so_many_are_counted_and_the_one_longest_still_goes() -> None:
         moved.add(Process(pid, pid, "", (), "unit-0", 0), 0.0, 1, 1)
     assert moved.values(first, 0.0, 0)["bytes"] == {"0"}, "the process is forgotten"
     assert moved.values(first, 0.0, 0)["unit_bytes"] == {str(100 + MAX_COUNTED - 1)}, "its unit is not"
+
+
+def told(qname: str, ttl: int) -> Learned | None:
+    wire, reader = DNS(), open_reader("dns", Shared())
+    assert isinstance(reader, Reader)
+    [asked] = wire.feed(C, question(qname))
+    wire.allow(asked)
+    reader.sent(asked)
+    [answered] = wire.feed(S, answer(qname, address("192.0.2.1", ttl=ttl)))
+    return reader.learned(answered)
+
+
+@pytest.mark.parametrize(("ttl", "held"), [(0, MIN_TTL_S), (59, MIN_TTL_S), (61, 61), (86_401, MAX_TTL_S), (2**31 - 1, MAX_TTL_S)])
+def test_a_name_holds_for_a_while_whatever_its_ttl(ttl: int, held: float) -> None:
+    assert told("a.example", ttl) == Learned("a.example", ("192.0.2.1",), held)
+
+
+def test_of_so_many_questions_the_facts_are_kept_and_the_oldest_goes() -> None:
+    wire, reader = DNS(), open_reader("dns", Shared())
+    assert isinstance(reader, Reader)
+    answers = []
+    for n in range(MAX_OPEN + 1):
+        [asked] = wire.feed(C, question(f"n{n}.example", id_=n))
+        wire.allow(asked)
+        reader.sent(asked)
+        answers += wire.feed(S, answer(f"n{n}.example", address(), id_=n))
+    assert [reader.told(one) is not None for one in answers[:2]] == [False, True]
 
 
 # -- a tunnel -----------------------------------------------------------------------------------------------------

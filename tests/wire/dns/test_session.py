@@ -7,7 +7,7 @@ from appliance.facts.readers import Shared
 from appliance.model import Address, Close, Flow, Learned, Note, Process, Received, Send, Side
 from appliance.session import Session
 from appliance.wire.dns import message as messages
-from appliance.wire.dns.connection import MAX_OPEN
+from appliance.wire.dns.connection import MAX_OPEN, MAX_REASON, MAX_SHOWN, refusal
 from appliance.wire.dns.message import parse
 from tests.session.playbook import Playbook, a, noted, sent
 from tests.wire.dns.given import EDNS, POINTER, address, answer, framed, name, question, record
@@ -254,6 +254,24 @@ def test_an_answer_that_a_mask_would_change_is_withheld() -> None:
     data = down(p)
     assert text not in data
     assert parse(data).code == 5
+
+
+def test_so_many_records_stand_in_the_text_of_an_answer_and_all_are_judged() -> None:
+    p = session(RULES.replace("[internal]", '["1.1.1.24"]'))
+    asked(p, question("a.example"))
+    p >> Received(S, answer("a.example", *(address(f"1.1.1.{n}") for n in range(MAX_SHOWN + 4))))
+    [note] = [e for e in p.take() if isinstance(e, Note) and e.message == "answer"]
+    assert note.text.count("A 1.1.1.") == MAX_SHOWN
+    asked(p, question("b.example"))
+    p >> Received(S, answer("b.example", *(address(f"1.1.1.{n}") for n in range(MAX_SHOWN + 5))))
+    assert parse(down(p)).code == 5
+
+
+def test_the_text_of_a_refusal_fits_the_smallest_datagram() -> None:
+    long = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
+    data = refusal(question(long, opt=EDNS), 5, "x" * 1000)
+    assert len(data) <= 512
+    assert data.count(b"x") == MAX_REASON
 
 
 # -- over a connection --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.config import rules
+from appliance.facts.quic import MAX_NAMES
 from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
 from appliance.model import Address, Flow, Message, Note, Process, ProtocolError, Received, Send, Side
@@ -16,7 +17,7 @@ from appliance.wire.detect import open as open_wire
 from appliance.wire.quic import QUIC
 from appliance.wire.quic.connection import MAX_CRYPTO
 from appliance.wire.quic.keys import V1, V2, keys
-from appliance.wire.quic.packets import begins
+from appliance.wire.quic.packets import MAX_ID, begins
 from tests.session.playbook import Playbook
 
 C, S = Side.CLIENT, Side.SERVER
@@ -225,6 +226,24 @@ def test_a_connection_has_so_many_others_beside_it_and_the_oldest_is_forgotten()
     for n in range(17):
         list(wire.feed(C, initial(crypto(0, HELLO), target=bytes((n,)) * 8)))
     assert len(wire._connections) == 16
+
+
+def test_behind_so_many_names_nobody_knows_whom_a_datagram_is_for() -> None:
+    reader = open_reader("quic", Shared())
+    hidden = Message(C, "datagram", b"x")
+    for n in range(MAX_NAMES + 1):
+        facts = reader.ask(hidden)
+        assert facts is not None
+        assert ("sni" in facts.unknown) == (n == 0)
+        reader.sent(Message(C, "hello", b"x", name=f"n{n}.example", status="plain"))
+    facts = reader.ask(hidden)
+    assert facts is not None
+    assert "sni" in facts.unknown
+
+
+def test_a_connection_id_over_the_longest_there_is() -> None:
+    with pytest.raises(ProtocolError, match="that no server takes"):
+        said(b"\xc0\0\0\0\1" + bytes((MAX_ID + 1,)) + bytes(MAX_ID + 1) + b"\0\0\x44\0" + bytes(1400))
 
 
 def test_what_is_no_begin_of_quic() -> None:
