@@ -237,3 +237,24 @@ def test_kill_9_of_the_engine_is_a_drop_until_it_is_back(lab: Lab, appliance: Ap
     until(lambda: say(lab, "back", wait=2) == "BACK", lambda: appliance.log.read_text()[-3000:])
     assert "hung" not in echo.seen
     assert appliance.json("status")["workers"]["engine.starts"] == 2
+
+
+def test_it_is_started_when_rules_need_it_and_ends_with_its_hub(lab: Lab, echo: Echo, tmp_path: Path) -> None:
+    web = f'targets:\n  web: {{protocol: http, address: ["{lab.target_ip}:{WEB}"]}}\nrules:\n  - {{id: read, to: web, do: allow}}\n'
+    with Appliance(lab, tmp_path, {"10-web.yaml": web}, workers=1) as appliance:
+        assert "engine" not in appliance.json("status")["workers"]
+        assert say(lab, "too soon").startswith(("ConnectionRefused", "PermissionError", "OSError"))
+        more = f'targets:\n  echo: {{protocol: udp, address: ["{lab.target_ip}:{ECHO}"]}}\nrules:\n  - {{id: say, to: echo, do: allow}}\n'
+        appliance.rule("20-echo.yaml", more)
+        until(lambda: appliance.json("status")["workers"].get("engine") == "ready", lambda: appliance.log.read_text()[-3000:])
+        until(lambda: say(lab, "soon", wait=2) == "SOON", lambda: appliance.log.read_text()[-3000:])
+        engine = appliance.json("status")["workers"]["engine.pid"]
+        os.kill(appliance.hub(), signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{engine}").exists())
+        assert not say(lab, "leaked", wait=2).startswith("LEAKED")
+        assert "leaked" not in echo.seen
+        assert "too soon" not in echo.seen
+        assert appliance.process is not None
+        appliance.process.wait()
+        appliance.start()
+        until(lambda: say(lab, "again", wait=2) == "AGAIN", lambda: appliance.log.read_text()[-3000:])
