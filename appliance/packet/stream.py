@@ -34,7 +34,6 @@ from appliance.packet.events import (
 )
 from appliance.packet.half import Given, Half
 
-STALE_S = 24 * 86_400.0  # after so long without a newer one, no timestamp is old; TCP_PAWS_24DAYS of Linux
 STALE_BY = 1  # ticks a timestamp may be old; TCP_PAWS_WINDOW of Linux
 MAX_SYN_ACKS = 5  # SYN-ACKs with other numbers that are remembered; stream.max-synack-queued of Suricata
 
@@ -47,7 +46,6 @@ class _End(Half):
         self.scale = -1  # of the windows it offers; -1: it did not offer to scale them
         self.stamped = False  # its SYN had a timestamp
         self.recent: int | None = None  # the last timestamp that counts
-        self.recent_at = 0.0
         self.window = 0  # the greatest it offered, in bytes
         self.opened = False  # its SYN was seen
         self.spoke = False
@@ -115,7 +113,7 @@ class Connection:
         if segment.flags & RST:
             return self._reset(side, segment, now)
         events: list[Happening] = []
-        self._open(side, segment, now)
+        self._open(side, segment)
         why = self._distrusted(segment, end, other)
         if why and self._choices.inline:
             return Taken(self.flow, side, "invalid", why=why)
@@ -187,13 +185,13 @@ class Connection:
             return "SYN-ACK of another SYN"
         return ""
 
-    def _open(self, side: Side, segment: Segment, now: float) -> None:
+    def _open(self, side: Side, segment: Segment) -> None:
         """Learn where the bytes of `side` begin."""
         end, other = self._ends[side], self._ends[side.other]
         if segment.flags & SYN:
             end.opened, end.origin = True, (segment.seq + 1) & 0xFFFFFFFF
             end.scale, end.stamped = segment.scale, segment.stamp >= 0
-            end.recent, end.recent_at = (segment.stamp if end.stamped else None), now
+            end.recent = segment.stamp if end.stamped else None
             if segment.flags & ACK and end.origin not in end.origins:
                 end.origins = [*end.origins[1 - MAX_SYN_ACKS :], end.origin]
         elif end.origin is None:
@@ -235,20 +233,22 @@ class Connection:
         other.confirmed = other.confirmed or acked <= other.top
 
     def _stale(self, one: _Arrival) -> bool:
-        """Return whether the timestamp is old (PAWS). One that is not is what later ones are compared with, if its
-        segment stands where the receiver is: RFC 7323, 4.3, and tcp_validate_incoming of Linux, which leaves out
-        before that what was sent again in vain.
+        """Return whether the timestamp is old (PAWS).
+
+        One that is not is what later ones are compared with, if its segment stands where the receiver is: RFC 7323,
+        4.3, and tcp_validate_incoming of Linux, which leaves out before that what was sent again in vain. The rule for
+        connections that were silent for 24 days is left out: they are forgotten before.
         """
         segment, end = one.segment, self._ends[one.side]
         if not (end.stamped and self._ends[one.side.other].stamped) or segment.stamp < 0 or end.recent is None:
             return False
         ahead = (segment.stamp - end.recent) & 0xFFFFFFFF
-        if ahead >= 0x8000_0000 and 0x1_0000_0000 - ahead > STALE_BY and one.now - end.recent_at < STALE_S:
+        if ahead >= 0x8000_0000 and 0x1_0000_0000 - ahead > STALE_BY:
             return True
         begin = end.offset(segment.seq)
         here = begin <= end.acked <= begin + len(one.packet.payload) + bool(segment.flags & FIN)
         if ahead < 0x8000_0000 and here and not one.distrusted:
-            end.recent, end.recent_at = segment.stamp, one.now
+            end.recent = segment.stamp
         return False
 
     def _bytes(self, one: _Arrival) -> Taken:

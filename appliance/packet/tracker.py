@@ -143,7 +143,7 @@ class Tracker:
             return self._told(error, sender, now)
         events: list[Happening] = []
         found = self._table.find(_key(packet))
-        if found is not None and self._table.silent(found[0], now) and found[0].heard:
+        if found is not None and self._table.silent(found[0], now):
             events += self._close(found[0], "idle", now)
             found = None
         if packet.tcp is not None:
@@ -283,7 +283,9 @@ class Tracker:
         events: list[Happening] = []
         side = None
         if flow.connection is not None:
+            before = flow.connection.memory
             events += flow.connection.end(now)
+            self._memory += flow.connection.memory - before
             side = flow.connection.reset[0] if flow.connection.reset else None
             why = "reset" if side else why
         told = flow.refused or (flow.connection is not None and flow.connection.over)
