@@ -72,8 +72,8 @@ static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_s
 
 	if (!here && is_loopback(to) && !may_be_own(ctx, set, to))
 		return refuse_flow(VG_REFUSE_LOOPBACK, REFUSED);
-	/* A socket that was steered before would be sent to the relay again. */
-	if (ctx->sk->mark && bpf_setsockopt(ctx, SOCKET, MARK, &none, sizeof(none)))
+	/* A socket that was steered before would be sent to the relay again, or to the engine. */
+	if (told(ctx, true) || (ctx->sk->mark == VG_STEER_MARK && bpf_setsockopt(ctx, SOCKET, MARK, &none, sizeof(none))))
 		return refuse_flow(VG_REFUSE_HOST, REFUSED);
 	kept->flags = here ? VG_SOCKET_HERE : 0;
 	kept->verdict = VG_DIRECT;
@@ -360,9 +360,14 @@ int vg_create(struct bpf_sock *ctx)
 SEC("cgroup/sock_release")
 int vg_release(struct bpf_sock *ctx)
 {
-	__u32 *slot = bpf_sk_storage_get(&slots, ctx, 0, 0), number = slot ? *slot : 0;
-	struct vg_speaker *speaker = number ? bpf_map_lookup_elem(&speakers, &number) : NULL;
+	struct vg_speaker *speaker;
+	__u32 *slot, number;
 
+	if (!ctx->mark) /* one that has a number has a mark */
+		return 1;
+	slot = bpf_sk_storage_get(&slots, ctx, 0, 0);
+	number = slot ? *slot : 0;
+	speaker = number ? bpf_map_lookup_elem(&speakers, &number) : NULL;
 	if (speaker)
 		speaker->closed = speaker->used ? bpf_ktime_get_boot_ns() : 1;
 	return 1;
@@ -545,15 +550,11 @@ static __always_inline int egress_ping(struct __sk_buff *skb, __u8 protocol, str
 static __always_inline int egress_queued(struct __sk_buff *skb, struct vg_settings *set, struct vg_socket *kept)
 {
 	struct vg_coverage *mine = account(kept->flow.cgroup);
-	struct vg_address to = kept->flow.to;
 
 	if (!plain(skb, IPPROTO_TCP))
 		return drop(mine, VG_DROP_MALFORMED, skb->len);
-	if (kept->revision != set->revision) {
-		if (judgement(set, kept->flow.cgroup, &to) == VG_JUDGE_DENY)
-			return drop(mine, VG_DROP_REVOKED, skb->len);
-		kept->revision = set->revision;
-	}
+	if (!still(set, kept))
+		return drop(mine, VG_DROP_REVOKED, skb->len);
 	return egress_judged(skb, mine, VG_DROP_ENGINE);
 }
 
@@ -626,14 +627,12 @@ int vg_egress(struct __sk_buff *skb)
 static __always_inline bool answered(struct __sk_buff *skb, struct bpf_sock *sk, __u32 mark)
 {
 	struct vg_address from = {}, to = {};
-	struct packet packet = {};
 	struct vg_settings *set;
 
 	if (mark && (skb->mark == mark || (skb->mark & ~VG_QUEUE_DIRECT) == (sk->mark & ~VG_QUEUE_DIRECT)))
 		return true;
-	/* nftables, or the engine, sends one for what is refused; it says nothing but that. */
 	if (sk->protocol == IPPROTO_TCP)
-		return parse_tcp(skb, &packet) && packet.flags & RST && !packet.payload;
+		return sk->mark & VG_QUEUE_DIRECT;
 	set = current_settings();
 	if (sk->protocol != IPPROTO_UDP || !set || !parse(skb, IPPROTO_UDP, &from, &to))
 		return false;

@@ -180,7 +180,7 @@ static __always_inline bool still(struct vg_settings *set, struct vg_socket *kep
 	if (kept->revision == set->revision)
 		return true;
 	said = judgement(set, kept->flow.cgroup, &to);
-	if (kept->verdict == VG_KEPT ? said == VG_JUDGE_DENY : !is_direct(said))
+	if (kept->verdict == VG_DIRECT ? !is_direct(said) : said == VG_JUDGE_DENY)
 		return false;
 	if (said == VG_JUDGE_HERE)
 		kept->flags |= VG_SOCKET_HERE;

@@ -5,7 +5,12 @@
     coverage  read(fence) -> accounts of what left each cgroup, by way; retire(fence)
     unix      allow(fence, list): the unix sockets that may be spoken to
     networks  in_each(slice, do): once in every network namespace below the slice
-    table     Table(port, mark).put(), .release(); remove(): our nftables table, owned
+    table     Table(port, mark, queue).put(), .release(); apply(), remove(): our nftables table, owned
+    queued    chains(queue): the part of the table that gives packets to the packet engine
+    queue     Queue.open(number).read(), .verdict(...), .flush(), .losses: packets that the kernel holds for us
+    speakers  Speakers(fence.speakers, place.cgroup).find(mark) -> Peer: who sends over the socket with this mark
+    queueable look(port): whether this host can; for check
+    passage   Passage(fence).open(pings) -> mark, .shut(), .forged: what lets out what the engine has judged
     judge     Judge(fence).write(entries), .refresh(): what the kernel denies or passes by itself
     peers     Peers(fence.peers, place.cgroup, fence.images, fence.carried).find(peer, server) -> Peer: who connected
     finder    Finder().find(executed) -> Image: what an executable is, by image, package and script

@@ -15,7 +15,6 @@ from appliance.model import Address, HostError
 
 LAYOUT = 4
 STEER_MARK = 0x56470001
-REFUSE_MARK = 0x56470002  # a packet that the engine has refused: nftables answers its sender
 QUEUE_MARK = 0x57000000  # of a socket whose packets go to the engine; in it the number of its speaker
 QUEUE_TAG = 0xFF000000  # bits that tell such a mark
 QUEUE_DIRECT = 0x00800000  # bit of one whose last destination was direct: not to the engine

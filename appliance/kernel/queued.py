@@ -1,10 +1,9 @@
-"""The part of our nftables table that gives packets to the packet engine, and answers for it what it refuses.
+"""The part of our nftables table that gives packets to the packet engine.
 
     engine    at output, behind all others: what has the mark of a governed socket gets that socket's own mark, which no
               control message changes, and goes to `sink` unless what the socket sends now is direct. Its connection is
               marked too; one that another socket takes over is not marked any more.
-    answers   at input: what answers such a connection. What comes over lo with a mark is the engine's own answer.
-    refused   what the engine has marked so gets an answer at once: a reset for TCP, port unreachable for all else.
+    answers   at input: what answers such a connection. What comes over lo with a mark is what the engine says itself.
     sink      to the queue; and what nobody listens to, the kernel drops.
 
 Steering only: a packet that misses all this has not the mark by which the fence lets it pass.
@@ -17,7 +16,7 @@ Source: nft(8), "QUEUE STATEMENT", "SOCKET EXPRESSION"; linux/netfilter/xt_NFQUE
 
 import struct
 
-from appliance.kernel.layout import QUEUE_DIRECT, QUEUE_MARK, QUEUE_TAG, REFUSE_MARK
+from appliance.kernel.layout import QUEUE_DIRECT, QUEUE_MARK, QUEUE_TAG
 
 SINK = "sink"
 LATE = 250  # after address translation (-100), filters (0) and labels (50), before connections are confirmed
@@ -32,12 +31,7 @@ Base = tuple[str, str, tuple[str, ...]]  # name, hook ("": no base chain), rules
 
 def chains(queue: int, native: bool = True) -> tuple[Base, ...]:
     """Return the chains, those that others name first. Without `native`, `target` has yet to be put before `drop`."""
-    tag, direct = f"{QUEUE_TAG:#010x}", f"{QUEUE_DIRECT:#010x}"
-    ours, refuse = f"{QUEUE_MARK:#010x}", f"meta mark {REFUSE_MARK:#010x}"
-    rejected = (
-        f"{refuse} meta l4proto tcp reject with tcp reset",
-        f"{refuse} reject with icmpx type port-unreachable",
-    )
+    tag, ours, direct = f"{QUEUE_TAG:#010x}", f"{QUEUE_MARK:#010x}", f"{QUEUE_DIRECT:#010x}"
     return (
         (SINK, "", (f"queue num {queue}" if native else "drop",)),
         (
@@ -63,8 +57,6 @@ def chains(queue: int, native: bool = True) -> tuple[Base, ...]:
                 f"ct direction reply ct state established ct mark & {tag} == {ours} meta mark set ct mark goto {SINK}",
             ),
         ),
-        ("refused", f"filter hook output priority {LATE + 1}", rejected),
-        ("unanswered", f"filter hook input priority {LATE + 1}", rejected),
     )  # fmt: skip
 
 

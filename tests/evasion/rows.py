@@ -28,6 +28,9 @@ COVERED = {
         "evasion/test_host.py::test_a_flood_of_connects_names_nobody_wrongly_and_starves_nobody",
         "evasion/test_host_luck.py::test_what_a_vendor_left_in_conntrack_catches_nobody_else",
         "kernel/test_fence.py::test_more_peers_than_the_map_holds_forget_the_oldest",
+        "kernel/test_queue.py::test_length_is_a_limit_and_what_is_beyond_is_counted",
+        "kernel/test_queue.py::test_room_is_a_limit_and_what_is_beyond_is_counted",
+        "kernel/test_queued.py::test_share_is_a_limit_and_leaves_others_theirs",
     ),
     48: (
         "control/test_approvals.py::test_limit_of_one_process",
@@ -39,6 +42,23 @@ COVERED = {
         "kernel/test_lineage.py::test_a_memory_file_is_a_class_of_its_own",
         "kernel/test_lineage.py::test_a_script_is_its_interpreter_with_the_script_in_argv",
     ),
+}
+
+# Tests beside those named after a row: what the packet engine would judge is given to it, and to nobody else.
+ENGINE = {
+    6: ("kernel/test_queued.py::test_ping_that_a_rule_denies_in_the_kernel",),
+    9: ("kernel/test_queued.py::test_what_is_dropped_never_arrives",),
+    28: ("kernel/test_queued.py::test_marks_of_a_control_message_name_nobody_else_and_let_nothing_by",),
+    30: ("kernel/test_queued.py::test_who_is_given_the_port_of_a_closed_socket_is_not_taken_for_it",),
+    37: (
+        "kernel/test_queue.py::test_a_large_datagram_comes_whole",
+        "kernel/test_queue.py::test_what_does_not_fit_into_a_message_is_dropped_whatever_is_said",
+        "kernel/test_queued.py::test_several_datagrams_in_one_are_not_let_by_as_one",
+    ),
+    43: ("kernel/test_queued.py::test_a_dead_engine_is_silence",),
+    44: ("kernel/test_queued.py::test_a_flushed_table_is_no_way_round",),
+    53: ("kernel/test_queued.py::test_direct_and_judged_over_one_socket",),
+    54: ("kernel/test_queued.py::test_tcp_in_packets_is_cut_when_a_rule_denies_it",),
 }
 
 # Rows that are judged by another part, or by none: why.

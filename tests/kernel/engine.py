@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import NamedTuple
 
 from appliance.kernel import nft, table
-from appliance.kernel.layout import REFUSE_MARK, STEER_MARK
+from appliance.kernel.layout import STEER_MARK
 from appliance.kernel.passage import Passage
 from appliance.kernel.peers import Peer
 from appliance.kernel.queue import OUTPUT, QUEUE, Queue, Queued
 from appliance.kernel.speakers import Speakers
 from tests.kernel.stage import RELAY, Stage
 
-ACCEPT, DROP, REFUSE = "accept", "drop", "refuse"
+ACCEPT, DROP = "accept", "drop"
 
 
 class Seen(NamedTuple):
@@ -37,10 +37,10 @@ class Engine:
     def __enter__(self) -> "Engine":
         self.queue = self.stage.host(Queue.open, QUEUE)
         self.stage.host(table.apply, nft.ruleset, RELAY, STEER_MARK, QUEUE)
+        self.mark = self.passage.open(self._pings)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        self.mark = self.passage.open(self._pings)
         return self
 
     def _run(self) -> None:
@@ -58,8 +58,6 @@ class Engine:
         said = self.judge(seen)
         if isinstance(said, bytes):
             self.queue.verdict(packet.id, True, self.mark, said)
-        elif said == REFUSE:
-            self.queue.verdict(packet.id, True, REFUSE_MARK)
         else:
             self.queue.verdict(packet.id, said == ACCEPT, self.mark)
 

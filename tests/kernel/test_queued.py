@@ -3,10 +3,10 @@
 import pytest
 
 from appliance.kernel import coverage, nft
-from appliance.kernel.layout import QUEUE_DIRECT, REFUSE_MARK, SHARE, STEER_MARK
+from appliance.kernel.layout import QUEUE_DIRECT, SHARE, STEER_MARK
 from appliance.kernel.queue import INPUT, OUTPUT
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
-from tests.kernel.engine import ACCEPT, DROP, REFUSE, Engine
+from tests.kernel.engine import DROP, Engine
 from tests.kernel.entry import Entry
 from tests.kernel.stage import PORT, Stage
 
@@ -14,6 +14,18 @@ pytestmark = pytest.mark.kernel
 
 HOSTS = [TARGET_IP, TARGET_IP6, f"::ffff:{TARGET_IP}"]
 PACKETS = [Entry("10.77.0.0/24", "queue", "acme.service"), Entry("fd77::/64", "queue", "acme.service")]
+
+
+def telling(frames: list[bytes]) -> list[bytes]:
+    """Return the frames but those with which the kernel ends connections of earlier tests: TCP without SYN and without data."""
+
+    def is_end(frame: bytes) -> bool:
+        at, length = (20, frame[2:4]) if frame[0] >> 4 == 4 else (40, frame[4:6])
+        if frame[9 if at == 20 else 6] != 6 or frame[at + 13] & 2:
+            return False
+        return int.from_bytes(length, "big") + (40 if at == 40 else 0) == at + (frame[at + 12] >> 4) * 4
+
+    return [frame for frame in frames if not is_end(frame)]
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -45,17 +57,7 @@ def test_what_is_dropped_never_arrives(stage: Stage, case: str) -> None:
     stage.judge.write(PACKETS)
     with Engine(stage, lambda seen: DROP), stage.wire() as frames:
         assert stage.vendor(case, TARGET_IP) == "silence"
-    assert frames == []
-
-
-@pytest.mark.parametrize(("case", "said"), [("connected_datagram", "errno 111"), ("connect", "errno 111")])
-@pytest.mark.parametrize("host", HOSTS)
-def test_what_is_refused_is_answered_at_once(stage: Stage, case: str, said: str, host: str) -> None:
-    stage.lab.cgroup("acme.service")
-    stage.judge.write(PACKETS)
-    with Engine(stage, lambda seen: REFUSE if seen.packet.hook == OUTPUT else ACCEPT), stage.wire() as frames:
-        assert stage.vendor(case, host) == said
-    assert frames == []
+    assert telling(frames) == []
 
 
 def test_without_an_engine_all_is_refused_as_before(stage: Stage) -> None:
@@ -68,7 +70,7 @@ def test_a_dead_engine_is_silence(stage: Stage) -> None:
         engine.kill()
         assert stage.vendor("datagram", TARGET_IP) == "silence"
         assert stage.vendor("connected_datagram", TARGET_IP) == "silence"
-    assert frames == []
+    assert telling(frames) == []
 
 
 def test_a_flushed_table_is_no_way_round(stage: Stage) -> None:
@@ -79,7 +81,7 @@ def test_a_flushed_table_is_no_way_round(stage: Stage) -> None:
         for case in ("datagram", "connected_datagram", "connect"):
             assert stage.vendor(case, TARGET_IP) in ("silence", "errno 1"), case
         assert engine.seen == []
-    assert frames == []
+    assert telling(frames) == []
     assert stage.status().counters["drop_engine"] > 0
 
 
@@ -153,11 +155,11 @@ def test_marks_of_a_control_message_name_nobody_else_and_let_nothing_by(stage: S
         before, forged = len(engine.seen), engine.passage.forged
         frames_before = stage.status().counters["pass_engine"]
         process = stage.start("marks", TARGET_IP)
-        guesses = [0, 1, STEER_MARK, REFUSE_MARK, engine.mark ^ 1, 0xFFFFFFFF]
+        guesses = [0, 1, STEER_MARK, engine.mark ^ 1, 0xFFFFFFFF]
         assert process.communicate("".join(f"{mark}\n" for mark in guesses))[0] == "silence\n"
         assert len(engine.seen) == before
         assert stage.status().counters["pass_engine"] == frames_before
-        assert engine.passage.forged == forged + 3  # nftables itself drops the two it knows
+        assert engine.passage.forged == forged + 3  # nftables itself drops the one it knows
         process = stage.start("marks", TARGET_IP)
         assert process.communicate(f"{theirs}\n{theirs | QUEUE_DIRECT}\n")[0] == "target\n"
         engine.wait(3)
@@ -177,7 +179,7 @@ def test_several_datagrams_in_one_are_not_let_by_as_one(stage: Stage) -> None:
     with Engine(stage) as engine, stage.wire() as frames:
         assert stage.vendor("segments", TARGET_IP) == "silence"
         assert engine.queue.losses.several == 1
-    assert frames == []
+    assert telling(frames) == []
 
 
 @pytest.mark.parametrize("host", [TARGET_IP, TARGET_IP6])
@@ -272,3 +274,25 @@ def test_another_mark_is_drawn_and_the_old_one_lets_nothing_by(stage: Stage) -> 
         assert stage.vendor("datagram", TARGET_IP) == "silence"
         engine.mark = engine.passage.mark
         assert stage.vendor("datagram", TARGET_IP) == "target"
+
+
+def test_tcp_in_packets_is_cut_when_a_rule_denies_it(stage: Stage) -> None:
+    stage.lab.cgroup("acme.service")
+    stage.judge.write(PACKETS)
+    with Engine(stage):
+        flow = stage.start("slow", TARGET_IP)
+        assert flow.stdout and flow.stdout.readline() == "target\n"
+        stage.host(stage.judge.write, [Entry("10.77.0.0/24", "deny", "acme.service")])
+        assert flow.communicate("\n")[0] == "errno 103\n"
+
+
+def test_one_socket_of_tcp_by_turns(stage: Stage) -> None:
+    """In packets, then direct, and the other way round."""
+    for first, second in (("queue", "direct"), ("direct", "queue"), ("queue", "inspect")):
+        stage.lab.cgroup("acme.service")
+        entries = [Entry("10.77.0.0/24", first, "acme.service", PORT, PORT)]
+        stage.judge.write([*entries, Entry("10.77.0.0/24", second, "acme.service", PORT + 1, PORT + 1)])
+        with Engine(stage) as engine:
+            said = "relay" if second == "inspect" else "target"
+            assert stage.vendor("reconnect", TARGET_IP) == f"target {said}"
+        assert engine.seen
