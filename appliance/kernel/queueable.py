@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from appliance.kernel import networks, nft, table
