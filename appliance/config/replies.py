@@ -1,5 +1,7 @@
 """`reply` of a rule that blocks, and conditions that only an answer can meet."""
 
+import ipaddress
+
 from appliance.config import document
 from appliance.config.document import Node
 from appliance.facts.words import PROTOCOLS, protocols_of
@@ -29,7 +31,20 @@ def check(fields: dict[str, Node], rule: Rule, called: str) -> None:
         if not rule.when:
             what = f"{called}: can never take effect: what is blocked as a whole is refused before it asks"
             fields["reply"].fail(what, 'write when: {qname: "*"}')
+    answers = rule.when.get("answer")
+    for text in answers.texts if answers is not None else ():
+        if "/" in text and _network(text):
+            what = f"{called}: can never take effect: `{text}` is compared as text"
+            fields["when"].fail(what, "write 10.*, or internal for every address that is not public")
     late = sorted(LATE & rule.when.keys())
     if late and rule.do != "block":
         what = f"{called}: can never take effect: `{late[0]}` is known when the question has gone up"
         fields["when"].fail(what, "block by it, and decide of the question by another rule")
+
+
+def _network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

@@ -168,6 +168,10 @@ class Host(msgspec.Struct, frozen=True):
             return False
         return self.internal or public(server.host)
 
+    def meets(self, net: Net) -> bool:
+        """Return True if it may be in a network: where it will be is not known."""
+        return self.low <= net.high and net.low <= self.high and (self.internal or not net.network.is_private)
+
 
 TRANSPORTS: Mapping[str, tuple[str, ...]] = {
     "": ("tcp", "udp", "icmp"), "dns": ("udp", "tcp"), "udp": ("udp",), "quic": ("udp",), "icmp": ("icmp",),
@@ -211,9 +215,8 @@ class Target(msgspec.Struct, frozen=True):
     def meets(self, other: "Target") -> bool:
         if any(n.meets(m) for n in self.nets for m in other.nets):
             return True
-        # Where a host will be is not known: it may be anywhere, on its ports.
         pairs = [(h, m) for h in self.hosts for m in other.nets] + [(h, n) for h in other.hosts for n in self.nets]
-        return any(host.low <= net.high and net.low <= host.high for host, net in pairs)
+        return any(host.meets(net) for host, net in pairs)
 
 
 Test = Names | Numbers | Leaves | Statements

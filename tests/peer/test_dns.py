@@ -197,11 +197,16 @@ ASK = """
 import socket, sys
 def ask(server, name):
     labels = b"".join(bytes((len(l),)) + l.encode() for l in name.split(".")) + bytes(1)
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    stream = len(sys.argv) > 4
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
     sock.settimeout(15)
     sock.connect((server, 53))
-    sock.send(bytes((0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0)) + labels + bytes((0, 1, 0, 1)))
-    return socket.inet_ntoa(sock.recv(512)[-4:])
+    data = bytes((0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0)) + labels + bytes((0, 1, 0, 1))
+    sock.sendall((len(data).to_bytes(2, "big") if stream else b"") + data)
+    answer = sock.recv(512)
+    while stream and len(answer) < 2 + int.from_bytes(answer[:2], "big"):
+        answer += sock.recv(512)
+    return socket.inet_ntoa(answer[-4:])
 server, name, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 host = ask(server, name) if name != "-" else server
 """
@@ -226,8 +231,9 @@ except OSError as error:
 """
 
 
-def test_a_target_by_name_is_where_dns_said_to_the_process(appliance: Appliance, lab: Lab) -> None:
-    assert "200 OK" in governed(lab, PYTHON, "-c", GET, lab.target_ip, "localhost", str(WEB)).stdout
+@pytest.mark.parametrize("over", [(), ("tcp",)], ids=["udp", "tcp"])
+def test_a_target_by_name_is_where_dns_said_to_the_process(appliance: Appliance, lab: Lab, over: tuple[str, ...]) -> None:
+    assert "200 OK" in governed(lab, PYTHON, "-c", GET, lab.target_ip, "localhost", str(WEB), *over).stdout
     assert "200 OK" not in governed(lab, PYTHON, "-c", GET, lab.target_ip, "-", str(WEB)).stdout, "who did not ask"
     other = governed(lab, PYTHON, "-c", GET, lab.target_ip, "web.example", str(WEB)).stdout
     assert "200 OK" not in other, "who was told another name"
@@ -288,7 +294,7 @@ import asyncio, ssl, sys
 from aioquic.asyncio import connect
 from aioquic.quic.configuration import QuicConfiguration
 async def main():
-    settings = QuicConfiguration(is_client=True, alpn_protocols=["echo"], server_name=sys.argv[3], verify_mode=ssl.CERT_NONE, idle_timeout=4.0)
+    settings = QuicConfiguration(is_client=True, alpn_protocols=["echo", *sys.argv[4:]], server_name=sys.argv[3], verify_mode=ssl.CERT_NONE, idle_timeout=4.0)
     async with connect(sys.argv[1], int(sys.argv[2]), configuration=settings) as client:
         reader, writer = await client.create_stream()
         writer.write(b"hello")
@@ -321,7 +327,10 @@ def test_quic_is_judged_by_the_name_in_its_hello_and_what_is_refused_goes_back_t
     server = serve(lab, ECHO, lab.target_ip, str(QUIC), str(web.home / "server.pem"), python=sys.executable)
     good = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "a.fast.example")
     assert "HELLO" in good.stdout, good.stderr[-2000:]
-    wait(lambda: server.seen)
+    more = [f"{n:0100}" for n in range(14)]  # a hello in two datagrams
+    long = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "b.fast.example", *more)
+    assert "HELLO" in long.stdout, long.stderr[-2000:]
+    wait(lambda: len(server.seen) == 2)
     seen = len(server.seen)
     bad = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "other.example")
     assert "HELLO" not in bad.stdout

@@ -99,6 +99,9 @@ def test_a_host_that_may_be_anywhere_hides_nothing_and_meets_all_on_its_ports() 
     assert wide.meets(api)
     assert api.meets(wide)
     assert not narrow.meets(api)
+    inside = Target("inside", "", (Net(ipaddress.ip_network("10.0.0.0/8"), 443, 443),))
+    assert not inside.meets(api), "a public name is never believed to be there"
+    assert inside.meets(Target("db", "http", (), hosts=(Host("db.internal", 443, 443, internal=True),)))
 
 
 def test_a_bare_name_in_small_letters_without_its_dot() -> None:

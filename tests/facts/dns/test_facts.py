@@ -95,6 +95,12 @@ def test_what_is_known_only_with_the_answer_cannot_allow() -> None:
         rules([("r.yaml", "rules: [{id: a, when: {answer: '1.1.1.1', qname: a.example}, do: allow}]")], lambda host: [])
 
 
+def test_an_answer_is_compared_as_text_and_a_network_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"`10\.0\.0\.0/8` is compared as text"):
+        rules([("r.yaml", "rules: [{id: a, when: {answer: 10.0.0.0/8}, do: block}]")], lambda host: [])
+    rules([("r.yaml", "rules: [{id: a, when: {answer: [10.*, 0/25.2.0.192.in-addr.arpa]}, do: block}]")], lambda host: [])
+
+
 @pytest.mark.parametrize(
     "rule", ["{id: a, do: block, reply: nxdomain}", "{id: a, to: 10.0.0.0/8, do: block, reply: nxdomain}",
              "{id: a, when: {effect: drop}, do: block, reply: nxdomain}"],

@@ -1,11 +1,15 @@
 """The first packets of QUIC, made by a real client (aioquic) and by hand."""
 
+from contextlib import suppress
+
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicProtocolVersion
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from appliance.config import rules
 from appliance.facts.quic import MAX_NAMES
@@ -17,7 +21,8 @@ from appliance.wire.detect import open as open_wire
 from appliance.wire.quic import QUIC
 from appliance.wire.quic.connection import MAX_CRYPTO
 from appliance.wire.quic.keys import V1, V2, keys
-from appliance.wire.quic.packets import MAX_ID, begins
+from appliance.wire.quic.packets import MAX_ID, begins, packets
+from appliance.wire.quic.packets import crypto as frames
 from tests.session.playbook import Playbook
 
 C, S = Side.CLIENT, Side.SERVER
@@ -255,6 +260,23 @@ def test_a_hello_as_a_person_types_it() -> None:
     found = open_reader("quic", Shared()).ask(Message(C, "query", b"", text="www.Example"))
     assert found is not None
     assert found.values["sni"] == {"www.example"}
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None)
+def test_any_frames_and_any_datagram_are_read_or_a_protocol_error(data: bytes) -> None:
+    for read in (lambda: list(frames(data)), lambda: list(packets(data)), lambda: list(packets(b"\xc0\0\0\0\1" + data)),
+                 lambda: said(initial(data))):  # fmt: skip
+        with suppress(ProtocolError):
+            read()
+
+
+@given(st.permutations(range(9)), st.integers(0, 30))
+@settings(deadline=None)
+def test_a_hello_in_any_order_and_overlapping(order: list[int], more: int) -> None:
+    size = len(HELLO) // 8
+    pieces = [crypto(size * n, HELLO[size * n : size * (n + 1) + more]) for n in order]
+    assert said(initial(b"".join(pieces))).name == "a.example"
 
 
 def test_a_datagram_over_the_largest_there_is() -> None:
