@@ -80,7 +80,8 @@ class Connection:
     @property
     def memory(self) -> int:
         """Bytes kept, and what keeping them costs."""
-        return sum(end.memory for end in self._ends.values())
+        client, server = self._ends.values()
+        return client.memory + server.memory
 
     @property
     def began(self) -> bool:
@@ -127,7 +128,7 @@ class Connection:
         self.established = self.established or (end.spoke and other.spoke)
         if taken.place != "refused":
             self._finish(now, events)
-        return msgspec.structs.replace(taken, events=tuple(events))
+        return msgspec.structs.replace(taken, events=tuple(events)) if events else taken
 
     def end(self, now: float) -> list[Happening]:
         """No more segments come: give what waits, with its gaps, as far as the receiver has it, or never spoke."""

@@ -150,7 +150,7 @@ class Tracker:
             taken = self._segment(whole, found, now, sender, events)
         else:
             taken = self._datagram(whole, found, now, sender, events)
-        return msgspec.structs.replace(taken, events=(*events, *taken.events))
+        return msgspec.structs.replace(taken, events=(*events, *taken.events)) if events else taken
 
     def _datagram(
         self, whole: Whole, found: tuple[Flow, Side] | None, now: float, sender: Side | None, events: list[Happening]
@@ -209,7 +209,7 @@ class Tracker:
                 self._over(event)
         over = connection.over and not connection.refused  # what is refused stays so as long as it might live
         self._table.touch(flow, "over" if over else "open" if connection.established else "opening", now)
-        return msgspec.structs.replace(taken, events=(*taken.events, *more))
+        return msgspec.structs.replace(taken, events=(*taken.events, *more)) if more else taken
 
     def _shed(self, flow: Flow, connection: Connection, side: Side, now: float, number: int) -> list[Happening]:
         """All flows together keep too much: this one gives up what it keeps; inline it is refused."""

@@ -88,7 +88,8 @@ def test_what_is_read_is_what_the_kernel_gave(folder: Path, role: str) -> None:
     said = sorted(streams(events).values())
     assert said == read(folder) == sorted(text(one, port, SIZE) for port in ports(folder) for one in ROLES)
     assert not [event for event in events if isinstance(event, Gap | Odd)]
-    assert Counter(event.why for event in events if isinstance(event, Over)) == {"finished": COUNT}
+    whys = Counter(event.why for event in events if isinstance(event, Over))
+    assert whys["finished"] + whys["end"] == whys.total() == COUNT  # a FIN may be lost until the capture was over
     assert places["early"] and places["old"]  # the links did lose and reorder
     assert tracker.memory == 0
 
