@@ -9,8 +9,8 @@ some, the packet goes on with the changed ones, as often as it is sent.
 A packet that says once more what waits already takes its place: queues are emptied when others change their tables,
 and then only the new one is left.
 
-Source: RFC 9293 section 3.4 and 3.8. Not handled: a message longer than what a sender may have unacknowledged. It
-never becomes whole, and its flow ends by the limits on what waits.
+Source: RFC 9293 section 3.4 and 3.8. Not handled: a request longer than what a client may have unacknowledged (some
+14,000 bytes of a fresh connection, RFC 6928). It never becomes whole, and its flow ends by the limits on what waits.
 """
 
 from bisect import bisect_right
@@ -66,6 +66,7 @@ class _Half:
         self.allowed = 0  # bytes the session has let go on
         self.over = False  # and it let go of the end
         self.came = bytearray()  # bytes given to the session that are not allowed yet
+        self.ahead = bytearray()  # bytes that went on before the session sent them
         self.changed: list[int] = []  # offsets of blocks that a mask changed
         self.blocks: dict[int, bytes] = {}  # what stands there now
         self.forgotten = 0  # before this offset nothing is known of changes
@@ -163,6 +164,11 @@ class Inline:
             ProtocolError: those were fewer, or other ones and `to` is the server.
         """
         half = self._halves[to.other]
+        gone = min(len(half.ahead), len(data))
+        if half.ahead[:gone] != data[:gone]:
+            raise ProtocolError(f"other bytes for the {to.value} than went on ahead")
+        del half.ahead[:gone]
+        data = data[gone:]
         before = bytes(half.came[: len(data)])
         if len(before) < len(data):
             raise ProtocolError(f"{len(data)} bytes for the {to.value} in place of {len(before)}")
@@ -172,6 +178,19 @@ class Inline:
             half.change(before, data)
         del half.came[: len(data)]
         half.allowed += len(data)
+        return self._ready(half)
+
+    def pending(self, to: Side) -> int:
+        """Return how many bytes for a side the session has, and has not sent."""
+        return len(self._halves[to.other].came)
+
+    def ahead(self, to: Side) -> list[Word]:
+        """Let what the session has for a side go on before it is sent: a message may be longer than its sender sends
+        unacknowledged. The session must come to send the same."""
+        half = self._halves[to.other]
+        half.ahead += half.came
+        half.allowed += len(half.came)
+        half.came.clear()
         return self._ready(half)
 
     def end(self, to: Side) -> list[Word]:

@@ -5,7 +5,7 @@ Which packet may go is worked out in packet/inline.py. What is denied ends the c
 
 from collections.abc import Sequence
 
-from appliance.model import Ended, Flow, ProtocolError, Received, Side
+from appliance.model import Ended, Flow, Note, ProtocolError, Received, Side
 from appliance.packet.decode import ACK
 from appliance.packet.events import Finished, Over, Run
 from appliance.packet.inline import Go, Inline, Word
@@ -14,6 +14,7 @@ from appliance.service.lane import Lane, Outside
 from appliance.service.outlet import Held
 
 C, S = Side.CLIENT, Side.SERVER
+AHEAD = 8192  # bytes of an answer that wait for its end; a server may send 10 segments unacknowledged (RFC 6928)
 STALLED = "a message does not become whole: it may be longer than what its sender has on the way"
 SILENT = "no complete message"
 
@@ -37,6 +38,8 @@ class Stream(Lane):
             self._outside.outlet.go(held)
             return
         self._note(held)
+        if not self._packets:
+            self._moved = self._loop.time()
         self._packets[number] = held
         try:
             self._carry_out(self._inline.take(taken, number, held.packet.payload))
@@ -56,8 +59,17 @@ class Stream(Lane):
                     self._give(Ended(side or C, lost=True))
         if self.over:
             return
+        if self._inline.pending(C) > AHEAD and getattr(self._session, "unmasked", False):
+            self._ahead()
         if not self._weigh():
             self.broken("too much of this vendor waits")
+
+    def _ahead(self) -> None:
+        """Let an answer that no mask touches go on before it is whole: its server may wait for that. Put on record."""
+        note = Note("message", f"{self._inline.pending(C)} bytes of an answer went on before it was whole", S, "part")
+        self._step(lambda: (note,))
+        if not self.over:
+            self._progress(self._inline.ahead(C))
 
     def look(self, now: float) -> None:
         self._expire(now)
@@ -79,8 +91,6 @@ class Stream(Lane):
             self._next[side.other] = tcp.ack
 
     def _carry_out(self, words: Sequence[Word]) -> None:
-        if words:
-            self._moved = self._loop.time()
         for word in words:
             held = self._packets.pop(word.number)
             if isinstance(word, Go):
@@ -88,11 +98,16 @@ class Stream(Lane):
             else:
                 self._outside.outlet.drop(word.number)
 
+    def _progress(self, words: Sequence[Word]) -> None:
+        if words:
+            self._moved = self._loop.time()
+        self._carry_out(words)
+
     def _send(self, to: Side, data: bytes) -> None:
-        self._carry_out(self._inline.allow(to, data))
+        self._progress(self._inline.allow(to, data))
 
     def _shut(self, to: Side) -> None:
-        self._carry_out(self._inline.end(to))
+        self._progress(self._inline.end(to))
 
     def _finish(self) -> bool:
         try:

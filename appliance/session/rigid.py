@@ -27,6 +27,12 @@ class Rigid(Session):
             self._wire = Paired(self._wire, self._ground.wire() if self._ground.masks() else None)
         return effects
 
+    @property
+    def unmasked(self) -> bool:
+        """True if answers go down as they come: no mask may touch them."""
+        self._meet()
+        return not self._ground.masks()
+
     def _wanted(self, wire: Wire, reader: Reader, facts: Facts) -> str:
         return ""
 

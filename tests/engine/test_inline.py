@@ -166,3 +166,20 @@ def test_whatever_is_cut_and_sent_again_only_allowed_bytes_go_on(stream: bytes, 
                 assert end <= allowed, "a byte went before it was allowed"
                 assert (stream[begin:end] if word.payload is None else word.payload) == masked[begin:end]
     assert all(end > allowed for _, end in where.values()), "a packet waits that may go"
+
+
+def test_what_goes_on_ahead_must_be_what_is_sent() -> None:
+    inline = Inline()
+    inline.take(taken(S, 0, 4), 1, b"abcd")
+    inline.came(S, b"abcd")
+    assert inline.pending(C) == 4
+    assert inline.ahead(C) == [Go(1)]
+    assert inline.pending(C) == 0
+    inline.take(taken(S, 4, 6), 2, b"ef")
+    inline.came(S, b"ef")
+    assert inline.allow(C, b"abc") == []
+    assert inline.allow(C, b"def") == [Go(2)]
+    inline.came(S, b"gh")
+    inline.ahead(C)
+    with pytest.raises(ProtocolError, match="than went on ahead"):
+        inline.allow(C, b"gx")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from appliance.lab.hosts import Lab
-from appliance.model import Address
+from appliance.model import Address, Close, Effect, Event, Flow, Note, Received, Send, Side
+from appliance.relay.session_type import Session
 from appliance.service.lane import Limits
 from tests.engine.gate import Gate
 from tests.engine.peers import made, tcp
@@ -159,6 +160,90 @@ def test_a_mask_keeps_the_length(lab: Lab) -> None:
             assert answer(sock) == b"card ************1111 end"
         assert all(CARD not in note.raw for note in gate.of("message"))
         assert sum(note.masked for note in gate.of("message")) >= 2
+
+
+LONG = 200_000  # bytes; a server sends some 14,000 before it waits for an acknowledgement
+
+
+class Whole:
+    """A session whose protocol has answers of LONG bytes, each of which it reads whole before it sends it."""
+
+    deadline: float | None = None
+    held = 0
+
+    def __init__(self, unmasked: bool) -> None:
+        self.unmasked = unmasked
+        self._answer = b""
+
+    def start(self, now: float, wall: float) -> list[Effect]:
+        return [Note("opened")]
+
+    def receive(self, event: Event, now: float) -> list[Effect]:
+        if not isinstance(event, Received):
+            return [Note("closed"), Close(abort=True)]
+        if event.side is Side.CLIENT:
+            return [Note("message", side=Side.CLIENT, raw=event.data), Send(Side.SERVER, event.data)]
+        self._answer += event.data
+        if len(self._answer) < LONG:
+            return []
+        whole, self._answer = self._answer[:LONG], self._answer[LONG:]
+        return [Note("message", side=Side.SERVER, raw=whole), Send(Side.CLIENT, whole)]
+
+    def fail(self, text: str) -> list[Effect]:
+        return [Note("closed"), Close(abort=True)]
+
+
+class WholeGate(Gate):
+    """Puts such sessions in."""
+
+    unmasked = True
+
+    def _session(self, flow: Flow) -> Session:
+        return Whole(self.unmasked)
+
+
+def answers(sock: socket.socket) -> None:
+    while sock.recv(65536):
+        sock.sendall(b"v" * LONG)
+
+
+def test_an_answer_longer_than_its_server_sends_at_once(lab: Lab) -> None:
+    """Where nothing masks it, it goes on in parts, and is judged and recorded whole."""
+    with tcp(lab, answers) as address, WholeGate(lab, rules(address)) as gate:
+        with client(lab, address) as sock:
+            for _ in range(2):
+                sock.sendall(b"more")
+                data = b""
+                while len(data) < LONG:
+                    data += some(sock)
+                assert data == b"v" * LONG
+        gate.until(lambda: sum(note.raw == b"v" * LONG for note in gate.of("message")) == 2)
+        assert any(note.message == "part" for note in gate.of("message"))
+        assert gate.incidents == []
+
+
+def test_one_that_a_mask_may_touch_does_not(lab: Lab) -> None:
+    WholeGate.unmasked = False
+    try:
+        with tcp(lab, answers) as address, WholeGate(lab, rules(address), limits=Limits(stall_s=1.0)) as gate:
+            with client(lab, address) as sock:
+                sock.sendall(b"more")
+                with pytest.raises(ConnectionResetError):
+                    sock.recv(100)
+            assert all(note.message != "part" for note in gate.of("message"))
+    finally:
+        WholeGate.unmasked = True
+
+
+def test_a_request_longer_than_its_client_sends_at_once_ends_its_connection(lab: Lab) -> None:
+    """It cannot be judged in parts, and nobody here acknowledges it."""
+    web = Web()
+    with tcp(lab, web) as address, Gate(lab, rules(address), limits=Limits(stall_s=1.0)) as gate:
+        with client(lab, address) as sock, pytest.raises((ConnectionResetError, BrokenPipeError)):
+            sock.sendall(request("POST", b"x" * 500_000))
+            sock.recv(100)
+        assert web.seen == []
+        assert any("does not become whole" in text for text in gate.incidents)
 
 
 def test_a_connection_refused_at_connect(lab: Lab) -> None:
