@@ -12,7 +12,7 @@ from appliance.kernel.layout import INET, INET6, Judgement
 from appliance.model import HostError
 from tests.kernel.entry import Entry
 
-INSPECT, DENY, DIRECT, HERE = Judgement
+INSPECT, DENY, DIRECT, HERE, QUEUE = Judgement
 
 
 def by_table(entries: list[Entry], cgroup: str | None, host: str, port: int, protocol: int = 6) -> Judgement:
