@@ -11,7 +11,7 @@ import click
 from appliance import config
 from appliance.cli import screen
 from appliance.cli.filters import filters, wanted
-from appliance.cli.site import Site, Source, pass_site
+from appliance.cli.site import No, Site, Source, pass_site
 from appliance.cli.store import source
 from appliance.model import ConfigError, HostError
 from appliance.policy import Policy
@@ -93,7 +93,7 @@ def _judged(policy: Policy, place: Source, found: Sequence[Session]) -> "Report"
         try:
             for frame in place.frames(session.id):
                 again.take(frame)
-        except HostError as error:
+        except (No, HostError) as error:  # retention took it meanwhile, or it broke off
             screen.warn(f"{session.id}: {error}")
         again.end()
     return counts.report()
