@@ -17,9 +17,22 @@ ROWS = range(1, 55)
 
 # Rows whose tests have other names: file::function, relative to tests/.
 COVERED = {
+    7: (
+        "peer/test_dns.py::test_a_tunnel_is_stopped_within_its_bytes_though_each_question_has_a_process_of_its_own",
+        "peer/test_dns.py::test_a_stub_on_the_host_is_no_way_round",
+        "peer/test_dns.py::test_a_server_that_no_rule_names_is_not_asked",
+        "facts/dns/test_facts.py::test_a_tunnel_is_stopped_within_its_bytes_whatever_processes_it_starts",
+    ),
     36: (
         "wire/test_dialogues.py::test_cuts_change_nothing",
         "evasion/test_rows_packets.py::test_row_02_a_header_of_ones_own",
+    ),
+    39: (
+        "wire/dns/test_session.py::test_ech_is_taken_out_of_answers",
+        "wire/dns/test_second_opinion.py::test_what_we_write_without_ech_it_reads_as_before_but_for_that",
+        "wire/quic/test_quic.py::test_a_hello_for_another_is_refused",
+        "peer/test_dns.py::test_tls_that_names_no_server_is_with_the_one_dns_named",
+        "peer/tls/test_tls_attacks.py::test_a_request_for_another_host_than_its_tls_is_refused",
     ),
     43: ("chaos/test_processes.py::test_killed", "chaos/test_processes.py::test_stopped", "chaos/test_processes.py::test_out_of_memory"),
     44: ("chaos/test_firewall.py::test_flush_ruleset", "chaos/test_firewall.py::test_base_chain_churn"),
@@ -47,7 +60,12 @@ COVERED = {
 # Tests beside those named after a row: what the packet engine would judge is given to it, and to nobody else.
 ENGINE = {
     6: ("kernel/test_queued.py::test_ping_that_a_rule_denies_in_the_kernel",),
-    9: ("kernel/test_queued.py::test_what_is_dropped_never_arrives",),
+    8: ("config/test_packs_datagrams.py::test_the_port_of_dns_over_tls_is_refused_before_its_first_byte",),
+    9: (
+        "kernel/test_queued.py::test_what_is_dropped_never_arrives",
+        "peer/test_dns.py::test_quic_is_judged_by_the_name_in_its_hello_and_what_is_refused_goes_back_to_tcp",
+    ),
+    14: ("facts/dns/test_facts.py::test_which_addresses_anybody_may_have",),
     28: ("kernel/test_queued.py::test_marks_of_a_control_message_name_nobody_else_and_let_nothing_by",),
     30: ("kernel/test_queued.py::test_who_is_given_the_port_of_a_closed_socket_is_not_taken_for_it",),
     37: (
@@ -63,9 +81,7 @@ ENGINE = {
 
 # Rows that are judged by another part, or by none: why.
 ELSEWHERE = {
-    7: "issue 5 (DNS): what a query carries. Its way out is shut here: row 9 (UDP), row 25 (the resolver's sockets)",
     27: "files, not the network: systemd/vendor-agent.conf, ProtectSystem=strict",
-    39: "issue 4 (TLS)",
     40: "issue 4 (TLS, pinned certificates)",
     41: "issue 4 (HTTP)",
     49: "inherent to what is allowed; rules of each protocol",

@@ -294,7 +294,8 @@ import asyncio, ssl, sys
 from aioquic.asyncio import connect
 from aioquic.quic.configuration import QuicConfiguration
 async def main():
-    settings = QuicConfiguration(is_client=True, alpn_protocols=["echo", *sys.argv[4:]], server_name=sys.argv[3], verify_mode=ssl.CERT_NONE, idle_timeout=4.0)
+    settings = QuicConfiguration(is_client=True, alpn_protocols=["echo", *sys.argv[5:]], server_name=sys.argv[3], verify_mode=ssl.CERT_NONE)
+    settings.idle_timeout = float(sys.argv[4])
     async with connect(sys.argv[1], int(sys.argv[2]), configuration=settings) as client:
         reader, writer = await client.create_stream()
         writer.write(b"hello")
@@ -325,14 +326,14 @@ def test_quic_is_judged_by_the_name_in_its_hello_and_what_is_refused_goes_back_t
     appliance: Appliance, lab: Lab, web: Nginx
 ) -> None:
     server = serve(lab, ECHO, lab.target_ip, str(QUIC), str(web.home / "server.pem"), python=sys.executable)
-    good = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "a.fast.example")
+    good = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "a.fast.example", "30")
     assert "HELLO" in good.stdout, good.stderr[-2000:]
     more = [f"{n:0100}" for n in range(14)]  # a hello in two datagrams
-    long = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "b.fast.example", *more)
+    long = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "b.fast.example", "30", *more)
     assert "HELLO" in long.stdout, long.stderr[-2000:]
     wait(lambda: len(server.seen) == 2)
     seen = len(server.seen)
-    bad = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "other.example")
+    bad = governed(lab, sys.executable, "-c", CLIENT, lab.target_ip, str(QUIC), "other.example", "2")
     assert "HELLO" not in bad.stdout
     assert len(server.seen) == seen
     trusted = appliance.home / "state/authority.pem"
