@@ -13,7 +13,7 @@ BPF := $(patsubst %.bpf.c,%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 BUILD_PACKAGES := clang llvm libbpf-dev libbpf1 bpftool gcc libc6-dev python3-venv python3-dev
 RUN_PACKAGES := nftables iproute2 util-linux
-LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark nginx-light git wget curl openssl mariadb-server mariadb-client libmariadb-dev pkg-config rpm redis-tools nodejs zstd tinyproxy-bin dnsmasq-base bind9-dnsutils iputils-ping ntpsec-ntpdig
+LAB_PACKAGES := postgresql postgresql-client postgresql-contrib tshark nginx-light git wget curl openssl mariadb-server mariadb-client libmariadb-dev pkg-config rpm redis-tools nodejs zstd tinyproxy-bin groff-base dnsmasq-base bind9-dnsutils iputils-ping ntpsec-ntpdig
 DEB_PACKAGES := build-essential debhelper dh-virtualenv lintian
 INSTALL_PACKAGES := debootstrap debian-archive-keyring systemd-container
 PYTEST := $(PY) -m pytest -q
@@ -26,6 +26,7 @@ all: packages venv bpf
 define install
 	@missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
+	  command -v apt-get >/dev/null || { echo "make: no apt-get here: install by hand, by their names on this system:" $$missing >&2; exit 3; }; \
 	  [ $$(id -u) = 0 ] || { echo "make: needs root to install:" $$missing "(run: sudo make)" >&2; exit 3; }; \
 	  echo "installing" $$missing; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \

@@ -42,10 +42,10 @@ COMMANDS = {
     "kill": ("freeze:kill", "End all processes of a vendor."),
     "observe": ("observe:observe", "Show what a vendor's processes write and read inside TLS."),
     "init": ("init:init", "Write the first rules for an agent, with comments and tests."),
-    "adopt": ("adopt:adopt", "Put an agent under control: a service, an account, a container."),
+    "adopt": ("adopt:adopt", "Put an agent under control: a service, an account's services, or a container."),
     "release": ("adopt:release", "Let an agent go that was adopted."),
     "learn": ("learn:learn", "Propose least-privilege rules for what an agent does, with tests."),
-    "exec": ("exec:exec_", "Run a command governed: for CI jobs and shells."),
+    "exec": ("exec:exec_", "Run a command governed: for CI jobs, shells and first looks."),
     "trust": ("trust:trust", "Have governed programs trust the certificates they are shown."),
     "demo": ("service:demo", "Show the main job in a lab of its own (root)."),
 }
@@ -148,7 +148,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return _enough()  # so click ends a command whose reader is gone; no command of ours exits by itself
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", 3)
+        hint = "\nhint: sudo vendorgate ..." if isinstance(error, PermissionError) and os.geteuid() else ""
+        return _fail(f"{where}{error.strerror or error}{hint}", 3)
 
 
 def _enough() -> int:

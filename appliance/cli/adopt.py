@@ -14,7 +14,7 @@ import msgspec
 from appliance.cli import agents, screen
 from appliance.cli.site import No, Site, pass_site
 from appliance.model import ConfigError, HostError
-from appliance.service.adoption import Adoption, Keeper, Kind
+from appliance.service.adoption import Adoption, File, Keeper, Kind
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATIENCE_S = 120.0  # for systemctl; a unit that is restarted may take its time to stop
@@ -84,24 +84,17 @@ def adopt(
         return
     host = agents.Host(root, site.settings.slice)
     plan = keeper.planned(_plan(host, _who(unit, account, container), agents.Wishes(run_as, write, loosen)))
-    now = {file.path: keeper.look(file.path) for file in plan.files}
-    changes = [(file.path, now[file.path].text if now[file.path] else None, file.after) for file in plan.files]  # type: ignore[union-attr]
+    changes = [(file.path, _now(keeper, file), file.after) for file in plan.files]
     if all(before == after for _, before, after in changes) and keeper.find(plan.kind, plan.name):
         _tell(plan, changes, True, as_json)
-        if not as_json:
-            click.echo(f"{plan.name} is adopted already")
+        said = f"{plan.name} is adopted already"
     elif _agreed(plan, changes, f"Put {plan.name} into {plan.slice}?", yes=yes, as_json=as_json, root=root):
-        keeper.adopt(plan)
-        try:
-            _reload(plan, root)
-        except HostError:
-            keeper.release(plan)
-            _systemctl(root, "daemon-reload")
-            raise
-        if not as_json:
-            click.echo(f"{plan.name} is adopted; undone by: vendorgate release {_words(plan)}")
+        _put(keeper, plan, root)
+        said = f"{plan.name} is adopted; undone by: vendorgate release {_words(plan)}"
     else:
         return
+    if not as_json:
+        click.echo(said)
     _begin(plan, root, restart, as_json, "free")
 
 
@@ -127,10 +120,8 @@ def release(
     adoption = keeper.find(kind, name)
     if adoption is None:
         raise No(f"{name} is not adopted", "vendorgate adopt lists who is")
-    found = {file.path: keeper.look(file.path) for file in adoption.files}
     changes = [
-        (file.path, found[file.path].text if found[file.path] else None, file.before.text if file.before else None)  # type: ignore[union-attr]
-        for file in adoption.files
+        (file.path, _now(keeper, file), file.before.text if file.before else None) for file in adoption.files
     ]
     if not _agreed(adoption, changes, f"Let {name} out of {adoption.slice}?", yes=yes, as_json=as_json, root=root):
         return
@@ -139,6 +130,23 @@ def release(
     if not as_json:
         click.echo(f"{name} is released")
     _begin(adoption, root, restart, as_json, "governed")
+
+
+def _now(keeper: Keeper, file: File) -> str | None:
+    """Return what a file says now, None if it is not there."""
+    found = keeper.look(file.path)
+    return found.text if found else None
+
+
+def _put(keeper: Keeper, plan: Adoption, root: Path) -> None:
+    """Write the files; if systemd does not follow them, take them back."""
+    keeper.adopt(plan)
+    try:
+        _reload(plan, root)
+    except HostError:
+        keeper.release(plan)
+        _systemctl(root, "daemon-reload")
+        raise
 
 
 def _who(unit: str | None, account: str | None, container: str | None) -> tuple[Kind, str]:

@@ -63,9 +63,9 @@ def exec_(site: Site, name: str, account: str | None, command: tuple[str, ...]) 
     identity that is more than that, as a certain exe, is only what fits it.
 
     \b
-    sudo vendorgate exec --identity ci -- make test
-    sudo vendorgate exec --identity acme --user acme -- psql -h db.internal orders
-    sudo vendorgate exec --identity acme -- bash           # a governed shell, to try things
+    vendorgate exec --identity ci -- make test
+    vendorgate exec --identity acme --user acme -- psql -h db.internal orders
+    vendorgate exec --identity acme -- bash           # a governed shell, to try things
     """
     if os.geteuid() != 0:
         raise HostError(f"only root can put a process into {site.settings.slice}", "sudo vendorgate exec ...")

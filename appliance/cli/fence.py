@@ -6,6 +6,7 @@ import msgspec
 from appliance.cli import screen
 from appliance.cli.site import No, Site, pass_site
 from appliance.kernel import fence as kernel
+from appliance.kernel import needs
 from appliance.service import barrier
 
 
@@ -29,7 +30,9 @@ def up(site: Site) -> None:
     \b
     vendorgate fence up
     """
-    with barrier.put_up(site.settings) as fence:
+    settings = site.settings
+    needs.rights("vendorgate fence up")
+    with barrier.put_up(settings) as fence:
         for line in barrier.told(fence.kept):
             click.echo(line, err=True)
     click.echo(f"The fence of {site.settings.slice} is up.")
@@ -43,7 +46,9 @@ def down(site: Site) -> None:
     \b
     vendorgate fence down
     """
-    stays = barrier.take_down(site.settings)
+    settings = site.settings
+    needs.rights("vendorgate fence down")
+    stays = barrier.take_down(settings)
     if stays:
         click.echo(stays, err=True)
     click.echo(f"The fence of {site.settings.slice} is down: what runs there is free.")
@@ -58,6 +63,7 @@ def status(site: Site, as_json: bool) -> None:
     \b
     vendorgate fence status --json
     """
+    needs.rights("vendorgate fence status")
     found = in_force(site)
     if as_json:
         screen.json(msgspec.to_builtins(found))

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from appliance.cli.site import Site, pass_site
+from appliance.kernel import needs
 
 
 @click.command()
@@ -21,6 +22,7 @@ def run(site: Site) -> int:
     vendorgate --config /etc/vendorgate/vendorgate.yaml run
     """
     _ = site.settings  # a wrong file is told before anything is touched
+    needs.rights("vendorgate run")
     status = import_module("appliance.service").run(site.path)
     return int(status or 0)
 
@@ -39,4 +41,5 @@ def demo(output: Path | None) -> int:
     \b
     vendorgate demo -o /tmp/demo.pcapng
     """
+    needs.rights("vendorgate demo")
     return int(import_module("appliance.demo").main(output))

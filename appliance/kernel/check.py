@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from appliance.kernel import fence, libbpf, load, nft, pins
+from appliance.kernel import fence, libbpf, load, needs, nft, pins
 from appliance.kernel.fence import Place
 from appliance.kernel.layout import STEER_MARK
 from appliance.kernel.libbpf import Map, Object
@@ -23,7 +24,6 @@ from appliance.kernel.load import Part
 from appliance.model import HostError
 
 BTF = Path("/sys/kernel/btf/vmlinux")
-CAPABILITIES = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN", 38: "CAP_PERFMON", 39: "CAP_BPF"}
 NOBODY = 65534
 TIMEOUT = 10.0  # seconds for one nft
 FENCE = "governed processes cannot be held"
@@ -72,12 +72,8 @@ def _try(name: str, promise: str, remedy: str, look: Callable[[], str]) -> Findi
 
 
 def _rights() -> str:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            held = int(line.split()[1], 16)
-            missing = [name for bit, name in CAPABILITIES.items() if not held >> bit & 1]
-            if missing:
-                raise HostError(f"without {', '.join(missing)}")
+    if missing := needs.missing():
+        raise HostError(f"without {', '.join(missing)}")
     return "all that is needed"
 
 
@@ -163,25 +159,51 @@ def _redirect(place: Place) -> str:
 
 
 def _firewalls() -> str:
-    """Look for chains of others that drop by default what we redirect over lo."""
-    done = subprocess.run(
-        ["nft", "-j", "list", "chains"], capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
+    if dropping := firewalls():
+        raise HostError(f"drop by default what is redirected to the relay: {', '.join(dropping)}")
+    return "no chain of others drops what goes over lo by default"
+
+
+def firewalls() -> list[str]:
+    """Return the chains of others that drop by default what we redirect over lo.
+
+    Raises:
+        HostError: nft does not tell.
+    """
+    words = ["nft", "-j", "list", "ruleset"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"nft cannot list chains: {error}", "apt-get install nftables") from None
     if done.returncode:
         raise HostError(f"nft cannot list chains: {done.stderr.strip()}")
-    dropping = list(dropping_chains(done.stdout))
-    if dropping:
-        raise HostError(f"drop by default what is redirected to the relay: {', '.join(dropping)}")
-    return "no chain of others drops output or input by default"
+    return list(dropping_chains(done.stdout))
 
 
 def dropping_chains(listing: str) -> Iterator[str]:
-    """Yield the chains of others that drop output or input by default, from `nft -j list chains`."""
-    for item in json.loads(listing).get("nftables", []):
+    """Yield the chains of others that drop output or input by default, from `nft -j list ruleset`.
+
+    A table that accepts lo somewhere, as firewalls do first of all, is not in our way.
+    """
+    items = json.loads(listing).get("nftables", [])
+    open_ = {(rule.get("family"), rule.get("table"), hook) for item in items if (rule := item.get("rule"))
+             for hook, key in (("input", "iif"), ("output", "oif")) if _accepts_lo(rule, key)}  # fmt: skip
+    for item in items:
         chain = item.get("chain", {})
         ours = chain.get("table") == nft.TABLE and chain.get("family") == "inet"
-        if not ours and chain.get("hook") in ("output", "input") and chain.get("policy") == "drop":
+        accepts = (chain.get("family"), chain.get("table"), chain.get("hook")) in open_
+        if not (ours or accepts) and chain.get("hook") in ("output", "input") and chain.get("policy") == "drop":
             yield f"{chain['family']} {chain['table']} {chain['name']}"
+
+
+def _accepts_lo(rule: Any, key: str) -> bool:
+    """Return whether a rule accepts all that comes from, or goes to, lo."""
+    said = [part for part in rule.get("expr", ()) if "counter" not in part and "comment" not in part]
+    if len(said) != 2 or "accept" not in said[1]:
+        return False
+    match = said[0].get("match") or {}
+    met = (match.get("left") or {}).get("meta") or {}
+    return match.get("op") == "==" and met.get("key") in (key, f"{key}name") and match.get("right") == "lo"
 
 
 def _port(place: Place) -> str:

@@ -3,7 +3,7 @@
 import logging
 
 from appliance import config
-from appliance.kernel import fence, table, unix
+from appliance.kernel import fence, needs, table, unix
 from appliance.kernel.fence import Fence, Kept, Place
 from appliance.model import HostError
 
@@ -23,7 +23,11 @@ def put_up(settings: config.Settings) -> Fence:
     Raises:
         HostError: the host cannot do it; what was in force before still is.
     """
-    up = fence.up(place(settings), settings.existing_connections == "keep")
+    needs.cgroup2(settings.cgroup_root)
+    try:
+        up = fence.up(place(settings), settings.existing_connections == "keep")
+    except HostError as error:
+        raise error if error.hint else HostError(error.what, needs.remedy()) from error
     try:
         unix.allow(up, settings.unix)
     except BaseException:

@@ -24,7 +24,7 @@ from appliance.control.api import Control
 from appliance.control.approvals import Approvals
 from appliance.control.approvals import Limits as Held
 from appliance.control.peer import is_below, slice_path
-from appliance.kernel import fence, frozen
+from appliance.kernel import fence, frozen, needs
 from appliance.kernel.fence import Fence, Place
 from appliance.kernel.judge import Judge
 from appliance.kernel.layout import STEER_MARK
@@ -138,6 +138,7 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _fence(self) -> AsyncIterator[None]:
         """Nothing governed passes from here on, but what is direct. It stays at the stop."""
+        needs.cgroup2(self.place.cgroup_root)
         if is_below(own_cgroup(), slice_path(self.place.cgroup)):
             what = f"this process is in the governed {self.place.slice} itself"
             raise HostError(what, "start it outside: else it would have no network")

@@ -1,8 +1,11 @@
 """What the settings ask for and cannot have, and what they give up: shown in status for as long as it is so."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from appliance import config
+from appliance.kernel.check import firewalls
+from appliance.model import HostError
 from appliance.service import launch
 
 CAP_SYS_PTRACE = 19  # linux/capability.h
@@ -19,6 +22,8 @@ def lacks(settings: config.Settings, who: launch.User) -> tuple[str, ...]:
         found.append(f"relay.user {settings.relay.user} does not exist: workers run as {who.name}, as others may too")
     if not may_look():
         found.append("without CAP_SYS_PTRACE: what is in a container or was deleted has no sha256, package and script")
+    with suppress(HostError):
+        found += [f"the firewall's chain {one} drops what goes to the relay: have it accept lo" for one in firewalls()]
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ descriptors, no names: its listeners, the channel to the hub, and the map that t
 accepted.
 """
 
+import errno
 import grp
 import os
 import pwd
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from appliance.kernel import names
+from appliance.kernel import names, needs
 from appliance.model import HostError
 from appliance.service.door import pair
 
@@ -124,8 +125,9 @@ def _listener(family: int, host: str, port: int, backlog: int) -> socket.socket:
         sock.listen(backlog)
     except OSError as error:
         sock.close()
-        hint = "choose another relay.port, or stop what listens there"
-        raise HostError(f"listen on {host} port {port}: {error.strerror}", hint) from error
+        who = needs.holder(port) if error.errno == errno.EADDRINUSE else ""
+        what = f"listen on {host} port {port}: {error.strerror}{f' by {who}' if who else ''}"
+        raise HostError(what, f"choose another relay.port, or stop {who or 'what listens there'}") from error
     return sock
 
 
