@@ -71,6 +71,19 @@ sock.send(bytes((8, 0, 0, 0, 0, 0, 0, 1)) + b"hello")
 print("pong" if sock.recv(100)[8:] == b"hello" else "what?")
 """
 
+# Asks once, and again when it is told to.
+TALK = """
+import socket, sys
+sock = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
+for _ in range(2):
+    try:
+        sock.sendall(b"HEAD /page HTTP/1.1\\r\\nHost: web\\r\\n\\r\\n")
+        print("answered" if sock.recv(9999) else "closed", flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+    sys.stdin.readline()
+"""
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
@@ -227,6 +240,8 @@ def test_status_shows_the_engine(lab: Lab, appliance: Appliance) -> None:
 
 
 def test_kill_9_of_the_engine_is_a_drop_until_it_is_back(lab: Lab, appliance: Appliance, echo: Echo) -> None:
+    talk = lab.popen([PYTHON, "-c", TALK, lab.target_ip, str(WEB)], cgroup="acme.service", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert talk.stdout.readline() == "answered\n"
     before = appliance.json("status")["workers"]["engine.pid"]
     os.kill(before, signal.SIGSTOP)  # hung: nothing passes
     try:
@@ -236,12 +251,20 @@ def test_kill_9_of_the_engine_is_a_drop_until_it_is_back(lab: Lab, appliance: Ap
     until(lambda: appliance.json("status")["workers"].get("engine.pid") not in (0, before), within=30)
     until(lambda: say(lab, "back", wait=2) == "BACK", lambda: appliance.log.read_text()[-3000:])
     assert "hung" not in echo.seen
+    talk.stdin.write("\n")
+    talk.stdin.flush()
+    assert talk.stdout.readline() == "ConnectionResetError\n", "a connection whose beginning the engine did not see"
     assert appliance.json("status")["workers"]["engine.starts"] == 2
 
 
-def test_it_is_started_when_rules_need_it_and_ends_with_its_hub(lab: Lab, echo: Echo, tmp_path: Path) -> None:
+def test_it_is_started_when_rules_need_it_and_ends_with_its_hub(tmp_path: Path) -> None:
+    with Lab() as lab:  # the other one has an appliance
+        starts_and_ends(lab, Echo(lab), tmp_path)
+
+
+def starts_and_ends(lab: Lab, echo: Echo, home: Path) -> None:
     web = f'targets:\n  web: {{protocol: http, address: ["{lab.target_ip}:{WEB}"]}}\nrules:\n  - {{id: read, to: web, do: allow}}\n'
-    with Appliance(lab, tmp_path, {"10-web.yaml": web}, workers=1) as appliance:
+    with Appliance(lab, home, {"10-web.yaml": web}, workers=1) as appliance:
         assert "engine" not in appliance.json("status")["workers"]
         assert say(lab, "too soon").startswith(("ConnectionRefused", "PermissionError", "OSError"))
         more = f'targets:\n  echo: {{protocol: udp, address: ["{lab.target_ip}:{ECHO}"]}}\nrules:\n  - {{id: say, to: echo, do: allow}}\n'
