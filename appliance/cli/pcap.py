@@ -234,8 +234,13 @@ def _print(found: "Found") -> None:
         click.echo(f"  {one.packet:>7}  {verdict} {screen.visible(one.rule):<20} {screen.visible(one.text)[:200]}")
         for key, values in one.facts.items():
             click.echo(screen.faint(f"{'':19}{key}: {screen.visible(' '.join(values))[:160]}"))
+        if one.shadow:
+            click.echo(screen.faint(f"{'':19}shadow: {screen.visible(' '.join(one.shadow))}"))
     if found.more:
         click.echo(f"  and {found.more} more requests")
+    if session.verdicts:
+        counts = " ".join(f"{screen.visible(rule)}:{count}" for rule, count in session.verdicts.items())
+        click.echo(f"  rules {counts}" + (f"; {session.masked} cells masked" if session.masked else ""))
     for text in found.incidents:
         click.echo(f"  {click.style('!', fg='magenta')} {screen.visible(text)}")
 

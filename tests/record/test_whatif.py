@@ -10,11 +10,12 @@ from appliance.model import Decision, Note
 from appliance.record.frame import Frame
 from appliance.record.log import Level, kept
 from appliance.service.whatif import Again, Counts, Report
-from appliance.service.whatif.again import HEADLESS, MASKED, PASSED, REFUSED, ROWLESS, SILENT, TLS
+from appliance.service.whatif.again import HEADLESS, MASKED, PASSED, REFUSED, ROWLESS, SILENT, TLS, WITHHELD
 from appliance.service.whatif.report import MAX_CHANGES, MAX_EXAMPLES, MAX_TEXT, Example
 from tests.record import dialogue as d
-from tests.record.samples import READS, C, closed, flow, opened
+from tests.record.samples import READS, C, S, closed, flow, opened
 from tests.record.test_datagrams import DNS, OPENED
+from tests.record.test_datagrams import answer as dns_answer
 from tests.record.test_datagrams import asks as dns_asks
 from tests.record.test_pcapng import frames
 from tests.record.test_redact import answer, asks
@@ -352,3 +353,25 @@ def test_tls_that_was_passed_and_would_be_opened() -> None:
 def test_tls_of_an_import_is_judged_as_it_was() -> None:
     report = judged(passed("a.example", source="f.pcap sha256:0"), '  - {id: n, when: {sni: a.example}, do: block}\n' + ALLOW)
     assert changes(report) == [("newly blocked", "n", "allow by all", 1)]
+
+
+def answered(*before: Note) -> list[Frame]:
+    said = Note("message", "NOERROR", S, "answer", dns_answer("a.example"))
+    return numbered(frames([OPENED, *dns_asks("a.example", ALL), *before, said, closed("idle")], DNS))
+
+
+def test_an_answer_that_would_be_withheld() -> None:
+    rules = '  - {id: internal, when: {answer: "10.*"}, do: block}\n' + ALLOW
+    report = judged(answered(), rules, DNS_HEAD)
+    assert changes(report) == [("newly blocked", "internal", "allow by (the answer)", 1)]
+    assert not judged(answered(), ALLOW, DNS_HEAD).changes
+
+
+def test_a_question_that_would_be_refused_counts_once() -> None:
+    report = judged(answered(), "  - {id: none, when: {qname: a.example}, do: block}\n" + ALLOW, DNS_HEAD)
+    assert changes(report) == [("newly blocked", "none", "allow by all", 1)]
+
+
+def test_an_answer_that_was_withheld_is_not_known() -> None:
+    report = judged(answered(Note("decision", "NOERROR A", decision=BLOCK, id="x")), ALLOW, DNS_HEAD)
+    assert not report.changes and lacks(report) == {WITHHELD: 1}

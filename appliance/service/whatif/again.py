@@ -15,6 +15,7 @@ from appliance.record.frame import Frame
 from appliance.service.whatif import known
 from appliance.service.whatif.named import Named
 from appliance.service.whatif.report import Counts, Example
+from appliance.session.answers import Tells
 from appliance.session.ground import Ground
 from appliance.session.plans import Plans
 from appliance.wire import Wire
@@ -34,6 +35,7 @@ PASSED = "connections that were passed unread: what they said is not in the reco
 SILENT = "connections that were refused: what they would have said is not in the record"
 MASKED = "answers that were masked when recorded: detectors see only what is left of them"
 ROWLESS = "answers that are not in the record, and that masks could change"
+WITHHELD = "answers that were withheld: what was in them is not in the record"
 REFUSED = "requests that were refused, and whose answers masks could change"
 
 
@@ -43,13 +45,14 @@ class _Asked:
     def __init__(self, frame: Frame, message: Message | None, facts: Facts | None) -> None:
         self.frame, self.message, self.facts = frame, message, facts
         self.was = ""  # the verdict
+        self.refused = False  # by the rules asked about
 
 
 class _Answer:
     """What came back, or would have, for the last request that was judged."""
 
     def __init__(self, asked: _Asked, plan: MaskPlan | None, covers: bool, rowless: bool) -> None:
-        self.frame, self.was = asked.frame, asked.was
+        self.frame, self.was, self.refused = asked.frame, asked.was, asked.refused
         self.plan = plan
         self.covers = covers  # a mask on columns is about it
         self.rowless = rowless  # its rows are not in the record
@@ -77,6 +80,7 @@ class Again:
         self._columns: dict[Column, frozenset[str]] = {}
         self._released: dict[str, str] = {}  # cursor -> what would have been approved when it began
         self._own = b""  # what the wire said by itself, and the record has as of the server
+        self._withheld = False  # the next answer is not what the server said
 
     def take(self, frame: Frame) -> None:
         """Take the next frame."""
@@ -195,7 +199,8 @@ class Again:
             self._unopened(frame, was, ground)
             return
         if asked is None or asked.was:
-            return  # of something whose message is gone, or the second word on the same
+            self._withheld = was.verdict == "block"  # a word on the answer, or on what is gone
+            return
         self._judge(asked, was, ground)
         if frame.note.kind == "decision":
             self._sent(was.verdict == "allow")
@@ -218,6 +223,7 @@ class Again:
             return
         if asked.message is not None and self._reader is not None:
             now = Plans(ground).impossible(self._reader, asked.message, facts) or now
+        asked.refused = now.verdict == "block"
         self._count(asked.frame, was, self._staged(now, facts, asked), ground)
 
     def _staged(self, now: Decision, facts: Facts, asked: _Asked) -> Decision:
@@ -287,6 +293,27 @@ class Again:
         for message in self._fed(msgspec.structs.replace(frame, note=msgspec.structs.replace(frame.note, raw=raw))):
             if message.kind == TLS and self._wire is not None:
                 self._wire.encrypted()
+            elif message.kind == "answer":
+                self._answered(frame, message)
+
+    def _answered(self, frame: Frame, message: Message) -> None:
+        """Judge an answer that rules may withhold, as session/answers.py does."""
+        ground, reader, withheld = self._ground, self._reader, self._withheld
+        self._withheld = False
+        if ground is None or not isinstance(reader, Tells):
+            return
+        facts = reader.told(message)
+        if withheld:
+            self._lacks(WITHHELD, frame)
+        elif facts is not None:
+            facts, self._policy.missing = known.together(frame.note, facts)
+            now = ground.decide(facts)
+            if self._policy.doubt:
+                self._lacks(f"answers of which one session does not tell enough: {self._policy.doubt}", frame)
+            elif now.verdict == "block" and (self._answer is None or not self._answer.refused):
+                note = msgspec.structs.replace(frame.note, text=facts.subject)
+                was = Decision("allow", "(the answer)")
+                self._count(msgspec.structs.replace(frame, note=note), was, now, ground)
 
     def _settle(self) -> None:
         """Compare how the last answer was masked, and would be."""
