@@ -1,5 +1,6 @@
 # make          build: virtual environment, bpf objects; the command is .venv/bin/vendorgate
 # make demo     the lab of the README (root)
+# make fast     build, and compile what every message passes through
 # make test     everything CI runs (root)
 # make bench    the benchmarks (root)
 # make deb      the Debian package, build/deb/latest/vendorgate_*.deb
@@ -18,7 +19,7 @@ DEB_PACKAGES := build-essential debhelper dh-virtualenv lintian
 INSTALL_PACKAGES := debootstrap debian-archive-keyring systemd-container
 PYTEST := $(PY) -m pytest -q
 
-.PHONY: all venv bpf packages lab-packages lab-install npm demo test check bench deb test-install clean
+.PHONY: fast all venv bpf packages lab-packages lab-install npm demo test check bench deb test-install clean
 
 all: packages venv bpf
 
@@ -89,6 +90,10 @@ bpf/vmlinux.h: | packages
 bpf/%.bpf.o: bpf/%.bpf.c $(filter-out bpf/vmlinux.h,$(wildcard bpf/*.h)) bpf/vmlinux.h
 	clang -O2 -g -ffile-prefix-map=$(CURDIR)=. -Wall -Werror -target bpf -D__TARGET_ARCH_$(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/') -c $< -o $@
 
+# The modules on the path of every message, compiled; used for as long as their sources stay what they are.
+fast: all
+	$(PY) -m appliance.compiled
+
 demo: all lab-packages
 	$(VENV)/bin/vendorgate demo
 
@@ -102,7 +107,7 @@ test: all lab-packages build/node/.built build/mariadb-test/.built
 	$(VENV)/bin/mypy
 	tests/lanes
 
-bench: all lab-packages
+bench: fast lab-packages
 	$(PY) -m pytest -q -s tests/bench --override-ini python_files='bench_*.py'
 
 deb: packages

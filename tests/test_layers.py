@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "kernel": {"model"},
     "control": {"model", "record", "policy"},
     "lab": {"model", "kernel"},
+    "compiled": set(),
 }
 PURE = {"model", "wire", "facts", "policy", "packet", "session"}
 IMPURE = {"asyncio", "os", "random", "select", "socket", "subprocess", "threading", "time"}

@@ -23,7 +23,7 @@ class Onlooker(Session):
 
     def __init__(self, flow: Flow, policy: Policy, shared: Shared) -> None:
         super().__init__(flow, lambda: policy, shared)
-        self._ground: Beyond = Beyond(flow, policy)
+        self._ground = self._beyond = Beyond(flow, policy)
         self._plans = Plans(self._ground)
         self._encryption.looks_on = True
 
@@ -39,8 +39,8 @@ class Onlooker(Session):
 
     def start(self, now: float, wall: float) -> list[Effect]:
         effects = super().start(now, wall)
-        if self._ground.admitted is not None and self._ground.admitted.verdict == "block":
-            self._scribe.decision(self._ground.admitted, f"{CONNECT}{self._flow.server}")
+        if self._beyond.admitted is not None and self._beyond.admitted.verdict == "block":
+            self._scribe.decision(self._beyond.admitted, f"{CONNECT}{self._flow.server}")
         return [*effects, *self._scribe.take()]
 
     def _wanted(self, wire: Wire, reader: Reader, facts: Facts) -> str:

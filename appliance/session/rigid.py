@@ -131,7 +131,8 @@ class Paired:
 class Exact:
     """A plan whose cells keep the bytes of a value as many as they are. Its answers are gathered, not streamed."""
 
-    exact, finds_only = True, False
+    exact = True
+    finds_only = False
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

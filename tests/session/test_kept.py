@@ -13,7 +13,8 @@ from appliance import config
 from appliance.facts import Facts
 from appliance.facts.readers import Shared
 from appliance.model import Answered, Ask, Column, Decision, Effect, Named, Note, Received, Spent
-from appliance.policy import Policy
+from appliance.policy import MaskPlan, Policy
+from appliance.policy.detect import Detectors
 from appliance.record.log import kept
 from appliance.session import Session, secret
 from appliance.session.level import STRICT, Levels, strictest
@@ -321,14 +322,15 @@ def test_max_values_bounds_what_is_told_of_a_key() -> None:
 
 
 def test_columns_are_told_once_and_again_when_they_changed() -> None:
-    class Plan:
-        def __init__(self, named: dict[Column, tuple[str, ...]]) -> None:
-            self.named = named
+    def told_of(named: dict[Column, tuple[str, ...]]) -> MaskPlan:
+        plan = MaskPlan((), Facts("postgres", {}), lambda column: None, Detectors((), {}), b"")
+        plan.named = named
+        return plan
 
     telling, column = Telling(), Column("ssn", 16_400, 3)
     for names, expected in ((("a.b.c",), 1), (("a.b.c",), 0), (("a.b.d",), 1)):
-        news = telling.columns([Plan({column: names})])  # type: ignore[list-item]
+        news = telling.columns([told_of({column: names})])
         assert news == ((Named(column, names),) if expected else ())
     for number in range(MAX_COLUMNS + 10):
-        telling.columns([Plan({Column("x", number): ("a.b.x",)})])  # type: ignore[list-item]
+        telling.columns([told_of({Column("x", number): ("a.b.x",)})])
         assert len(telling._columns) <= MAX_COLUMNS

@@ -1,0 +1,78 @@
+"""Compile the modules on the path of every message: python -m appliance.compiled
+
+Needs a C compiler and mypy (mypyc is part of it), in a checkout. The service needs neither.
+
+Which modules: those in which a profile of a PostgreSQL flow finds the time, as far as they hold no msgspec structs
+(already machine code) and no class whose base is not ours. A class that is not compiled cannot have a base that is, so
+what they inherit from each other goes together.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+from appliance.compiled import HERE, LIST, PLAIN, digest, source
+
+MODULES = [
+    *(f"appliance.facts.{name}" for name in ("names", "parameters", "postgres", "settings", "traffic")),
+    "appliance.policy.masks",
+    "appliance.record.log",
+    *(
+        f"appliance.session.{name}"
+        for name in (
+            "core", "encryption", "ground", "level", "meter", "onlooker", "plans", "rigid", "scribe", "secret", "told",
+            "wait",
+        )
+    ),
+    "appliance.wire.inbox",
+    *(
+        f"appliance.wire.postgres.{name}"
+        for name in ("cells", "client", "columns", "connection", "flow", "frames", "masks", "server")
+    ),
+]  # fmt: skip
+SETUP = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+level, *files = sys.argv[3:]
+del sys.argv[3:]
+setup(name="compiled", ext_modules=mypycify(["--config-file=pyproject.toml", *files], opt_level=level), packages=[])
+"""
+
+
+def build(folder: Path = HERE, level: str = "3") -> None:
+    """Compile into `folder`; what was there is replaced when all is done. `level` is the C compiler's -O."""
+    root = HERE.parent.parent
+    files = [str(source(module).relative_to(root)) for module in MODULES]
+    with tempfile.TemporaryDirectory() as place:
+        made = Path(place, "made")
+        words = [sys.executable, "-c", SETUP, "build_ext", f"--build-lib={made}", level, *files]
+        env = {**os.environ, PLAIN: "1", "MYPY_CACHE_DIR": str(Path(place, "cache"))}
+        subprocess.run(words, check=True, cwd=_copy(root, Path(place, "tree")), env=env, stdout=sys.stderr.fileno())
+        clear(folder)
+        folder.mkdir(exist_ok=True)
+        for file in made.rglob(f"*{EXTENSION_SUFFIXES[0]}"):
+            shutil.copy(file, folder / ".".join(file.relative_to(made).parts))
+    (folder / LIST).write_text("".join(f"{digest(source(module))} {module}\n" for module in MODULES))
+
+
+def clear(folder: Path = HERE) -> None:
+    """Take away what was compiled: the list first, so that what is half there is not used."""
+    (folder / LIST).unlink(missing_ok=True)
+    for file in folder.glob("*.so"):
+        file.unlink()
+
+
+def _copy(root: Path, tree: Path) -> Path:
+    """Return a copy of the sources: what the compiler writes is not to lie among them."""
+    shutil.copytree(root / "appliance", tree / "appliance", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copy(root / "pyproject.toml", tree)
+    return tree
+
+
+if __name__ == "__main__":
+    clear() if "--clear" in sys.argv else build()
