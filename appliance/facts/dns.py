@@ -19,7 +19,7 @@ from appliance.facts.shared import Shared
 from appliance.facts.words.dns import TYPES
 from appliance.model import Column, Learned, Message, Process
 
-MAX_OPEN = 1_000  # questions whose facts are kept for their answer; as many as the wire keeps
+MAX_OPEN = 256  # questions whose facts are kept for their answers; as many as the wire keeps
 ZONE = 2  # labels at the end of a name that entropy is not of: they are a zone's, nobody tells anything by them
 INTERNAL = "internal"  # among `answer`: an address that is not of the public network
 MIN_TTL_S, MAX_TTL_S = 60.0, 86_400.0  # how long a name is believed; ours: clients keep what they asked for a while,
@@ -45,7 +45,7 @@ class DNS:
         self.needs_catalog = False
         self._shared, self._process = shared, process
         self._moved = shared.of(Moves)
-        self._asked: OrderedDict[str, Facts] = OrderedDict()
+        self._asked: OrderedDict[str, tuple[Facts, int]] = OrderedDict()  # with the answers that are due
 
     def ask(self, message: Message) -> Facts | None:
         message = typed(message) if message.kind == "query" else message
@@ -71,7 +71,8 @@ class DNS:
         facts = self.ask(message)
         assert facts is not None
         message = typed(message) if message.kind == "query" else message
-        self._asked[f"{message.status} {message.name}"] = facts
+        key = f"{message.status} {message.name}"
+        self._asked[key] = (facts, self._asked.pop(key, (facts, 0))[1] + 1)
         if len(self._asked) > MAX_OPEN:
             self._asked.popitem(last=False)
         self._moved.add(self._process, self._shared.now, 1, len(message.raw))
@@ -81,12 +82,13 @@ class DNS:
 
     def told(self, message: Message) -> Facts | None:
         """Return what an answer would do: the facts of its question, and what it tells."""
-        if message.kind != "answer":
-            return None
         code, *words = message.text.split(" ", 3)
-        asked = self._asked.get(" ".join(words[:2]))
-        if asked is None:
+        key = " ".join(words[:2])
+        asked, due = self._asked.pop(key, (None, 0))
+        if message.kind != "answer" or asked is None:
             return None
+        if due > 1:
+            self._asked[key] = (asked, due - 1)
         texts = [(value.data or b"").decode() for value in message.values]
         addresses = [text for text, value in zip(texts, message.values, strict=True) if value.type == ADDRESS]
         inside = {INTERNAL} if not all(map(public, addresses)) else set()

@@ -32,7 +32,7 @@ from appliance.wire.dns.numbers import (
 )
 from appliance.wire.inbox import Inbox
 
-MAX_OPEN = 1_000  # questions of one flow without an answer; ours: servers leave more than 100 on a connection waiting
+MAX_OPEN = 256  # questions of one flow without an answer; ours: servers leave some 100 on a connection waiting
 MAX_SHOWN = 20  # records that stand in the text of an answer; ours
 MAX_REASON = 200  # bytes of the text in a refusal; ours: with the longest name it stays below 512, RFC 1035's datagram
 EDNS_SIZE = 1232  # bytes of UDP we say we take; DNS flag day 2020

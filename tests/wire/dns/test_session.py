@@ -4,8 +4,13 @@ import pytest
 
 from appliance.config import rules
 from appliance.facts.readers import Shared
+from appliance.facts.readers import open as open_reader
 from appliance.model import Address, Close, Flow, Learned, Note, Process, Received, Send, Side
 from appliance.session import Session
+from appliance.session.answers import judged
+from appliance.session.ground import Ground
+from appliance.session.scribe import Scribe
+from appliance.wire.dns import DNS
 from appliance.wire.dns import message as messages
 from appliance.wire.dns.connection import MAX_OPEN, MAX_REASON, MAX_SHOWN, refusal
 from appliance.wire.dns.message import parse
@@ -67,11 +72,15 @@ def test_what_is_learned_comes_before_the_answer_goes_down() -> None:
     assert isinstance(effects[1], Send)
 
 
-def test_nothing_is_learned_from_a_server_that_no_rule_names() -> None:
-    p = session(RULES.replace("qclass: IN}", "qclass: IN}").replace('rules:', 'rules:\n      - {id: any, to: 10.0.0.99, do: allow}'), host="10.0.0.99")
+@pytest.mark.parametrize("target", ["10.0.0.99", "all"])
+def test_nothing_is_learned_from_a_server_that_no_rule_names_as_one(target: str) -> None:
+    p = session(f"targets: {{all: {{address: 0.0.0.0/0}}}}\nrules: [{{id: any, to: {target}, do: allow}}]", host="10.0.0.99")
     asked(p, question("a.example"))
-    p >> Received(S, answer("a.example", address("1.1.1.1")))
-    assert not [effect for effect in p.take() if isinstance(effect, Learned)]
+    told = answer("a.example", address("1.1.1.1"))
+    p >> Received(S, told)
+    effects = p.take()
+    assert not [effect for effect in effects if isinstance(effect, Learned)]
+    assert [effect.data for effect in effects if isinstance(effect, Send)] == [told]
 
 
 def test_a_port_of_a_service_tells_of_its_host() -> None:
@@ -254,6 +263,19 @@ def test_an_answer_that_a_mask_would_change_is_withheld() -> None:
     data = down(p)
     assert text not in data
     assert parse(data).code == 5
+
+
+def test_an_answer_nobody_can_judge_is_withheld() -> None:
+    """As it would be if the reader forgot a question before its wire did."""
+    policy = rules([("r.yaml", RULES)], lambda host: [])
+    flow = Flow("f1", 0.0, Address("10.0.0.1", 40000), Address("10.0.0.53", 53), AGENT, transport="udp")
+    wire, reader, scribe = DNS(), open_reader("dns", Shared()), Scribe("f1")
+    [asked_] = wire.feed(C, question("a.example"))
+    wire.allow(asked_)
+    [told] = wire.feed(S, answer("a.example", address("1.1.1.1")))
+    shown = judged(told, reader, wire, Ground(flow, policy), scribe)
+    assert parse(shown.raw).code == 5
+    assert [effect.kind for effect in scribe.take() if isinstance(effect, Note)] == ["incident"]
 
 
 def test_so_many_records_stand_in_the_text_of_an_answer_and_all_are_judged() -> None:
