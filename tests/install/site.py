@@ -21,6 +21,8 @@ from tests.install.machines import ROOT, Machine, package, wait
 CLOSED = 8080  # a port of the targets for which there is no rule
 EARLIER = "0.0.9~earlier"  # the version that is upgraded from
 OUTPUT = "[Service]\nStandardOutput=truncate:/var/log/acme-%i.log\nStandardError=inherit\n"
+# A unit of a vendor's that runs already when it is adopted.
+UNIT = "[Service]\nDynamicUser=yes\nExecStart=/usr/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 # Counts who gets through to the port: a line each.
 LISTENER = f"""
 import socket
@@ -42,6 +44,7 @@ class Site:
         self.lab = Lab()
         self.targets, self.host = Machine("targets", self.lab.target), Machine("host", self.lab.host)
         self.earlier = home / f"vendorgate_{EARLIER}.deb"
+        self.said_by_readme: list[tuple[str, subprocess.CompletedProcess[str]]] = []
         self._reached = home / "reached"
 
     def __enter__(self) -> "Site":
@@ -80,8 +83,9 @@ class Site:
         return json.loads(self.host.run("vendorgate", *words, "--json").stdout)
 
     def agent(self, name: str, script: str) -> None:
-        """Give the vendor a program, to be run as acme@NAME."""
+        """Give the vendor a program, to be run as acme@NAME, under control."""
         self.host.write(f"/opt/acme/{name}", script, 0o755)
+        self.host.run("vendorgate", "adopt", f"acme@{name}.service", "--yes")
 
     def acme(self, name: str) -> tuple[bool, str]:
         """Run a program of the vendor's to its end; return whether it went well, and what it said."""
@@ -103,14 +107,27 @@ class Site:
     def _provision_host(self, earlier: Any) -> None:
         earlier.result()
         self.host.copy(ROOT / "vagrant", "/lab")
-        self.host.copy(self.earlier, "/deb")
+        self.host.write("/etc/systemd/system/acme.service", UNIT)
+        self.host.run("systemctl", "daemon-reload")
+        self.host.run("systemctl", "start", "acme.service")
+        self.host.write("/etc/apt/apt.conf.d/91yes", 'APT::Get::Assume-Yes "true";\n')
+        self.host.copy(self.earlier, "/root/build/deb/latest")
+        self.said_by_readme = [(line, self.host.shell(f"cd /root && {line}", check=False)) for line in readme()]
         self.host.write("/etc/systemd/system/acme@.service.d/output.conf", OUTPUT)
-        self.host.run("sh", "/lab/vagrant/host", f"/deb/{self.earlier.name}", TARGET_IP)
+        self.host.run("sh", "/lab/vagrant/host", f"/root/build/deb/latest/{self.earlier.name}", TARGET_IP)
 
     def _listen(self) -> None:
         with self._reached.open("wb") as log:
             self.lab.popen([sys.executable, "-c", LISTENER], where="target", stdout=log)
         wait("the closed port listens", lambda: "listening" in self._reached.read_text())
+
+
+def readme() -> list[str]:
+    """Return the commands of the README's section on installing, for root, after the one that builds the package."""
+    section = (ROOT / "README.md").read_text().split("\n## Install\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line.split(" #", 1)[0].strip() for line in section.split("```")[1].strip().splitlines()]
+    assert lines[0] == "sudo make deb", "that is what made the package under test"
+    return [line.removeprefix("sudo ") for line in lines[1:]]
 
 
 def repacked(deb: Path, version: str, into: Path) -> Path:
