@@ -100,6 +100,14 @@ def test_checksums() -> None:
     assert checksum(decode(bytes(six))) == "bad"  # over IPv6 it may not
 
 
+def test_a_checksum_of_udp_that_is_0_is_written_as_65535() -> None:
+    """RFC 768: 0 says that there is none."""
+    packet = decode(udp(A, B, (1, 2), b"\0\0"))
+    fitting = packet.data[26:28]  # added to the words, it makes their sum 65535
+    again = rebuild(packet, fitting)
+    assert again[26:28] == b"\xff\xff" and checksum(decode(again)) == "good"
+
+
 def test_checksum_that_the_hardware_was_to_complete() -> None:
     raw = bytearray(tcp(A, B, (1, 2), "A", 1, 1, DATA))
     pseudo = raw[12:20] + (len(raw) - 20).to_bytes(4) + (6).to_bytes(4)

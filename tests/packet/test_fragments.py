@@ -96,6 +96,8 @@ def test_two_ends(six: bool) -> None:
     assert put(Fragments(), [short, *shorter]) == ["two ends"]
     beyond = pieces6(udp(A6, B6, (1, 53), DATA + bytes(4000)), [(2568, 2576)]) if six else pieces(udp(A, B, (1, 53), DATA + bytes(4000)), [(2568, 2576)])
     assert put(Fragments(), [parts[0], *beyond]) == ["two ends"]
+    early = pieces6(udp(A6, B6, (1, 53), DATA[:2]), [(8, 10)]) if six else pieces(udp(A, B, (1, 53), DATA[:2]), [(8, 10)])
+    assert put(Fragments(), [*cut(six, [(1024, 2048)]), *early]) == ["two ends"]
 
 
 @SIX

@@ -5,6 +5,7 @@ import pytest
 from appliance.packet import half
 from appliance.packet.events import Choices, Finished, Odd, Over, Run, Taken
 from appliance.packet.stream import MAX_SYN_ACKS
+from tests.packet.scenes import SCENES
 from tests.packet.talk import C, S, Talk
 
 INLINE = Choices(inline=True)
@@ -424,3 +425,47 @@ def test_inline_there_are_no_gaps() -> None:
         assert talk(S, "A", 0, ack=0).place == "bare"
     assert talk(S, "A", 0, b"x", ack=7).why == "acknowledges what was not sent"
     assert talk.end().gaps() == [] and talk.said(C) == b""
+
+
+@pytest.mark.parametrize("name", SCENES)
+@BOTH
+def test_scenes(choices: Choices, name: str) -> None:
+    """What the kernel reads of these is in test_kernel.py; here nobody needs root."""
+    says, read, stamped = SCENES[name]
+    talk = Talk(choices).open(stamp=1001 if stamped else None)
+    for say in says:
+        stamp = (say.stamp or 1002) if stamped else None
+        taken = talk(C, say.flags, say.seq + ("S" in say.flags), say.data, say.ack, urgent=say.urgent, stamp=stamp)
+    assert talk.said(C) == read or (choices.inline and taken.place == "refused" and read.startswith(talk.said(C)))
+
+
+@BOTH
+def test_a_syn_that_ends(choices: Choices) -> None:
+    assert Talk(choices)(C, "SF").why == "SYN with FIN"
+
+
+def test_an_old_acknowledgement_tells_nothing() -> None:
+    talk = Talk(INLINE).open(window=3, stamp=100)
+    talk(C, "A", 0, b"abc", stamp=101)
+    talk(S, "A", 0, ack=3, window=0, stamp=101)
+    talk(S, "A", 0, ack=3, window=500, stamp=50)
+    assert talk(C, "A", 3, b"d", stamp=102).why == "outside of the window"
+
+
+def test_of_doubtful_bytes_the_last_are_given() -> None:
+    """The receiver left out the others, or nothing would have been sent again."""
+    talk = Talk().open(window=5)
+    talk(C, "A", 3, b"XXX")
+    talk(C, "A", 3, b"def")
+    talk(C, "A", 0, b"abc")
+    talk(S, "A", 0, ack=6, window=9)
+    assert talk.said(C) == b"abcdef" and talk.tracker.memory == 0
+
+
+def test_doubtful_bytes_are_let_go_when_others_came_in_their_place() -> None:
+    talk = Talk().open(stamp=100)
+    talk(C, "A", 0, b"XXX", stamp=50)
+    assert talk.tracker.memory > 0
+    talk(C, "A", 0, b"abcdef", stamp=101)
+    talk(S, "A", 0, ack=6, stamp=101)
+    assert talk.said(C) == b"abcdef" and talk.tracker.memory == 0
