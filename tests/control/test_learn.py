@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,6 @@ from appliance.policy import Policy
 from appliance.record.frame import Frame
 from appliance.service import learning, opening
 from appliance.service.learning import Learner, Proposal, narrowed
-from tests.conftest import reachable
 from tests.evasion.host import until
 
 PSQL = Process(1, 1, "/usr/bin/psql", ("psql",), "acme.service", 4711)
@@ -228,10 +228,13 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def server(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(reachable(tmp_path_factory.mktemp("pg")), 5432, netns=lab.target) as server:
-        server.admin("create role acme login superuser password 'secret'; create table orders (id int); create table salaries (id int)")
-        yield server
+def server(lab: Lab) -> Iterator[Postgres]:
+    # Not below the folders of pytest, which another one that starts closes to other users.
+    with tempfile.TemporaryDirectory(prefix="vendorgate-postgres-") as name:
+        Path(name).chmod(0o755)
+        with Postgres(Path(name) / "home", 5432, netns=lab.target) as server:
+            server.admin("create role acme login superuser password 'secret'; create table orders (id int); create table salaries (id int)")
+            yield server
 
 
 @pytest.mark.kernel
@@ -247,7 +250,7 @@ def test_from_nothing_to_least_privilege(lab: Lab, server: Postgres, tmp_path: P
     with Appliance(lab, tmp_path, {"10-none.yaml": "rules: []\n"}) as appliance:
         assert psql(*work).returncode == 2  # nothing is allowed
         output = tmp_path / "proposal.yaml"
-        words = appliance._words("learn", "--for", "8s", "--who", "acme.service", "--open", "-o", str(output), "--json")
+        words = appliance._words("learn", "--for", "6s", "--who", "acme.service", "--open", "-o", str(output), "--json")
         learn = lab.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         until((appliance.home / "rules.d" / opening.NAME).exists, 30)
         until(lambda: psql(*work).returncode == 0, 30)

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,6 @@ from appliance.lab.servers import Postgres, postgres_bin
 from appliance.service import handover
 from appliance.service.handover import Handover
 from tests.chaos.storm import TRIES
-from tests.conftest import reachable
 from tests.evasion.host import Scene, until
 from tests.evasion.wire import MARK, Wire
 from tests.peer.supervisor import Supervised, Supervisor
@@ -67,10 +67,13 @@ def scene() -> Iterator[Scene]:
 
 
 @pytest.fixture(scope="module")
-def server(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(reachable(tmp_path_factory.mktemp("pg")), 5432, netns=scene.lab.target) as server:
-        server.admin("create role acme login password 'secret'")
-        yield server
+def server(scene: Scene) -> Iterator[Postgres]:
+    # Not below the folders of pytest, which another one that starts closes to other users.
+    with tempfile.TemporaryDirectory(prefix="vendorgate-postgres-") as name:
+        Path(name).chmod(0o755)
+        with Postgres(Path(name) / "home", 5432, netns=scene.lab.target) as server:
+            server.admin("create role acme login password 'secret'")
+            yield server
 
 
 @pytest.fixture
@@ -158,25 +161,25 @@ def test_a_crash_of_the_hub_under_load_refuses_nobody(scene: Scene, supervised: 
     supervised.start()
     load.goes_on()
     said = load.end()
-    assert "ConnectionRefusedError" not in said, said
-    assert "TimeoutError" not in said, said
-    # Those that a worker had taken when its hub died are ended; each of the six threads has at most one.
-    assert sum(count for what, count in said.items() if what != "served") <= 6, said
+    # Those that a worker had taken when its hub died are ended; nobody is refused, and nobody waits in vain.
+    assert set(said) <= {"served", "cut short", "ConnectionResetError", "BrokenPipeError"}, said
 
 
 def test_a_live_session_is_told_when_the_drain_is_over(scene: Scene, supervised: Supervised, server: Postgres) -> None:
     address = f"host={scene.lab.target_ip} dbname=postgres user=acme password=secret sslmode=disable"
-    words = [str(postgres_bin() / "psql"), "-X", "-A", "-t", address, "-c", "select 'begun'", "-c", "select pg_sleep(120)"]
+    words = [str(postgres_bin() / "psql"), "-X", "-q", "-A", "-t", address]
     pipe = subprocess.PIPE
-    psql = scene.lab.popen(words, cgroup="acme.service", user="nobody", stdout=pipe, stderr=pipe, text=True)
-    until(lambda: server.admin("select count(*) from pg_stat_activity where query like '%pg_sleep(120)' and pid <> pg_backend_pid()").strip() == "1", 40)
+    psql = scene.lab.popen(words, cgroup="acme.service", user="nobody", stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    psql.stdin.write("select 'begun';\n")
+    psql.stdin.flush()
+    assert psql.stdout.readline() == "begun\n"
     begun = time.monotonic()
     supervised.send(signal.SIGTERM)
     assert time.monotonic() - begun >= 1.0  # the drain that the settings name
-    _, error = psql.communicate(timeout=60)
+    _, error = psql.communicate("select 'too late';\n", 60)
     assert "vendorgate is stopping" in error, error
     supervised.start()
-    done = scene.lab.run([*words[:5], "-c", "select 'again'"], cgroup="acme.service", user="nobody", capture_output=True, text=True)
+    done = scene.lab.run([*words, "-c", "select 'again'"], cgroup="acme.service", user="nobody", capture_output=True, text=True)
     assert done.stdout == "again\n", done.stderr
 
 
