@@ -19,7 +19,7 @@ DEB_PACKAGES := build-essential debhelper dh-virtualenv lintian
 INSTALL_PACKAGES := debootstrap debian-archive-keyring systemd-container
 PYTEST := $(PY) -m pytest -q
 
-.PHONY: fast all venv bpf packages lab-packages lab-install npm demo test check bench deb test-install clean
+.PHONY: fast all venv bpf packages lab-packages lab-install npm demo test check bench deb install-packages test-install clean
 
 all: packages venv bpf
 
@@ -102,7 +102,7 @@ check: venv
 	$(VENV)/bin/mypy
 	$(PYTEST) -m 'not kernel and not peer and not slow'
 
-test: all lab-packages build/node/.built build/mariadb-test/.built
+test: all lab-packages install-packages build/node/.built build/mariadb-test/.built
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	tests/lanes
@@ -114,8 +114,10 @@ deb: packages
 	$(call install,$(DEB_PACKAGES))
 	debian/build
 
-test-install: venv
-	$(call install,$(BUILD_PACKAGES) $(DEB_PACKAGES) $(INSTALL_PACKAGES))
+install-packages: packages
+	$(call install,$(DEB_PACKAGES) $(INSTALL_PACKAGES))
+
+test-install: venv install-packages
 	tests/install/base build/install/base & base=$$!; debian/build && wait $$base
 	$(PYTEST) --durations=10 -x tests/install --override-ini python_files='accept_*.py'
 

@@ -83,7 +83,7 @@ class Observer:
             raise HostError("this kernel has no probes in user programs", "a kernel with CONFIG_UPROBE_EVENTS")
         path = object_directory() / OBJECT
         if not path.exists():
-            raise HostError(f"no {path}", "make bpf")
+            raise HostError(f"no {path}", "apt install vendorgate-observe; in a checkout: make bpf")
         self.refused: list[str] = []  # files that take no probe, and why
         self._groups, self._pid = groups, pid
         self._looked: set[tuple[str, str]] = set()  # device and inode

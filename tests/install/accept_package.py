@@ -223,16 +223,17 @@ def test_an_upgrade_under_load_refuses_nobody_and_leaks_nothing(site: Site) -> N
     settings = site.host.read("/etc/vendorgate/vendorgate.yaml")
     edited = settings + "relay: {workers: 2}\n"
     site.host.write("/etc/vendorgate/vendorgate.yaml", edited)
-    built = json.dumps(site.json("fence", "status"))
-    site.host.copy(package(), "/deb")
+    for name in ("vendorgate", "vendorgate-observe"):
+        site.host.copy(package(name), "/deb")
     with Load(site) as load:
-        site.host.run("apt-get", "install", "-y", f"/deb/{package().name}")
+        site.host.run("apt-get", "install", "-y", *(f"/deb/{package(name).name}" for name in ("vendorgate", "vendorgate-observe")))
         load.more(50)
     _nothing_lost(site, load)
     version = site.host.run("dpkg-query", "-Wf", "${Version}", "vendorgate").stdout
     assert version == package().name.split("_")[1] != EARLIER
     assert site.host.read("/etc/vendorgate/vendorgate.yaml") == edited  # an operator's file is the operator's
-    assert site.json("status")["ready"] is True and built
+    assert site.json("status")["ready"] is True
+    site.host.run("test", "-e", "/usr/lib/vendorgate/bpf/observe.bpf.o")
     assert site.acme("report") == (True, MASKED + "in stock: 7\n")
 
 
