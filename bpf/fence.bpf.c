@@ -519,13 +519,46 @@ static __always_inline void remember(struct bpf_sock *sk, struct sent *kept, __u
 	bpf_sk_storage_get(&sent, sk, &one, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
+extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak;
+
+#define VG_PIECES 64 /* of one datagram, chained: more than 64 KiB in pieces of an Ethernet frame make */
+
+static __always_inline bool lent(struct skb_shared_info *info)
+{
+	/* SKBFL_ZEROCOPY_ENABLE, SHARED_FRAG, PURE_ZEROCOPY, MANAGED_FRAG_REFS: linux/skbuff.h */
+	return BPF_CORE_READ(info, nr_frags) && BPF_CORE_READ(info, flags) & 0x17;
+}
+
+/* True when the packet's bytes may still change: sendfile(), splice() and MSG_ZEROCOPY put pages into packets that are the
+ * process's own, or a file's, and the engine has judged a copy. One for which the engine gave its copy back has none.
+ */
+static __always_inline bool changeable(struct __sk_buff *skb)
+{
+	struct skb_shared_info *info;
+	struct sk_buff *kern, *piece;
+
+	if (!bpf_cast_to_kern_ctx) /* before linux 6.2 */
+		return false;
+	kern = bpf_cast_to_kern_ctx(skb);
+	info = (void *)(kern->head + kern->end);
+	if (lent(info))
+		return true;
+	piece = BPF_CORE_READ(info, frag_list);
+	for (int i = 0; i < VG_PIECES && piece; i++) {
+		if (lent((void *)(BPF_CORE_READ(piece, head) + BPF_CORE_READ(piece, end))))
+			return true;
+		piece = BPF_CORE_READ(piece, next);
+	}
+	return piece != NULL;
+}
+
 /* Pass what the engine has judged and marked. */
 static __always_inline int egress_judged(struct __sk_buff *skb, struct vg_coverage *mine, __u32 without)
 {
 	__u32 mark = pass_mark();
 
 	if (mark && skb->mark == mark)
-		return pass(mine, VG_PASS_ENGINE, VG_WAY_ENGINE, skb->len);
+		return changeable(skb) ? drop(mine, VG_DROP_SHARED, skb->len) : pass(mine, VG_PASS_ENGINE, VG_WAY_ENGINE, skb->len);
 	if (!skb->mark || (skb->mark & VG_QUEUE_TAG) == VG_QUEUE_MARK)
 		return drop(mine, without, skb->len);
 	return drop(mine, VG_DROP_FORGED, skb->len);

@@ -100,6 +100,7 @@ enum vg_reason {
 	VG_DROP_ENGINE,	     /* to be judged by the packet engine, and came out without its mark */
 	VG_DROP_FORGED,	     /* the same with a mark that is nobody's we know: of other firewalls, or a guess */
 	VG_DROP_ANSWER,	     /* came in for a socket whose peers the engine judges, and it had not */
+	VG_DROP_SHARED,	     /* judged, and still the process's to change: pages of a file or of its memory, not copied */
 	VG_REFUSE_SPEAKER,   /* no number for one more socket that may send to the engine */
 	VG_REASONS
 };

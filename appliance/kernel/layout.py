@@ -129,7 +129,8 @@ class Reason(IntEnum):
     DROP_ENGINE = 31
     DROP_FORGED = 32
     DROP_ANSWER = 33
-    REFUSE_SPEAKER = 34
+    DROP_SHARED = 34
+    REFUSE_SPEAKER = 35
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):

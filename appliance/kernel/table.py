@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import struct
+import time
 from itertools import count
 from typing import Protocol
 
@@ -34,6 +35,7 @@ OWNER, PERSIST = 2, 4  # NFT_TABLE_F_*
 HEADER = struct.Struct("=IHHII")
 WAIT_S = 10.0  # for the kernel's answer; another writer's transaction may come first
 ROOM = 65536  # bytes of one answer
+LEFT_S = 2.0  # for the claim of one that was killed: its children that are just starting hold it too
 DIGEST = 32  # hexadecimal digits that name a table
 
 _numbers = count(1)  # of messages: what is left unread of one batch is not taken for the next one's
@@ -145,7 +147,9 @@ def _sink(queue: int, sock: socket.socket | None) -> None:
 
 def _persistent(sock: socket.socket) -> bool:
     """Have a table that outlives its owner, in place of one that would not. False when the kernel knows none such."""
-    number = _ask(sock, (NEW, CREATE, PERSIST))
+    until = time.monotonic() + LEFT_S
+    while (number := _ask(sock, (NEW, CREATE, PERSIST))) == errno.EPERM and time.monotonic() < until:
+        time.sleep(LEFT_S / 20)
     if number == errno.EPERM:
         raise HostError("another vendorgate is running: it holds the nftables table of this namespace", "stop it first")
     return not number or not _ask(sock, (DELETE, 0, None), (NEW, CREATE, PERSIST))

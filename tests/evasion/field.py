@@ -19,6 +19,7 @@ from tests.evasion.wire import MARK, Wire
 
 ROOT, NOBODY, USERNS = "root", "nobody", "userns"
 ALL = (NOBODY, USERNS, ROOT)
+LATER = "errno|silence|sent"  # where the packet engine judges, send() has taken what is then refused
 V4, V6, BOTH = (TARGET_IP,), (TARGET_IP6,), (TARGET_IP, TARGET_IP6)
 LENT = "/tmp/vendorgate-lent.sock"  # the only unix socket that governed processes may speak to
 DIRECT = """

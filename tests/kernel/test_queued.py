@@ -6,7 +6,9 @@ from appliance.kernel import coverage, nft
 from appliance.kernel.layout import QUEUE_DIRECT, SHARE, STEER_MARK
 from appliance.kernel.queue import INPUT, OUTPUT
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
-from tests.kernel.engine import DROP, Engine
+from appliance.packet.build import rebuild
+from appliance.packet.decode import decode
+from tests.kernel.engine import ACCEPT, DROP, Engine, Seen
 from tests.kernel.entry import Entry
 from tests.kernel.stage import PORT, Stage
 
@@ -296,3 +298,22 @@ def test_one_socket_of_tcp_by_turns(stage: Stage) -> None:
             said = "relay" if second == "inspect" else "target"
             assert stage.vendor("reconnect", TARGET_IP) == f"target {said}"
         assert engine.seen
+
+
+@pytest.mark.parametrize("case", ["send_file", "splice_datagram", "zero_copy"])
+def test_pages_that_may_change_behind_the_engine_do_not_pass(stage: Stage, case: str) -> None:
+    """The engine judges a copy: what leaves must be that, so the engine gives it back, or nothing leaves."""
+    stage.lab.cgroup("acme.service")
+    stage.judge.write(PACKETS)
+    with Engine(stage), stage.wire() as frames:
+        before = stage.status().counters["drop_shared"]
+        assert stage.vendor(case, TARGET_IP) == "silence"
+        assert stage.status().counters["drop_shared"] > before
+    assert not any(b"hello" in frame for frame in frames)
+    with Engine(stage, copied):
+        assert stage.vendor(case, TARGET_IP) == "target"
+
+
+def copied(seen: Seen) -> str | bytes:
+    packet = decode(seen.packet.data)
+    return rebuild(packet, packet.payload) if seen.packet.hook == OUTPUT and packet.payload else ACCEPT

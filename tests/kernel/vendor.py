@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import sys
+import tempfile
 import time
 
 TIMEOUT = 2.0  # seconds; what the fence drops would retry for minutes
@@ -135,6 +136,36 @@ def connected_datagram(host, port):
         sock.settimeout(TIMEOUT)
         sock.connect((host, port))
         sock.send(b"hello")
+        return sock.recv(100).decode()
+
+
+def send_file(host, port):
+    """Send pages of a file, which may be changed behind whoever has read them."""
+    with tcp(host) as sock, tempfile.TemporaryFile() as file:
+        sock.connect((host, port))
+        file.write(b"hello" * 100)
+        file.flush()
+        os.sendfile(sock.fileno(), file.fileno(), 0, 500)
+        return sock.recv(100).decode()
+
+
+def zero_copy(host, port):
+    """Send pages of one's own: MSG_ZEROCOPY."""
+    with tcp(host) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
+        sock.connect((host, port))
+        sock.send(b"hello" * 10000, 0x4000000)
+        return sock.recv(100).decode()
+
+
+def splice_datagram(host, port):
+    """A datagram out of a file."""
+    with socket.socket(family(host), socket.SOCK_DGRAM) as sock, tempfile.TemporaryFile() as file:
+        sock.settimeout(TIMEOUT)
+        sock.connect((host, port))
+        file.write(b"hello" * 100)
+        file.flush()
+        os.sendfile(sock.fileno(), file.fileno(), 0, 500)
         return sock.recv(100).decode()
 
 
@@ -479,7 +510,8 @@ CASES = {
     **{f.__name__: f for f in (
         connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
         source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram,
-        slow_datagrams, slow_connected_datagrams, fire, marks, from_port, shared_datagrams, seen_mark, segments, many, receive, bind_relay, other_namespace, reconnect, slow, wait,
+        slow_datagrams, slow_connected_datagrams, fire, marks, from_port, shared_datagrams,
+        send_file, zero_copy, splice_datagram, seen_mark, segments, many, receive, bind_relay, other_namespace, reconnect, slow, wait,
         fork_connect, serve, serve_answer, serve_datagrams, stream, unix, unix_datagram, unix_chroot, unix_mount,
         unix_serve, unix_replaced, unix_renamed, handed,
     )},
