@@ -8,6 +8,7 @@ import pytest
 from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
 from appliance.lab.servers import Postgres, postgres_bin
+from tests.bench.machine import table
 
 RULES = """
 identities: {{acme: {{cgroup: acme.service}}}}
@@ -34,3 +35,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Appli
         lab.run(words, where="target", capture_output=True).check_returncode()
         with Appliance(lab, home / "vg", {"10.yaml": RULES.format(address=f"{lab.target_ip}:5432")}) as appliance:
             yield lab, appliance
+
+
+def pytest_sessionfinish() -> None:
+    """End a run with one table of all there is a figure of."""
+    print(f"\n\n{table()}")
