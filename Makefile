@@ -19,7 +19,7 @@ DEB_PACKAGES := build-essential debhelper dh-virtualenv lintian
 INSTALL_PACKAGES := debootstrap debian-archive-keyring systemd-container
 PYTEST := $(PY) -m pytest -q
 
-.PHONY: fast all venv bpf packages lab-packages lab-install npm demo test check bench deb install-packages test-install clean
+.PHONY: fast bench-packages bench-install all venv bpf packages lab-packages lab-install npm demo test check bench deb install-packages test-install clean
 
 all: packages venv bpf
 
@@ -107,7 +107,22 @@ test: all lab-packages install-packages build/node/.built build/mariadb-test/.bu
 	$(VENV)/bin/mypy
 	tests/lanes
 
-bench: fast lab-packages
+# What the benchmarks put beside it; no dependency of anything else. Services of it that a package starts are stopped.
+BENCH_PACKAGES := pgbouncer haproxy
+build/mitmproxy/.built: | packages
+	test -x build/mitmproxy/bin/python || /usr/bin/python3 -m venv build/mitmproxy
+	build/mitmproxy/bin/pip install -q --disable-pip-version-check mitmproxy
+	@touch $@
+
+bench-packages: lab-packages
+	@new=$$(for p in $(BENCH_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	$(MAKE) --no-print-directory bench-install && \
+	for p in $$new; do systemctl disable -q --now $$p 2>/dev/null || true; done
+
+bench-install:
+	$(call install,$(BENCH_PACKAGES))
+
+bench: fast bench-packages build/mitmproxy/.built
 	$(PY) -m pytest -q -s tests/bench --override-ini python_files='bench_*.py'
 
 deb: packages

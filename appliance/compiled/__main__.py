@@ -52,12 +52,14 @@ def build(folder: Path = HERE, level: str = "3") -> None:
         made = Path(place, "made")
         words = [sys.executable, "-c", SETUP, "build_ext", f"--build-lib={made}", level, *files]
         env = {**os.environ, PLAIN: "1", "MYPY_CACHE_DIR": str(Path(place, "cache"))}
-        subprocess.run(words, check=True, cwd=_copy(root, Path(place, "tree")), env=env, stdout=sys.stderr.fileno())
+        tree = _copy(root, Path(place, "tree"))
+        made_of = [f"{digest(tree / file)} {module}\n" for module, file in zip(MODULES, files, strict=True)]
+        subprocess.run(words, check=True, cwd=tree, env=env, stdout=sys.stderr.fileno())
         clear(folder)
         folder.mkdir(exist_ok=True)
         for file in made.rglob(f"*{EXTENSION_SUFFIXES[0]}"):
             shutil.copy(file, folder / ".".join(file.relative_to(made).parts))
-    (folder / LIST).write_text("".join(f"{digest(source(module))} {module}\n" for module in MODULES))
+    (folder / LIST).write_text("".join(made_of))
 
 
 def clear(folder: Path = HERE) -> None:
