@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.kernel import fence, libbpf, load, needs, nft, pins
+from appliance.kernel import fence, libbpf, load, needs, nft, pins, queueable
 from appliance.kernel.fence import Place
 from appliance.kernel.layout import STEER_MARK
 from appliance.kernel.libbpf import Map, Object
@@ -54,6 +54,7 @@ def preflight(place: Place, running: bool = False) -> list[Finding]:
         *(_try(part.name, part.promise, part.remedy, partial(_part, part)) for part in load.EXTRAS),
         _try("lookup", IDENTITY, "a kernel of 5.19 or later", _lookup),
         _try("redirect", STEERING, "nftables, and CONFIG_NFT_REDIR", lambda: _redirect(place)),
+        _try("queue", queueable.PROMISE, queueable.REMEDY, lambda: queueable.look(place.port or fence.DEFAULT_PORT)),
         _try("firewalls", STEERING, "accept what goes out and comes in over lo", _firewalls),
     ]
     if not running:

@@ -35,7 +35,7 @@ def test_this_host_can(lab: Lab, inside: Inside) -> None:
     extras = [part.name for part in load.EXTRAS]
     assert [f for f in found if not f.ok and f.name not in extras] == []
     assert [f.name for f in found] == [
-        "rights", "cgroup", "btf", "libbpf", "bpf-fs", "lineage", "fence", *extras, "lookup", "redirect", "firewalls", "port",
+        "rights", "cgroup", "btf", "libbpf", "bpf-fs", "lineage", "fence", *extras, "lookup", "redirect", "queue", "firewalls", "port",
     ]  # fmt: skip
 
 
