@@ -87,6 +87,7 @@ def _print(found: Status) -> None:
     _figures("fence", found.fence)
     _coverage(found.coverage)
     _figures("workers", found.workers)
+    _figures("engine", found.engine)
     _figures("losses", found.losses)
     if found.frozen:
         _line("frozen", screen.visible(", ".join(found.frozen)))

@@ -103,6 +103,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     fence: Mapping[str, Any] = {}
     losses: Mapping[str, int] = {}
     workers: Mapping[str, Any] = {}
+    engine: Mapping[str, Any] = {}  # of packets; empty where the rules need none
     pending: int = 0
     frozen: tuple[str, ...] = ()  # cgroups that stand still
     problems: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from appliance.model import HostError
 
 READY_LIMIT = 30.0  # seconds; the promise is 1 on a quiet machine
 STOP_LIMIT = 15.0
+ENGINE = b"appliance.service.engine"
 COMMAND = [sys.executable, "-m", "appliance.cli"]
 
 
@@ -112,7 +113,7 @@ class Appliance:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
             except OSError:
                 continue
-            if fields and int(fields[1]) == self.hub() and fields[0] != "Z":
+            if fields and int(fields[1]) == self.hub() and fields[0] != "Z" and not _runs(entry, ENGINE):
                 found.append(int(entry.name))
         return found
 
@@ -125,3 +126,11 @@ class Appliance:
         # The lab enters the namespace; the environment is that of whoever runs the lab.
         os.environ.setdefault("PYTHONUNBUFFERED", "1")
         return [*self._command, "--config", str(self.config), *words]
+
+
+def _runs(entry: Path, module: bytes) -> bool:
+    """Return whether the process of an entry of /proc runs a module of ours."""
+    try:
+        return module in (entry / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False

@@ -62,6 +62,7 @@ class Desks:
             fence={"up": state.up, "relay_port": state.relay_port, **state.counters},
             losses=self._losses(state.counters),
             workers=self._workers(),
+            engine=hub.engines.shown(),
             pending=len(hub.approvals.pending(time.time())),
             frozen=hub.containment.frozen(),
             problems=problems,
@@ -104,7 +105,7 @@ class Desks:
             if member.health:
                 found[f"{name}.flows"] = member.health.flows
                 found[f"{name}.messages"] = member.health.messages
-        return {**found, **self._hub.engines.shown()}
+        return found
 
     # -- in a thread -----------------------------------------------------------------------------------------
 

@@ -110,14 +110,14 @@ class Engines:
             return {}
         (member,) = self.crew.members
         found: dict[str, str | int] = {
-            "engine": "ready" if member.revision else "starting" if member.running else "ended",
-            "engine.pid": member.running.process.pid if member.running else 0,
-            "engine.starts": member.starts,
+            "state": "ready" if member.revision else "starting" if member.running else "ended",
+            "pid": member.running.process.pid if member.running else 0,
+            "starts": member.starts,
         }
         health = member.health
         figures = {"flows": health.flows, "messages": health.messages, **health.figures} if health else {}
         figures["lost"] = figures.get("lost", 0) + sum(dropped(QUEUE))
-        return found | {f"engine.{name}": figure for name, figure in figures.items()}
+        return found | figures
 
     def losses(self) -> dict[str, int]:
         """Return what was not served or not kept, since the start of the hub."""

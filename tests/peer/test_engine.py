@@ -228,11 +228,10 @@ def test_ping(lab: Lab, appliance: Appliance) -> None:
 
 
 def test_status_shows_the_engine(lab: Lab, appliance: Appliance) -> None:
-    workers = appliance.json("status")["workers"]
-    assert workers["engine"] == "ready"
-    assert workers["engine.starts"] == 1
-    assert workers["engine.lost"] == 0
-    (pid,) = [workers["engine.pid"]]
+    engine = appliance.json("status")["engine"]
+    assert (engine["state"], engine["starts"], engine["lost"]) == ("ready", 1, 0)
+    assert "engine" in appliance.cli("status").stdout
+    pid = engine["pid"]
     status = Path(f"/proc/{pid}/status").read_text()
     fields = {name: value.strip() for name, _, value in (line.partition(":") for line in status.splitlines())}
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 1 << 12
@@ -242,19 +241,19 @@ def test_status_shows_the_engine(lab: Lab, appliance: Appliance) -> None:
 def test_kill_9_of_the_engine_is_a_drop_until_it_is_back(lab: Lab, appliance: Appliance, echo: Echo) -> None:
     talk = lab.popen([PYTHON, "-c", TALK, lab.target_ip, str(WEB)], cgroup="acme.service", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert talk.stdout.readline() == "answered\n"
-    before = appliance.json("status")["workers"]["engine.pid"]
+    before = appliance.json("status")["engine"]["pid"]
     os.kill(before, signal.SIGSTOP)  # hung: nothing passes
     try:
         assert say(lab, "hung", wait=1).startswith("TimeoutError")
     finally:
         os.kill(before, signal.SIGKILL)
-    until(lambda: appliance.json("status")["workers"].get("engine.pid") not in (0, before), within=30)
+    until(lambda: appliance.json("status")["engine"].get("pid") not in (0, before), within=30)
     until(lambda: say(lab, "back", wait=2) == "BACK", lambda: appliance.log.read_text()[-3000:])
     assert "hung" not in echo.seen
     talk.stdin.write("\n")
     talk.stdin.flush()
     assert talk.stdout.readline() == "ConnectionResetError\n", "a connection whose beginning the engine did not see"
-    assert appliance.json("status")["workers"]["engine.starts"] == 2
+    assert appliance.json("status")["engine"]["starts"] == 2
 
 
 def test_it_is_started_when_rules_need_it_and_ends_with_its_hub(tmp_path: Path) -> None:
@@ -265,13 +264,13 @@ def test_it_is_started_when_rules_need_it_and_ends_with_its_hub(tmp_path: Path) 
 def starts_and_ends(lab: Lab, echo: Echo, home: Path) -> None:
     web = f'targets:\n  web: {{protocol: http, address: ["{lab.target_ip}:{WEB}"]}}\nrules:\n  - {{id: read, to: web, do: allow}}\n'
     with Appliance(lab, home, {"10-web.yaml": web}, workers=1) as appliance:
-        assert "engine" not in appliance.json("status")["workers"]
+        assert appliance.json("status")["engine"] == {}
         assert say(lab, "too soon").startswith(("ConnectionRefused", "PermissionError", "OSError"))
         more = f'targets:\n  echo: {{protocol: udp, address: ["{lab.target_ip}:{ECHO}"]}}\nrules:\n  - {{id: say, to: echo, do: allow}}\n'
         appliance.rule("20-echo.yaml", more)
-        until(lambda: appliance.json("status")["workers"].get("engine") == "ready", lambda: appliance.log.read_text()[-3000:])
+        until(lambda: appliance.json("status")["engine"].get("state") == "ready", lambda: appliance.log.read_text()[-3000:])
         until(lambda: say(lab, "soon", wait=2) == "SOON", lambda: appliance.log.read_text()[-3000:])
-        engine = appliance.json("status")["workers"]["engine.pid"]
+        engine = appliance.json("status")["engine"]["pid"]
         os.kill(appliance.hub(), signal.SIGKILL)
         until(lambda: not Path(f"/proc/{engine}").exists())
         assert not say(lab, "leaked", wait=2).startswith("LEAKED")
