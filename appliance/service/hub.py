@@ -193,8 +193,7 @@ class Hub:
         self.berth = Berth(self.place.cgroup_root, f"relay-{self.place.instance}")
         self.engines = Engines(self, msgspec.structs.replace(ears, buried=lambda pid: None), self._setup, self._sent)
         try:
-            await self.crew.start(self._sent())
-            await self.engines.start()
+            await asyncio.gather(self.crew.start(self._sent()), self.engines.start())
             yield
         finally:
             self.nested.close()
