@@ -53,10 +53,13 @@ class Hello(Protocol):
     def signatures(self) -> tuple[int, ...]: ...
 
 
-def said(hello: Hello, version: int = 0, chain: Sequence[bytes] = (), over: bool = False) -> Facts:
+def said(
+    hello: Hello, version: int = 0, chain: Sequence[bytes] = (), over: bool = False, changed: bool = False
+) -> Facts:
     """Return the facts of what has been said: of the client's hello, and of the server's answer, if it came.
 
-    `over`: nothing more comes in the clear, so what is not known by now never will be.
+    `over`: nothing more comes in the clear, so what is not known by now never will be. `changed`: by a second hello,
+    whose word counts.
     """
     values = {
         "sni": frozenset((hello.name or NO_NAME,)),
@@ -67,7 +70,7 @@ def said(hello: Hello, version: int = 0, chain: Sequence[bytes] = (), over: bool
         "ja4": frozenset((ja4(hello),)),
         "version": frozenset((named(version),)) if version else frozenset[str](),
     }
-    unknown = {"text"} | ({"sni"} if hello.ech else set())
+    unknown = {"text"} | ({"sni"} if hello.ech else set()) | ({"sni", "alpn", "hello"} if changed else set())
     names = certified(chain[0]) if chain else None
     if names is not None:
         values["certificate"] = names

@@ -84,11 +84,17 @@ class Encryption:
         return ""
 
     def looks(self, side: Side, data: bytes) -> bool:
-        """Look at TLS that is passed on as it is; return True if more is known of it now."""
+        """Look at TLS that is passed on as it is; return True if more is known of it now.
+
+        Raises:
+            ProtocolError: a second hello would have the server act on another than was judged.
+        """
         seen = self._seen
         if not seen.feed(side, data) or seen.hello is None:
             return False
-        self.facts = facts.said(seen.hello, seen.version, seen.chain, seen.over)
+        self.facts = facts.said(seen.hello, seen.version, seen.chain, seen.over, changed=bool(seen.changed))
+        if seen.changed and not self.looks_on:
+            raise ProtocolError(seen.changed)
         return True
 
     def opened(self, event: Opened) -> frozenset[str]:

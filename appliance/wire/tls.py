@@ -57,7 +57,7 @@ def hello(data: bytes) -> Hello | None:
         ProtocolError: it is none.
     """
     body = _handshake(data)
-    return _hello(body) if body is not None else None
+    return body_of(body) if body is not None else None
 
 
 def _handshake(data: bytes) -> bytes | None:
@@ -109,7 +109,12 @@ class Fields:
         return self.take(len(self._data) - self._at)
 
 
-def _hello(body: bytes) -> Hello:
+def body_of(body: bytes) -> Hello:
+    """Read a hello without the head of its message.
+
+    Raises:
+        ProtocolError: it is none.
+    """
     fields = Fields(body)
     legacy = fields.number(2)
     fields.take(32)  # random

@@ -104,6 +104,26 @@ def test_new_rules_end_what_they_would_not_have_let_begin(talks: dict[ssl.TLSVer
         p << noted("closed", has="no longer pass") << isclose
 
 
+@pytest.mark.parametrize("rules", [NAME, "  - {id: all, to: far, do: allow}\n"])
+def test_a_second_hello_for_another_server_does_not_go_up(tmp_path: Path, rules: str) -> None:
+    """OpenSSL's servers act on the second hello's name, where they have asked for one (RFC 8446 section 4.1.4)."""
+    (tmp_path / "pem").write_text(leaf(("db.example",)))
+    first, retry, second, answer, *_ = flights(tmp_path / "pem", VERSIONS[1], curve="secp384r1")
+    for last in (second, (C, made(sni(b"evil.example")))):
+        with opened(rules) as p:
+            p >> Received(*first)
+            p.take()
+            p >> Received(*retry)
+            p << noted("decision", verdict="allow") << sent(C, retry[1])
+            p >> Received(*last)
+            if last is second:
+                p << sent(S, second[1])
+                p >> Received(*answer)
+                p << noted("decision", verdict="allow") << sent(C, answer[1])
+            else:
+                p << noted("incident", has="a second hello, for evil.example") << noted("closed") << isclose
+
+
 def isclose(effect: object) -> bool:
     return isinstance(effect, Close)
 

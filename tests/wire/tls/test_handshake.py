@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from appliance.facts.tls import certified
 from appliance.model import Side
 from appliance.wire.handshake import MAX_CHAIN, MAX_FLIGHT, TLS13, Handshake
-from tests.wire.tls.test_hello import vector
+from tests.wire.tls.test_hello import made, sni, vector
 
 C, S = Side.CLIENT, Side.SERVER
 Flights = list[tuple[Side, bytes]]
@@ -52,12 +52,14 @@ def leaf(names: tuple[str, ...]) -> str:
     return (secret + made.public_bytes(serialization.Encoding.PEM)).decode()
 
 
-def flights(pem: Path, version: ssl.TLSVersion) -> Flights:
-    """Return what OpenSSL's two ends say to each other until both are done."""
+def flights(pem: Path, version: ssl.TLSVersion, curve: str = "") -> Flights:
+    """Return what OpenSSL's two ends say to each other until both are done; a `curve` the client has not guessed."""
     client, server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     client.maximum_version = version
     server.load_cert_chain(pem)
+    if curve:
+        server.set_ecdh_curve(curve)
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (client.wrap_bio(down, up, server_hostname="db.example"), server.wrap_bio(up, down, server_side=True))
     said: Flights = []
@@ -141,3 +143,74 @@ def test_a_server_that_speaks_something_else() -> None:
     found = Handshake()
     assert found.feed(S, b"HTTP/1.1 400 Bad Request\r\n")
     assert found.over and found.why
+
+
+# -- a second hello ----------------------------------------------------------------------------------------------
+
+
+def test_a_second_hello_that_was_asked_for(pem: Path) -> None:
+    said = flights(pem, ssl.TLSVersion.TLSv1_3, curve="secp384r1")
+    assert [side for side, _ in said[:4]] == [C, S, C, S], "OpenSSL asked for another key"
+    found = fed(said[:3])
+    assert (found.version, found.over, found.changed) == (TLS13, False, "")
+    found = fed(said)
+    assert (found.version, found.over, found.changed, found.why) == (TLS13, True, "", "")
+
+
+def test_a_second_hello_cut_anywhere(pem: Path) -> None:
+    (_, first), (_, retry), *_ = flights(pem, ssl.TLSVersion.TLSv1_3, curve="secp384r1")
+    other = made(sni(b"evil.example"), pieces=20)
+    for cut in range(0, len(other), 7):
+        found = Handshake()
+        for side, data in ((C, first), (S, retry), (C, other[:cut])):
+            found.feed(side, data)
+        assert found.changed == "", "its name may be for nobody yet"
+        found.feed(C, other[cut:])
+        assert found.changed.startswith("a second hello, for evil.example")
+
+
+EMPTY = b"\x14\3\3\0\1\1"  # a record that says nothing
+EARLY = b"\x17\3\3\0\5early"
+# what a client sends behind its first hello, unasked
+BEHIND = {
+    "a record of its own": made(sni(b"evil.example")),
+    "behind a record that says nothing": EMPTY + made(sni(b"evil.example")),
+    "behind early data": EMPTY + EARLY * 3 + made(sni(b"evil.example")),
+    "for nobody": made(),
+    "encrypted": made(sni(b"db.example"), (0xFE0D, b"\0")),
+    "cut short": b"\x16\3\3\0\7\1\0\0\3abc",
+    "longer than any": b"\x16\3\3\0\4\1\2\0\0",
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_a_second_hello_nobody_asked_for(behind: str) -> None:
+    found = Handshake()
+    found.feed(C, made(sni(b"db.example")) + BEHIND[behind])
+    assert "a second hello" in found.changed
+
+
+def test_two_hellos_in_one_record() -> None:
+    one, other = (made(sni(name))[5:] for name in (b"db.example", b"evil.example"))
+    found = Handshake()
+    found.feed(C, b"\x16\3\1" + vector(2, one + other))
+    assert "evil.example" in found.changed
+
+
+def test_what_a_client_says_behind_its_hello_is_kept_within_a_record() -> None:
+    found = Handshake()
+    found.feed(C, made(sni(b"db.example")))
+    for _ in range(100):
+        found.feed(C, b"\x17\3\3\x40\0" + bytes(0x4000))
+    for _ in range(20):
+        found.feed(C, b"\x16\3\3\x40\0\1\0\xff\xff" + bytes(0x3FFC))
+    assert len(found._client) + len(found._hellos) <= 3 * 65_540
+
+
+def test_an_answer_without_a_certificate_is_news_when_it_ends(pem: Path) -> None:
+    """TLS 1.2 that goes on with an earlier session shows none: from then on it is known that none will come."""
+    said = flights(pem, ssl.TLSVersion.TLSv1_2)
+    found = fed(said[:1])
+    hello = said[1][1][: 5 + int.from_bytes(said[1][1][3:5], "big")]
+    assert found.feed(S, hello) and not found.over
+    assert found.feed(S, EMPTY) and found.over and found.chain == ()
