@@ -6,38 +6,35 @@ host); a rule then lists what they do it to (tables, keys, paths), with numbers 
 the proposal is put before the real engine and must hold.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import msgspec
-import yaml
 
-from appliance import config
-from appliance.facts import Facts, Reader
-from appliance.facts.readers import open as open_reader
-from appliance.facts.shared import Shared
+from appliance.facts import Facts
 from appliance.facts.words import PROTOCOLS
-from appliance.model import Address, Flow, Message, Note, Process, ProtocolError, Side
+from appliance.model import Address, ConfigError, Flow, Message, Note, Process, ProtocolError, Side
 from appliance.policy import Policy
 from appliance.record.frame import Frame
-from appliance.service.identities import nowhere
-from appliance.service.rulebook import TESTS
+from appliance.service.proposing import OBJECT, Draft, Values, reader, rules_text, tests_text, wrong
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
 
 SELECT = ("effect", "method", "host", "type")  # what is done: requests that differ in it are of different rules
-OBJECT = ("table", "key", "channel", "path", "name")  # what it is done to: listed in one rule
 MAX_LISTED = 40  # of one key in one rule; more are put together by how they begin
 MAX_SHAPES = 20_000  # distinct requests kept; an agent has some hundred
 MAX_EXAMPLES = 2  # requests of a rule that become tests
-NEVER = "vendorgate-never-seen"  # a name nobody has, for the test that all else is refused
+MAX_RULES = 100  # of one program at one place, the most frequent; nobody reads more of them line by line
+MAX_DRAFTS = 100  # programs and places, the busiest
+MAX_UNTOLD = 1_000  # distinct things that cannot be proposed; they quote a governed process
+ALL = ("*", "/*", "*.*")  # patterns that leave nothing out
+MAX_VALUE = 500  # characters of a name in a rule
 ID = re.compile(r"(?i)(?<![a-z0-9])(?:[0-9a-f]{8}-[0-9a-f-]{27}|(?=[0-9a-f]*\d)[0-9a-f]{12,}|\d+)(?![a-z0-9])")
 TLS = "tls"
+QNAME = "qname"
 OPEN = "learn again with --open"
-Values = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class Who(msgspec.Struct, frozen=True):
@@ -121,17 +118,21 @@ class Learner:
             return
         values = () if request is None else _values(self._protocol, request)
         if decision.verdict == "block" and not values:
-            self.untold[f"{self._flow.server} was refused before anything was said: {OPEN}"] += 1
+            self._cannot(f"{self._flow.server} was refused before anything was said: {OPEN}")
             return
         if not values and self._protocol:
             where = f"{self._protocol} at {self._flow.server}"
-            self.untold[f"{where}: what `{(note.text or 'a request')[:60]}` does is not in the record"] += 1
+            self._cannot(f"{where}: what `{(note.text or 'a request')[:60]}` does is not in the record")
             return
-        shape = Shape(_who(self._flow.process), self._flow.server, self._protocol, values, self._flow.transport)
+        who = _who(self._flow.process)
+        if odd := _odd((self._flow.process.cgroup, who.exe, who.script), values):
+            self._cannot(f"{self._flow.server}: {odd}")
+            return
+        shape = Shape(who, self._flow.server, self._protocol, values, self._flow.transport)
         if len(self.shapes) < MAX_SHAPES or shape in self.shapes:
             self.shapes[shape] += 1
         else:
-            self.untold["more kinds of requests than are kept"] += 1
+            self._cannot("more kinds of requests than are kept")
 
     def proposal(self, force: Policy, files: Sequence[tuple[str, str]]) -> Proposal:
         """Return rules for what was seen. `force` are the rules in force, of these files: their targets are used.
@@ -139,25 +140,30 @@ class Learner:
         Raises:
             ConfigError: the proposal does not hold; that is a fault of ours.
         """
-        drafts = list(_drafts(self.shapes, _Names(force)))
-        rules, tests = _rules_text(drafts), _tests_text(drafts)
-        _prove(rules, tests, files)
-        untold = tuple(f"{text} ({count} times)" for text, count in self.untold.most_common(MAX_LISTED))
+        untold = self.untold.copy()
+        drafts = self._drafts(_Names(force), untold)
+        if wrong(drafts, files):  # by what a governed process said: that goes, and the rest stays
+            drafts = [kept for draft in drafts if (kept := _holding(draft, files, untold)).rules]
+        if why := wrong(drafts, files):
+            raise ConfigError("the proposal", f"does not hold: {why}", "learn of less: --who, --to")
+        told = [f"{text} ({count} times)" for text, count in untold.most_common(MAX_LISTED)]
+        told += [f"and {len(untold) - MAX_LISTED} kinds more"] if len(untold) > MAX_LISTED else []
         proposed = sum(len(draft.rules) for draft in drafts)
-        return Proposal(rules, tests, self.sessions, self.requests, proposed, self.refused, untold)
+        rules, tests = rules_text(drafts), tests_text(drafts)
+        return Proposal(rules, tests, self.sessions, self.requests, proposed, self.refused, tuple(told))
 
+    def _drafts(self, names: "_Names", untold: Counter[str]) -> list[Draft]:
+        """Return the busiest; what is left out is counted in `untold`."""
+        drafts = list(_drafts(self.shapes, names, untold))
+        least = sorted(drafts, key=lambda draft: -draft.count)[MAX_DRAFTS:]
+        for draft in least:
+            untold[f"more than {MAX_DRAFTS} programs and places: the least busy are left out"] += draft.count
+        return [draft for draft in drafts if draft not in least]
 
-class Draft(msgspec.Struct):
-    """The rules for one program at one place."""
-
-    who: str
-    identity: Mapping[str, str]
-    to: str
-    target: Mapping[str, object] | None  # None: in force already
-    protocol: str
-    rules: dict[str, dict[str, list[str]]]  # id -> when
-    examples: dict[str, list[Values]]
-    count: int = 0
+    def _cannot(self, text: str) -> None:
+        """Count what cannot be proposed."""
+        known = text in self.untold or len(self.untold) < MAX_UNTOLD
+        self.untold[text if known else "more kinds of requests than are told"] += 1
 
 
 class _Names:
@@ -197,7 +203,7 @@ def _values(protocol: str, note: Note) -> Values:
     """Return what a request does, as far as rules can be made of it; nothing where that is not certain."""
     keys = PROTOCOLS.get(protocol, {})
     told = dict(note.facts)
-    found = {key: told[key] for key in (*SELECT, *OBJECT) if key in told}
+    found = {key: told[key] for key in (*SELECT, *OBJECT) if key in told and (key in keys or not keys)}
     unknown = set(told.get("unknown", ()))
     texts = [key for key in (*SELECT, *OBJECT) if key in keys and keys[key].kind == "text"]
     if texts and note.text:
@@ -220,12 +226,25 @@ def _values(protocol: str, note: Note) -> Values:
 def _read(protocol: str, text: str) -> Facts | None:
     """Read a recorded request as a person would have typed it."""
     try:
-        return _reader(protocol).ask(Message(Side.CLIENT, "query", b"", text=text))
+        return reader(protocol).ask(Message(Side.CLIENT, "query", b"", text=text))
     except (KeyError, ValueError):
         return None
 
 
-def _drafts(shapes: Counter[Shape], names: _Names) -> Iterator[Draft]:
+def _odd(program: Sequence[str], values: Values) -> str:
+    """Return why names that a governed process chose go into no rule: `*` would widen it, the rest nobody can read."""
+    names = [text for _, texts in values for text in texts]
+    if not all(names):
+        return "an empty name is none for a rule"
+    for text in (*program, *names):
+        if "*" in text:
+            return f"`{text[:60]}` has a `*` in its name, which would be any text in a rule"
+        if not text.isprintable() or len(text) > MAX_VALUE:
+            return f"`{text[:60]}` is no name for a rule: it is too long, or not all of it is visible"
+    return ""
+
+
+def _drafts(shapes: Counter[Shape], names: _Names, untold: Counter[str]) -> Iterator[Draft]:
     places: dict[tuple[Who, Address, str, str], list[Shape]] = {}
     for shape in sorted(shapes, key=str):
         places.setdefault((shape.who, shape.server, shape.protocol, shape.transport), []).append(shape)
@@ -239,8 +258,9 @@ def _drafts(shapes: Counter[Shape], names: _Names) -> Iterator[Draft]:
             to = names.of((server, protocol), f"{protocol or 'place'}-{server.host}-{server.port}".replace(":", "."))
         draft = Draft(name, {k: v for k, v in identity.items() if v}, to, target, protocol, {}, {})
         draft.count = sum(shapes[shape] for shape in found)
-        _fill(draft, found, names)
-        yield draft
+        _fill(draft, {shape: shapes[shape] for shape in found}, names, untold)
+        if draft.rules:
+            yield draft
 
 
 def _target(protocol: str, server: Address, transport: str) -> dict[str, object]:
@@ -248,119 +268,67 @@ def _target(protocol: str, server: Address, transport: str) -> dict[str, object]
     return {"protocol": protocol, "address": [address]} if protocol else {"address": [address]}
 
 
-def _fill(draft: Draft, shapes: Sequence[Shape], names: _Names) -> None:
+def _fill(draft: Draft, shapes: Mapping[Shape, int], names: _Names, untold: Counter[str]) -> None:
     """Make a rule for each thing that is done."""
     groups: dict[tuple[Values, tuple[str, ...]], list[Shape]] = {}
     for shape in shapes:
         select = tuple((key, values) for key, values in shape.values if key in SELECT)
         groups.setdefault((select, tuple(key for key, _ in shape.values if key in OBJECT)), []).append(shape)
+    counts = {group: sum(shapes[shape] for shape in found) for group, found in groups.items()}
+    most = set(sorted(groups, key=lambda group: -counts[group])[:MAX_RULES])
     for (select, keys), found in groups.items():
+        where, count = f"{draft.who} at {draft.to}", counts[select, keys]
+        if (select, keys) not in most:
+            untold[f"{where} does more than {MAX_RULES} things: the least frequent are left out"] += count
+            continue
+        when = {key: list(values) for key, values in select}
+        wide = []
+        for key in keys:
+            seen = {value for shape in found for value in dict(shape.values)[key]}
+            when[key] = narrowed(seen, key != QNAME)
+            many = len(_listed(seen, key != QNAME)) > MAX_LISTED
+            wide += [f"{len(seen)} of `{key}` are put together, as too many to list"] if many else []
+        if any(pattern in ALL for key in keys for pattern in when[key]):
+            untold[f"{where}: {', '.join(wide)}, which would be any: write that rule by hand"] += count
+            continue
         words = "-".join(word for key, values in select if key != "host" for word in values).lower()
         id = names.of((draft.who, draft.to, select, keys), f"{draft.who}-{words or 'connects'}")
-        when = {key: list(values) for key, values in select}
-        for key in keys:
-            when[key] = narrowed(value for shape in found for value in dict(shape.values)[key])
         draft.rules[id] = when
         draft.examples[id] = [shape.values for shape in found[:MAX_EXAMPLES]]
+        wide += [] if len(draft.identity) > 1 else ["which program it was, or of which unit, is not known"]
+        if wide:
+            draft.wide[id] = ", ".join(wide)
 
 
-def narrowed(values: Iterable[str]) -> list[str]:
-    """Return patterns for names: numbers and ids in them are `*`, and where there are many, all that begin alike."""
-    found = sorted({ID.sub("*", value) for value in values})
+def _holding(draft: Draft, files: Sequence[tuple[str, str]], untold: Counter[str]) -> Draft:
+    """Return what holds of a draft that may not, rule by rule."""
+    kept = msgspec.structs.replace(draft, rules={}, examples={})
+    for id, when in draft.rules.items():
+        alone = msgspec.structs.replace(draft, rules={id: when}, examples={id: draft.examples[id]})
+        if why := wrong([alone], files):
+            untold[f"{draft.who} at {draft.to}: {why[:MAX_VALUE]}"] += 1
+        else:
+            kept.rules[id], kept.examples[id] = when, draft.examples[id]
+    return kept
+
+
+def narrowed(values: Iterable[str], ids: bool = True) -> list[str]:
+    """Return patterns for names: `ids` in them are `*`, and where there are many, all that begin alike.
+
+    Names of DNS are read from their end: one that began alike could be anybody's, so there many are any.
+    """
+    found = _listed(values, ids)
     if len(found) <= MAX_LISTED:
         return found
+    if not ids:
+        return ["*"]
     heads = sorted({re.sub(r"(?<=[/:.])[^/:.]*$", "*", value) for value in found})
     if len(heads) <= MAX_LISTED:
         return heads
-    return sorted({f"{match[0]}*" if (match := re.match(r"/?[^/:.]*[/:.]", value)) else "*" for value in heads})
+    heads = sorted({f"{match[0]}*" if (match := re.match(r"/?[^/:.]*[/:.]", value)) else "*" for value in heads})
+    return heads if len(heads) <= MAX_LISTED else ["*"]
 
 
-# -- the text ----------------------------------------------------------------------------------------------------------
-
-
-def _rules_text(drafts: Sequence[Draft]) -> str:
-    lines = [
-        "# Proposed by `vendorgate learn` from what was seen; in force only when you put it into rules.d.",
-        "# Read it line by line: what an agent did is not yet what it should do. `*` stands for numbers and ids.",
-        "# To try it, add `shadow: true` to rules: they then only note. What no rule allows stays refused.",
-    ]
-    identities = {draft.who: draft.identity for draft in drafts}
-    targets = {draft.to: draft.target for draft in drafts if draft.target}
-    for head, entries in (("identities", identities), ("targets", targets)):
-        if entries:
-            lines += ["", f"{head}:", *(f"  {name}: {flow(entry)}" for name, entry in entries.items())]
-    if drafts:
-        lines += ["", "rules:"]
-    for draft in drafts:
-        lines.append(f"  # {draft.who} at {draft.to}: {draft.count} requests")
-        for id, when in draft.rules.items():
-            lines += [f"  - id: {flow(id)}", f"    who: {flow(draft.who)}", f"    to: {flow(draft.to)}"]
-            lines += [f"    when: {flow(when)}"] if when else ["    inspect: false"] if not draft.protocol else []
-            lines.append("    do: allow")
-    return "\n".join([*lines, ""])
-
-
-def _tests_text(drafts: Sequence[Draft]) -> str:
-    lines = ["# Tests of the proposal: `vendorgate rules test` runs them.", "tests:"]
-    for draft in drafts:
-        head = {"identity": draft.who, "target": draft.to}
-        for id, examples in draft.examples.items():
-            for values in examples:
-                request = {key: [_whole(draft.protocol, key, text) for text in texts] for key, texts in values}
-                if request:
-                    lines.append(f"  - {flow({**head, 'request': request, 'expect': 'allow', 'rule': id})}")
-            for request in _others(draft, id):
-                lines.append(f"  - {flow({**head, 'request': request, 'expect': 'block'})}")
-    return "\n".join([*lines, ""]) if len(lines) > 2 else "tests: []\n"
-
-
-def _whole(protocol: str, key: str, text: str) -> str:
-    """Return a name with all its parts, as it stands in facts; where a part is that of any, with one."""
-    missing = PROTOCOLS[protocol][key].parts - len(text.split("."))
-    return "any." * missing + text
-
-
-def _others(draft: Draft, id: str) -> Iterator[dict[str, list[str]]]:
-    """Yield requests that were never seen: the same to something else, and something else to the same."""
-    when = draft.rules[id]
-    seen = {key: list(values) for key, values in draft.examples[id][0]}
-    for key in OBJECT:
-        if key in when and not any(pattern.startswith("*") for pattern in when[key]):
-            yield {**seen, key: [NEVER]}
-    effects = PROTOCOLS[draft.protocol]["effect"].words if "effect" in PROTOCOLS.get(draft.protocol, {}) else ()
-    allowed = {effect for other in draft.rules.values() for effect in other.get("effect", ())}
-    other = next((effect for effect in reversed(effects) if effect not in allowed), "")
-    if "effect" in when and other:
-        yield {**seen, "effect": [other]}
-
-
-def flow(value: object) -> str:
-    """Return a value as YAML on one line. JSON is YAML; what needs no quotes is written without."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{flow(key)}: {flow(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    if not isinstance(value, str):
-        return json.dumps(value)
-    plain = re.fullmatch(r"[A-Za-z/](?:[A-Za-z0-9/._ -]*[A-Za-z0-9/._-])?", value) and yaml.safe_load(value) == value
-    return value if plain else json.dumps(value)
-
-
-def _prove(rules: str, tests: str, files: Sequence[tuple[str, str]]) -> None:
-    """Have the engine judge the tests by the proposal alone, with the targets that are in force."""
-    known = [(name, _defined(text)) for name, text in files]
-    policy = config.rules([*known, ("learned.yaml", rules)], nowhere())
-    done = config.run(policy, [(f"learned{TESTS}", tests)], _reader)
-    wrong = [result for result in done if not result.ok]
-    if wrong:
-        raise AssertionError(f"the proposal does not hold: {wrong[0].name}: {wrong[0].why}")
-
-
-def _reader(protocol: str) -> Reader:
-    return open_reader(protocol, Shared(), needs_catalog=False)
-
-
-def _defined(text: str) -> str:
-    """Return what a file of rules defines, without its rules."""
-    document = yaml.safe_load(text) or {}
-    return yaml.safe_dump({key: document[key] for key in ("targets",) if document.get(key)})
+def _listed(values: Iterable[str], ids: bool) -> list[str]:
+    """Return the names, with numbers and ids in them as `*`."""
+    return sorted({ID.sub("*", value) if ids else value for value in values})

@@ -15,7 +15,7 @@ import yaml
 from appliance.config.document import did_you_mean
 from appliance.facts.words import PROTOCOLS
 from appliance.model import ConfigError, HostError
-from appliance.service.learning import flow
+from appliance.service.proposing import flow
 from appliance.service.rulebook import TESTS
 
 PACKS = (Path(__file__).parents[2] / "rules", Path("/usr/share/vendorgate/rules"))

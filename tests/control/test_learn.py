@@ -20,7 +20,7 @@ from appliance.lab.servers import Postgres, postgres_bin
 from appliance.model import Address, ConfigError, Decision, Flow, Note, Process, Side
 from appliance.policy import Policy
 from appliance.record.frame import Frame
-from appliance.service import learning, opening
+from appliance.service import learning, opening, proposing
 from appliance.service.learning import Learner, Proposal, narrowed
 from tests.evasion.host import until
 
@@ -48,7 +48,7 @@ def learned(*sessions: list[Frame], rules: str = "") -> tuple[Proposal, Policy]:
         learner.session(frames)
     files = [("rules.d/10.yaml", rules)]
     proposal = learner.proposal(config.rules(files, lambda name: ["192.0.2.1"]), files)
-    known = [(name, learning._defined(text)) for name, text in files]
+    known = [(name, proposing.defined(text)) for name, text in files]
     return proposal, config.rules([*known, ("l.yaml", proposal.rules)], lambda name: ["192.0.2.1"])
 
 
@@ -167,6 +167,78 @@ def test_max_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning, "MAX_SHAPES", 2)
     proposal, _ = learned(session(*(asked(str(n), effect=["read"], table=[f"s.t{n}"]) for n in "abc")))
     assert proposal.untold == ("more kinds of requests than are kept (1 times)",)
+
+
+@pytest.mark.parametrize("name", ["*", "a*b", "\x7f", "a\nb: c", "\x1b[2J", "a\u202eb", "\udc80", "\x00", "x" * (learning.MAX_VALUE + 1), ""])
+def test_a_name_that_a_vendor_chose_widens_no_rule_and_hides_none(name: str) -> None:
+    """`*` in a name that was seen would be any text in a rule; what is odd spoils no more than itself."""
+    odd = session(asked("GET", effect=["read"], key=[name]), protocol="redis")
+    proposal, policy = learned(odd, session(asked("GET", effect=["read"], key=["plain"]), protocol="redis"))
+    assert [rule["when"]["key"] for rule in yaml.safe_load(proposal.rules)["rules"]] == [["plain"]]
+    assert len(proposal.untold) == 1
+    assert (proposal.rules + proposal.tests).replace("\n", "").isprintable()
+    proved(proposal, policy)
+
+
+def test_stars_in_paths_hosts_and_programs() -> None:
+    web: dict[str, object] = {"protocol": "http", "server": Address("10.0.3.9", 443)}
+    process = Process(3, 1, "/opt/acme/*", ("x",), "acme.service", 4711)
+    for frames in (
+        session(asked("GET /api/*\nhost: api.example", effect=["read"]), **web),  # type: ignore[arg-type]
+        session(asked("GET /a\nhost: *", effect=["read"]), **web),  # type: ignore[arg-type]
+        session(asked("s", effect=["read"], table=["public.t"]), process=process),
+    ):
+        proposal, _ = learned(frames)
+        assert proposal.proposed == 0
+        assert "has a `*` in its name" in proposal.untold[0]
+
+
+def test_letters_of_all_planes_stay_what_they_are() -> None:
+    proposal, policy = learned(session(asked("GET", effect=["read"], key=["grün-\U0001f600"]), protocol="redis"))
+    assert yaml.safe_load(proposal.rules)["rules"][0]["when"]["key"] == ["grün-\U0001f600"]
+    proved(proposal, policy)
+    text = proposing.flow({"a": "\x85\u202e\ufeff\x1b'\": #"})
+    assert text.isprintable()
+    assert yaml.safe_load(text) == {"a": "\x85\u202e\ufeff\x1b'\": #"}
+
+
+def test_what_many_names_make_wide_is_marked_and_what_would_be_any_is_not_proposed() -> None:
+    words = [f"{a}{b}" for a in "abcdefgh" for b in "ijklmnop"]
+    marked, policy = learned(session(*(asked("GET", effect=["read"], key=[f"cache:{word}"]) for word in words), protocol="redis"))
+    assert "  # WIDE: 64 of `key` are put together, as too many to list; read what it allows\n" in marked.rules
+    proved(marked, policy)
+    anything, _ = learned(session(*(asked("GET", effect=["read"], key=[word]) for word in words), protocol="redis"))
+    assert anything.proposed == 0
+    assert "64 of `key` are put together, as too many to list, which would be any: write that rule by hand" in anything.untold[0]
+
+
+def test_names_of_dns_are_listed_whole_or_not_at_all() -> None:
+    """An id before a domain would be a tunnel's bytes: `*.evil.example`, and put together by their beginning, anybody's."""
+    dns: dict[str, object] = {"protocol": "dns", "server": Address("10.0.0.53", 53)}
+    names = [f"{n:012x}.evil.example" for n in range(learning.MAX_LISTED + 1)]
+    few, _ = learned(session(*(asked("q", qname=[name]) for name in names[:3]), **dns))  # type: ignore[arg-type]
+    assert [rule["when"] for rule in yaml.safe_load(few.rules)["rules"]] == [{"qname": names[:3]}]
+    assert narrowed(names[:3], ids=False) == names[:3]
+    assert narrowed(names, ids=False) == ["*"]
+
+
+def test_max_rules_max_drafts_and_max_untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vendor that does a thousand things cannot hide one among them; what it does most stays."""
+    monkeypatch.setattr(learning, "MAX_RULES", 2)
+    monkeypatch.setattr(learning, "MAX_DRAFTS", 2)
+    monkeypatch.setattr(learning, "MAX_UNTOLD", 2)
+    web: dict[str, object] = {"protocol": "http", "server": Address("10.0.3.9", 443)}
+    requests = [asked(f"GET /a\nhost: {host}", effect=["read"]) for host in ("x1.evil", "api.example", "x2.evil", "api.example", "cdn.example", "cdn.example")]
+    proposal, _ = learned(session(*requests, **web))  # type: ignore[arg-type]
+    assert [rule["when"]["host"] for rule in yaml.safe_load(proposal.rules)["rules"]] == [["api.example"], ["cdn.example"]]
+    assert "does more than 2 things: the least frequent are left out (2 times)" in proposal.untold[0]
+    seen = asked("s", effect=["read"], table=["public.t"])
+    places = [session(*[seen] * n, server=Address(f"10.0.4.{n}", 5432)) for n in (1, 2, 3)]
+    proposal, _ = learned(*places)
+    assert [target["address"] for target in yaml.safe_load(proposal.rules)["targets"].values()] == [["10.0.4.2:5432"], ["10.0.4.3:5432"]]
+    assert proposal.untold == ("more than 2 programs and places: the least busy are left out (1 times)",)
+    proposal, _ = learned(session(*(asked(f"what {n}") for n in range(9))))
+    assert sorted(proposal.untold)[0] == "more kinds of requests than are told (7 times)"
 
 
 # -- letting by ----------------------------------------------------------------------------------------------------------
