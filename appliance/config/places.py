@@ -206,8 +206,8 @@ def _hosts(text: str, nets: Sequence[Net]) -> list[Host]:
     host, _ = _split(text)
     if "/" in host or ":" in host or host.replace(".", "").isdigit():
         return []
-    internal = not all(public(str(net.network.network_address)) for net in nets)
-    return [Host(host.lower().rstrip("."), nets[0].low, nets[0].high, internal)]
+    found = tuple(str(net.network.network_address) for net in nets)
+    return [Host(host.lower().rstrip("."), nets[0].low, nets[0].high, not all(map(public, found)), found)]
 
 
 def _resolved(node: Node, what: str, host: str, resolve: Resolve) -> Sequence[str]:

@@ -158,6 +158,7 @@ class Host(msgspec.Struct, frozen=True):
     low: int = 0
     high: int = 65535
     internal: bool = False  # it may be at an address that is not of the public network, as it was when rules were read
+    found: tuple[str, ...] = ()  # the addresses it had when rules were read
 
     def holds(self, server: Place) -> bool:
         """Return True if DNS told the process that the server has this name, and it can be believed.

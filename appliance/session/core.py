@@ -115,7 +115,7 @@ class Session:
                 case Woke():
                     self._woke(now)
                 case Opened():
-                    self._ground.inside = self._encryption.opened(event)
+                    self._ground.opened_by(self._encryption.opened(event))
                 case Unopened():
                     self._close(self._encryption.unopened(event))
         except ProtocolError as error:
@@ -217,7 +217,7 @@ class Session:
         """What a proxy has opened is, from its first byte, a flow of its own."""
         self._scribe.do(self._ground.enter(tunnel.name))
         self._wire, self._reader, self._login_by = self._ground.wire(), None, now + LOGIN_S
-        self._encryption, self._plans = Encryption(self._scribe), Plans(self._ground)
+        self._encryption, self._plans = Encryption(self._scribe, self._ground.called), Plans(self._ground)
         self._released.clear()
         for rest in (value.data for value in tunnel.values if value.data):
             self._received(Side.SERVER, rest, now)
@@ -391,7 +391,7 @@ class Session:
 
     def _reading(self, wire: Wire) -> Reader:
         if self._reader is None:
-            server, process = str(self._flow.server), self._flow.process
+            server, process = self._ground.server, self._flow.process
             self._reader = open_reader(wire.name, self._shared, server, process=process)
             self._reader.needs_catalog = self._ground.names()
         return self._reader

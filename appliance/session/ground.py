@@ -3,6 +3,7 @@
 import msgspec
 
 from appliance.facts import Facts
+from appliance.facts.hosts import forms
 from appliance.model import Address, Decision, Flow, Message, Note, Place, Question, Side, Trust
 from appliance.policy import Masks, Policy
 from appliance.wire import Wire
@@ -20,6 +21,7 @@ class Ground:
         self._flow = flow
         self._place = flow.place
         self._tunnel = False  # the place is beyond a proxy
+        self.server = str(flow.server)  # that what is known of a server is kept by
         self.inside: frozenset[str] = frozenset()  # the names by which TLS was opened, the server's address if by none
         self._take(policy)
 
@@ -80,37 +82,54 @@ class Ground:
     def through(self, where: str) -> str:
         """What follows goes to `where` ("host:port"), which a proxy has opened. Return why it may not; "" if it may.
 
-        A name is taken for that of a target, at the address that has: where the proxy finds it is not seen here.
+        A name is taken for that of a target, at the addresses that has: which of them the proxy finds is not seen
+        here, so none may be refused. Nor may any that an address carries, or stands for.
         """
         host, _, port = where.rpartition(":")
         if self.inside:
             return "what a proxy spoken to in TLS opens could not be opened here"
-        place = self._beyond(host.strip("[]").rstrip("."), int(port) if port.isdigit() else 0)
-        if place is None:
+        places = self._beyond(host, port)
+        if not places:
             return f"no target has the name {host[:200]}"
-        if self._policy.admit(self._who, place).verdict == "block":
+        if any(self._policy.admit(self._who, place).verdict == "block" for place in places):
             return f"no rule allows a connection to {where[:200]}"
         return ""
 
     def enter(self, where: str) -> Note:
         """Stand on the place beyond the proxy from now on."""
         host, _, port = where.rpartition(":")
-        self._place = self._beyond(host.strip("[]").rstrip("."), int(port)) or self._place
+        self._place = next(iter(self._beyond(host, port)), self._place)
         self._tunnel = True
         self._take(self._policy)
+        # What is known of the proxy's server is nothing about this one.
+        self.server = f"{' '.join((*self._place.names, str(self._place)))} by {self._flow.server}"
         text = f"tunnel to {where}"
         return Note("message", text, Side.SERVER, "tunnel", target=self.target, protocol=self.protocol)
 
-    def _beyond(self, host: str, port: int) -> Place | None:
+    def opened_by(self, names: frozenset[str]) -> None:
+        """TLS is opened, by these names. Beyond a proxy it is by the name that was asked of that, and no other's."""
+        named = self._tunnel and (self.trust.name or self._place.names)
+        self.inside = frozenset((self.trust.name, *self._place.names)) - {""} if named else names
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """Return what the server is called, where its client does not say it: by DNS, or to a proxy."""
+        return self._place.names or ((self._place.host,) if self._tunnel else ())
+
+    def _beyond(self, host: str, port: str) -> tuple[Place, ...]:
+        """Return the places that a host may be, the first as it is called; none if no target has the name."""
+        name, at = host.strip("[]").rstrip("."), int(port) if port.isdigit() else 0
         try:
-            return Place(Address.of(host, port).host, port)
+            address = Address.of(name, at).host
         except ValueError:
             pass
+        else:
+            return tuple(Place(form, at) for form in forms(address))
         for target in self._policy.targets:
-            if any(one.name == host and one.low <= port <= one.high for one in target.hosts):
-                nets = (net for net in target.nets if net.low <= port <= net.high)
-                return next((Place(str(net.network.network_address), port, names=(host,)) for net in nets), None)
-        return None
+            for one in target.hosts:
+                if one.name == name and one.low <= at <= one.high:
+                    return tuple(Place(form, at, names=(name,)) for host in one.found for form in forms(host))
+        return ()
 
     def decide(self, facts: Facts) -> Decision:
         shape = facts.shape if self.by_shape else None

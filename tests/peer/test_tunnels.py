@@ -167,3 +167,64 @@ def test_a_proxy_spoken_to_in_tls_opens_nothing(theirs: tuple[Authority, Path], 
                 sock.sendall(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
                 assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
         assert heard == []
+
+
+def connected(gate: Gate, where: str) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", gate.port), 20)
+    sock.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n\r\n".encode())
+    return sock
+
+
+LOOPBACK = "rules: [{id: ways, to: db, do: allow}, {id: no, to: 127.0.0.0/8, do: block}, {id: all, do: allow}]"
+# what leads to 127.0.0.1 here, or behind a translator or tunnel on the way
+CARRIED = (
+    "127.0.0.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]",
+    "[2002:7f00:1::]", "[::127.0.0.1]", "[fe80::5efe:127.0.0.1]", "[2001:0:102:304::80ff:fffe]",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("where", CARRIED)
+def test_an_address_is_judged_by_all_it_stands_for(proxy: Address, redis: Redis, where: str) -> None:
+    rules = LOOPBACK.replace("to: db", f'to: "{proxy}"')
+    with Gate(proxy, rules, protocol="http") as gate, connected(gate, f"{where}:{redis.port}") as sock:
+        assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
+        (decision,) = (note.decision for note in gate.of("decision") if note.decision)
+        assert decision.reason.startswith("no rule allows a connection to")
+
+
+class Known(Gate):
+    """Names are known to have several addresses."""
+
+    @staticmethod
+    def resolve(name: str) -> list[str]:
+        return ["127.0.0.9", "127.0.0.1"] if name == "localhost" else [name]
+
+
+# addresses beside the name in its target -> a place that is blocked: neither hides an address of the name
+BLOCKED = {"10.0.0.0/8": "127.0.0.0/8", "192.0.2.1": "127.0.0.1/32", "192.0.2.2": "127.0.0.9/32"}
+
+
+@pytest.mark.parametrize("beside", BLOCKED)
+def test_a_name_is_judged_by_all_its_addresses(proxy: Address, redis: Redis, beside: str) -> None:
+    rules = f'rules: [{{id: ways, to: "{proxy}", do: allow}}, {{id: no, to: {BLOCKED[beside]}, do: block}}, {{id: all, do: allow}}]'
+    more = f'targets:\n  cache: {{protocol: redis, address: ["{beside}:{redis.port}", "localhost:{redis.port}"]}}\n'
+    with Known(proxy, rules, protocol="http", more=more) as gate, connected(gate, f"localhost:{redis.port}") as sock:
+        assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
+        gate.reload(rules.replace(BLOCKED[beside], "198.51.100.0/24"))
+        with connected(gate, f"localhost:{redis.port}") as other:
+            assert other.recv(4096).startswith(b"HTTP/1.0 200 ")
+
+
+def test_inside_tls_no_host_but_the_one_that_was_asked_of_the_proxy(
+    gate: Gate, ours: tuple[Authority, Path], nginx: Nginx
+) -> None:
+    """The hello may name anybody: it is the name given to the proxy that the server has to prove."""
+    with connected(gate, f"localhost:{nginx.port + 1}") as raw:
+        assert raw.recv(4096).startswith(b"HTTP/1.0 200 ")
+        secure = context(ours[1])
+        secure.check_hostname = False
+        with secure.wrap_socket(raw, server_hostname="evil.example") as sock:
+            sock.sendall(b"GET /hello HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+            assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
+            sock.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")

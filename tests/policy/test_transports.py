@@ -106,4 +106,4 @@ def test_a_host_that_may_be_anywhere_hides_nothing_and_meets_all_on_its_ports() 
 
 def test_a_bare_name_in_small_letters_without_its_dot() -> None:
     [target] = policy("targets: {api: {address: 'API.Example.:443'}}", API="1.1.1.1").targets
-    assert target.hosts == (Host("api.example", 443, 443, internal=False),)
+    assert target.hosts == (Host("api.example", 443, 443, False, target.hosts[0].found),) and target.hosts[0].found
