@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from appliance.cli import main
-from appliance.cli.trust import ALONE, BUNDLE, HOST, JAVA, STORE, UNIT, VARIABLES
+from appliance.cli.trust import ALONE, BUNDLE, HOST, JAVA, OURS, STORE, UNIT, VARIABLES
 from appliance.service.authority import Authority
 
 
@@ -120,6 +120,15 @@ def test_kubeconfig(up: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
     source.write_text("[]")
     assert main([*up, "kubeconfig", str(source), "-o", str(copy)]) == 2
     assert "is no kubeconfig" in capsys.readouterr().err
+
+
+def test_what_programs_are_to_trust_is_open_to_adopted_units() -> None:
+    """The drop-in closes what is the appliance's own, and not the folder that its variables name."""
+    drop_in = (Path(__file__).parents[2] / "systemd/vendor-agent.conf").read_text()
+    (line,) = (line for line in drop_in.splitlines() if line.startswith("InaccessiblePaths="))
+    closed = [Path(word.lstrip("-")) for word in line.partition("=")[2].split()]
+    assert Path("/etc/vendorgate/rules.d") in closed
+    assert not any((Path("/") / OURS).is_relative_to(path) for path in closed)
 
 
 # -- the authority itself -------------------------------------------------------------------------------------------
