@@ -19,7 +19,7 @@ DEB_PACKAGES := build-essential debhelper dh-virtualenv lintian
 INSTALL_PACKAGES := debootstrap debian-archive-keyring systemd-container
 PYTEST := $(PY) -m pytest -q
 
-.PHONY: fast bench-packages bench-install all venv bpf packages lab-packages lab-install npm demo test check bench deb install-packages test-install clean
+.PHONY: fast bench-packages bench-install all venv bpf packages lab-packages lab-install npm demo picture test check bench deb install-packages test-install clean
 
 all: packages venv bpf
 
@@ -96,6 +96,10 @@ fast: all
 
 demo: all lab-packages
 	$(VENV)/bin/vendorgate demo
+
+# The picture of the demo in README.md: its first three steps.
+picture: all lab-packages
+	script -qec "$(VENV)/bin/vendorgate demo" /dev/null | sed -n '/1. The agent/,/^.*4. MariaDB/p' | sed '$$d' | $(PY) -m appliance.lab.picture >appliance/lab/demo.svg
 
 check: venv
 	$(VENV)/bin/ruff check .
