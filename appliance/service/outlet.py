@@ -37,11 +37,20 @@ class Outlet:
         return self.queue.losses.total + self._voice.unsaid
 
     def go(self, held: Held, payload: bytes | None = None) -> None:
-        """A packet goes on, perhaps with another payload."""
+        """A packet goes on, perhaps with another payload.
+
+        What a client says goes on as the bytes that were judged, never as those in the kernel: sendfile(2), splice(2)
+        and MSG_ZEROCOPY put pages into packets that the client may change meanwhile, and where the kernel joins packets
+        (to send them again, to probe for the largest) it forgets which those are, so the fence could not tell.
+        """
         packet = held.packet
-        mark = self._passing if held.taken.side is Side.CLIENT else None
+        if held.taken.side is Side.CLIENT:
+            said = packet.payload if payload is None else payload
+            data = rebuild(packet, said) if said or packet.payload else None
+            self.queue.verdict(held.queued.id, True, self._passing, data)
+            return
         data = None if payload is None or payload == packet.payload else rebuild(packet, payload)
-        self.queue.verdict(held.queued.id, True, mark, data)
+        self.queue.verdict(held.queued.id, True, None, data)
 
     def drop(self, number: int) -> None:
         """A packet goes nowhere."""

@@ -1,0 +1,113 @@
+"""What a process without rights tries against connections that are not terminated."""
+
+import contextlib
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from appliance.kernel.networks import inside
+from appliance.lab.hosts import NAMESPACES, Lab
+from tests.engine.gate import Gate
+from tests.engine.peers import tcp
+from tests.engine.test_streams import Web, answer, client, request, rules
+
+pytestmark = pytest.mark.kernel
+
+EVERY = 3  # ETH_P_ALL
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+@contextlib.contextmanager
+def wire(lab: Lab) -> Iterator[list[bytes]]:
+    """Yield the IP packets that leave for the target, as they come."""
+    seen: list[bytes] = []
+    ready, stop = threading.Event(), threading.Event()
+
+    def listen() -> None:
+        with here(lab, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(EVERY)) as sock:
+            sock.settimeout(0.05)
+            ready.set()
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    data, place = sock.recvfrom(70_000)
+                    if place[2] == socket.PACKET_OUTGOING:
+                        seen.append(data)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    assert ready.wait(20)
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+@pytest.mark.parametrize("way", ["sendfile", "zerocopy"])
+def test_what_is_changed_after_it_was_judged_does_not_arrive(lab: Lab, way: str) -> None:
+    """A request is held, approved, and in its packet there are pages that its client has changed meanwhile."""
+    web = Web()
+    asked = request("PUT", b"a" * 2000)
+    with tcp(lab, web) as address, Gate(lab, rules(address)) as gate, client(lab, address) as sock, tempfile.TemporaryFile() as file:
+        pages = bytearray(asked)
+        if way == "sendfile":
+            file.write(asked)
+            file.flush()
+            os.sendfile(sock.fileno(), file.fileno(), 0, len(asked))
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
+            sock.send(pages, 0x4000000)  # MSG_ZEROCOPY
+        gate.until(lambda: gate.questions)
+        if way == "sendfile":
+            os.pwrite(file.fileno(), b"b" * 2000, len(asked) - 2000)
+        else:
+            pages[-2000:] = b"b" * 2000
+        gate.say(gate.questions[0], True)
+        assert answer(sock) == b"hello"
+    assert web.seen == [asked]
+
+
+def test_what_comes_after_the_end_begins_no_other_flow(lab: Lab) -> None:
+    """The last packet of a connection, once more: the kernel says it again when its answer was lost."""
+    web = Web()
+    with tcp(lab, web) as address, Gate(lab, rules(address)) as gate:
+        with wire(lab) as sent, client(lab, address) as sock:
+            sock.sendall(request())
+            assert answer(sock) == b"hello"
+            sock.close()
+            gate.until(lambda: gate.of("closed"))
+        gate.until(lambda: gate.lanes.flows == 0)
+        ours = [one for one in sent if one[0] >> 4 == 4 and one[9] == 6]
+        fins = [one for one in ours if one[33] & 1]
+        again(lab, [*fins, ours[-1], *(one for one in ours if len(one) > 60 and b"GET" in one)])
+        with client(lab, address) as other:
+            other.sendall(request())
+            assert answer(other) == b"hello"
+        gate.until(lambda: len(gate.of("closed")) == 2)
+        assert len(gate.of("opened")) == 2
+    assert web.seen == [request()] * 2
+
+
+def again(lab: Lab, packets: list[bytes]) -> None:
+    """Send whole packets as root may."""
+    with here(lab, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        for packet in packets:
+            raw.sendto(packet, (lab.target_ip, 0))
+
+
+def here(lab: Lab, *kind: int) -> socket.socket:
+    """Return a socket of the host's namespace."""
+    namespace = os.open(NAMESPACES / lab.host, os.O_RDONLY)
+    try:
+        return inside(namespace, lambda: socket.socket(*kind))
+    finally:
+        os.close(namespace)
