@@ -368,8 +368,10 @@ int vg_release(struct bpf_sock *ctx)
 	slot = bpf_sk_storage_get(&slots, ctx, 0, 0);
 	number = slot ? *slot : 0;
 	speaker = number ? bpf_map_lookup_elem(&speakers, &number) : NULL;
-	if (speaker)
-		speaker->closed = speaker->used ? bpf_ktime_get_boot_ns() : 1;
+	if (speaker) {
+		*slot = 0;
+		released(number, speaker);
+	}
 	return 1;
 }
 

@@ -33,7 +33,7 @@ struct {
 	__type(value, __u32);
 } slots SEC(".maps");
 
-/* How many numbers each vendor has; the key 0 is the number that is tried next. */
+/* How many numbers each vendor has; the key 0 has how many numbers were ever given out for the first time. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -41,6 +41,16 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } shares SEC(".maps");
+
+/* Numbers whose sockets were closed: those of which nothing can wait for the engine, and the others, the first closed first. */
+struct numbers {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, VG_SPEAKERS);
+	__uint(key_size, 0);
+	__uint(value_size, sizeof(__u32));
+};
+struct numbers unused SEC(".maps");
+struct numbers lingering SEC(".maps");
 
 static const struct vg_speaker nobody = {};
 
@@ -71,38 +81,81 @@ static __always_inline __u64 *share(__u64 vendor)
 	return bpf_map_lookup_elem(&shares, &vendor);
 }
 
-/* True when the number was free, or of a socket that was closed long ago, and is ours from now on. */
-static __always_inline bool taken_over(struct vg_speaker *old, __u64 now)
+/* Take a number from its vendor: it may be anybody's. */
+static __always_inline void disown(__u32 slot, struct vg_speaker *speaker)
 {
-	__u64 closed = old->closed, *theirs;
+	__u64 vendor = speaker->vendor, *theirs = vendor ? bpf_map_lookup_elem(&shares, &vendor) : NULL;
 
-	if (!closed || now - closed < (__u64)VG_LINGER * SECOND || __sync_val_compare_and_swap(&old->closed, closed, 0) != closed)
-		return false;
-	theirs = bpf_map_lookup_elem(&shares, &old->vendor);
+	speaker->vendor = 0;
 	if (theirs)
 		__sync_fetch_and_add(theirs, -1);
-	return true;
+	bpf_map_push_elem(&unused, &slot, 0);
+}
+
+/* True while packets of a closed socket may wait for the engine. */
+static __always_inline bool lingers(struct vg_speaker *speaker, __u64 now)
+{
+	return speaker->closed + (__u64)VG_LINGER * SECOND > now;
+}
+
+/* Disown numbers that were closed long enough ago. Each socket that is made frees more than it takes. */
+static __always_inline void reclaim(__u64 now)
+{
+	for (int i = 0; i < VG_PROBES; i++) {
+		struct vg_speaker *there;
+		__u32 slot = 0;
+
+		if (bpf_map_peek_elem(&lingering, &slot))
+			return;
+		there = bpf_map_lookup_elem(&speakers, &slot);
+		if (there && lingers(there, now))
+			return;
+		/* Another processor may have taken that one, and this be the next. */
+		if (bpf_map_pop_elem(&lingering, &slot))
+			return;
+		there = bpf_map_lookup_elem(&speakers, &slot);
+		if (there && lingers(there, now)) {
+			bpf_map_push_elem(&lingering, &slot, 0);
+			return;
+		}
+		if (there)
+			disown(slot, there);
+	}
+}
+
+/* Return a number that nobody has, its entry made; 0: all are in use. */
+static __always_inline __u32 vacant(__u64 *given)
+{
+	__u32 slot = 0;
+	__u64 first;
+
+	if (!bpf_map_pop_elem(&unused, &slot))
+		return slot;
+	first = __sync_fetch_and_add(given, 1) + 1;
+	if (first > VG_SPEAKERS)
+		return 0;
+	slot = first;
+	bpf_map_update_elem(&speakers, &slot, &nobody, BPF_NOEXIST);
+	return slot;
 }
 
 /* Return a number for one more socket of a vendor; 0: there is none. */
 static __noinline __u32 claim(__u64 vendor)
 {
-	__u64 now = bpf_ktime_get_boot_ns(), *next = share(0), *mine = share(vendor);
+	__u64 *given = share(0), *mine = share(vendor);
+	struct vg_speaker *there;
+	__u32 slot;
 
-	if (!next || !mine || !vendor)
+	if (!given || !mine || !vendor)
 		goto none;
+	reclaim(bpf_ktime_get_boot_ns());
 	if (__sync_fetch_and_add(mine, 1) >= VG_SHARE)
 		goto back;
-	for (int i = 0; i < VG_PROBES; i++) {
-		__u32 slot = __sync_fetch_and_add(next, 1) % VG_SPEAKERS + 1;
-		struct vg_speaker *there = bpf_map_lookup_elem(&speakers, &slot);
-
-		if (there ? !taken_over(there, now) : bpf_map_update_elem(&speakers, &slot, &nobody, BPF_NOEXIST) != 0)
-			continue;
-		there = bpf_map_lookup_elem(&speakers, &slot);
-		if (!there)
-			break;
+	slot = vacant(given);
+	there = slot ? bpf_map_lookup_elem(&speakers, &slot) : NULL;
+	if (there) {
 		there->vendor = vendor;
+		there->closed = 0;
 		there->used = 0;
 		return slot;
 	}
@@ -111,6 +164,17 @@ back:
 none:
 	count(0, VG_REFUSE_SPEAKER);
 	return 0;
+}
+
+/* The socket of a number is closed, or was never made. */
+static __always_inline void released(__u32 slot, struct vg_speaker *speaker)
+{
+	if (!speaker->used) {
+		disown(slot, speaker);
+		return;
+	}
+	speaker->closed = bpf_ktime_get_boot_ns();
+	bpf_map_push_elem(&lingering, &slot, 0);
 }
 
 /* Put down who speaks over a socket now, and where to. */
@@ -152,7 +216,7 @@ static __always_inline bool enlist(struct bpf_sock *ctx, struct vg_settings *set
 	kept = speaker ? bpf_sk_storage_get(&slots, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
 	if (!kept) {
 		if (speaker)
-			speaker->closed = 1;
+			released(slot, speaker);
 		return false;
 	}
 	*kept = slot;

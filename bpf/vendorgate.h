@@ -35,7 +35,7 @@
 #define VG_SPEAKERS 16384  /* sockets that may send to the packet engine, 45 MB when all are; a vendor's are at most */
 #define VG_SHARE 4096	   /* a quarter; with those that closed within VG_LINGER that is 800 short-lived ones a second */
 #define VG_LINGER 5	   /* seconds from the close of a socket until its number may be another's: packets may wait */
-#define VG_PROBES 16	   /* numbers tried for one socket; all in use: it gets none, and sends nothing to the engine */
+#define VG_PROBES 16	   /* numbers of closed sockets that are looked at when one is made, whether they are free again */
 #define VG_NAMESPACES 256    /* network namespaces of containers that the relay listens in */
 
 /* What the rules say of a destination. INSPECT is what is said when nothing matches. */

@@ -80,7 +80,7 @@ FENCE = Part(
     # settings, the mark of a whole load, come last
     maps=(
         "sockets", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences", "passage",
-        "speakers", "slots", "shares", "settings",
+        "speakers", "slots", "shares", "unused", "lingering", "settings",
     ),
 )
 EXTRAS = (

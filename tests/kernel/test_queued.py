@@ -1,9 +1,11 @@
 """What the packet engine judges: all of it comes to the queue, in both directions, and nothing passes without its mark."""
 
+import time
+
 import pytest
 
 from appliance.kernel import coverage, nft
-from appliance.kernel.layout import QUEUE_DIRECT, SHARE, STEER_MARK
+from appliance.kernel.layout import LINGER, QUEUE_DIRECT, SHARE, STEER_MARK
 from appliance.kernel.queue import INPUT, OUTPUT
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
 from appliance.packet.build import rebuild
@@ -267,6 +269,19 @@ def test_share_is_a_limit_and_leaves_others_theirs(stage: Stage) -> None:
         assert stage.vendor("datagram", TARGET_IP, cgroup="greedy.service/child") == "errno 1"
         assert stage.vendor("datagram", TARGET_IP, cgroup="other.service") == "silence"
         process.communicate()
+
+
+def test_sockets_that_are_closed_take_nothing_from_the_share(stage: Stage) -> None:
+    """A resolver makes one for each question: numbers of closed ones are given out again, of those in use LINGER later."""
+    stage.lab.cgroup("busy.service")
+    with Engine(stage):
+        assert stage.vendor("one_by_one", TARGET_IP, cgroup="busy.service") == "target"
+        process = stage.start("many", TARGET_IP, cgroup="busy.service")
+        assert process.stdout and int(process.stdout.readline()) > SHARE // 2
+        process.communicate()
+        end = time.monotonic() + LINGER + 30
+        while stage.vendor("datagram", TARGET_IP, cgroup="busy.service") != "target":
+            assert time.monotonic() < end
 
 
 def test_another_mark_is_drawn_and_the_old_one_lets_nothing_by(stage: Stage) -> None:

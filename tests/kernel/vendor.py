@@ -178,6 +178,13 @@ def from_port(host, port):
         return sock.recv(100).decode()
 
 
+def one_by_one(host, port):
+    """More sockets, one after the other, than may be open; then a datagram."""
+    for _ in range(5000):
+        socket.socket(family(host), socket.SOCK_DGRAM).close()
+    return datagram(host, port)
+
+
 def shared_datagrams(host, port):
     """A datagram from a port that another has at the same time."""
     with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
@@ -510,7 +517,7 @@ CASES = {
     **{f.__name__: f for f in (
         connect, fast_open, fast_open_connect, bound_device, bound_device_fast_open, marked, rebound,
         source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram,
-        slow_datagrams, slow_connected_datagrams, fire, marks, from_port, shared_datagrams,
+        slow_datagrams, slow_connected_datagrams, fire, marks, from_port, one_by_one, shared_datagrams,
         send_file, zero_copy, splice_datagram, seen_mark, segments, many, receive, bind_relay, other_namespace, reconnect, slow, wait,
         fork_connect, serve, serve_answer, serve_datagrams, stream, unix, unix_datagram, unix_chroot, unix_mount,
         unix_serve, unix_replaced, unix_renamed, handed,
