@@ -10,6 +10,7 @@ read, in whichever network namespace, are told apart. An entry outlives its sock
 """
 
 import struct
+import sys
 from pathlib import Path
 
 from appliance.kernel import layout
@@ -17,6 +18,7 @@ from appliance.kernel.libbpf import Map
 from appliance.kernel.peers import Peer, Peers
 
 SLOT = struct.Struct("=I")
+COOKIE = 8  # bytes; the first of struct vg_flow
 
 
 def is_queued(mark: int) -> bool:
@@ -44,6 +46,12 @@ class Speakers:
         if data is None:
             return None
         return self._peers.of(layout.Opened.unpack(data[layout.SPEAKER_HEAD :]))
+
+    def cookie(self, mark: int) -> int:
+        """Return the cookie of the socket that has this mark now; 0: nobody's. A number is given out again."""
+        data = self._map.lookup(SLOT.pack(mark & layout.QUEUE_SLOT)) if is_queued(mark) else None
+        flow = data[layout.SPEAKER_HEAD :] if data else b""
+        return int.from_bytes(flow[:COOKIE], sys.byteorder)
 
     def again(self, speaker: Peer) -> Peer:
         """Return the same with what was found out of its executable since."""

@@ -63,6 +63,7 @@ class Engine(Serving):
         self._lanes = Lanes(
             Duties(
                 identify=lambda *found: self._senders.tell(*found),  # noqa: PLW0108  made at `Setup`
+                same=lambda *found: self._senders.same(*found),  # noqa: PLW0108
                 session=self._session,
                 record=self._record,
                 ask=self._ask,

@@ -25,7 +25,7 @@ from appliance.model import (
     Withdraw,
 )
 from appliance.packet.decode import RST, Packet, decode
-from appliance.packet.events import Choices, Happening, Odd, Over, Taken
+from appliance.packet.events import Began, Choices, Happening, Odd, Over, Taken
 from appliance.packet.tracker import Tracker
 from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
@@ -54,6 +54,7 @@ class Duties(msgspec.Struct, frozen=True):
     incident: Callable[[Flow | None, str], None]
     learned: Callable[[Flow, Learned], None] = lambda flow, effect: None
     over: Callable[[Flow], None] = lambda flow: None
+    same: Callable[[Flow, int], bool] = lambda flow, mark: True  # the socket that has the mark is still the flow's
 
 
 class _Opening:
@@ -201,10 +202,14 @@ class Lanes:
             lane.take(held)
         elif key in self._opening:
             self._behind(self._opening[key], held)
+        elif _begins(held):
+            self._begin(key, held)
         elif taken.side is S:
             self._lose(queued, "unasked")
-        else:
-            self._begin(key, held)
+        elif held.packet.payload:
+            self._deny(held, "midstream")
+        else:  # the last of a connection that is over, or a SYN in an open one: if it is answered, another begins
+            self.outlet.go(held)
         self._happened(taken.events)
 
     def _lane(self, taken: Taken, mark: int) -> Lane | None:
@@ -213,7 +218,11 @@ class Lanes:
             return None
         if taken.side is S and mark not in lanes:
             return next(iter(lanes.values()))  # the connection has the mark of who began it
-        return lanes.get(mark)
+        lane = lanes.get(mark)
+        if lane is None or taken.side is S or self._duties.same(lane.flow, mark):
+            return lane
+        lane.forget()  # a socket made since has its number, and its port: what comes is another's flow
+        return None
 
     def _lose(self, queued: Queued, why: str) -> None:
         self.figures[why] += 1
@@ -231,11 +240,12 @@ class Lanes:
 
     def _begin(self, key: tuple[int, int], held: Held) -> None:
         packet = held.packet
+        ends = (packet.source, packet.target) if held.taken.side is C else (packet.target, packet.source)
         self.counts.accepted += 1
         self._empty.clear()
         found = None
         if not self._stopped:
-            found = self._duties.identify(key[1], packet.transport, packet.source, packet.target)
+            found = self._duties.identify(key[1], packet.transport, *ends)
         if isinstance(found, Awaitable):
             opening = self._opening[key] = _Opening()
             opening.backlog.append(held)
@@ -367,6 +377,13 @@ class Lanes:
                 self._refuse_all(lane.number)
         self._rest()
         self._duties.over(lane.flow)
+
+
+def _begins(held: Held) -> bool:
+    """Return True for the first packet of a connection, or of a socket to where it sends datagrams."""
+    if held.packet.tcp is None:
+        return held.taken.side is C and held.taken.place != "bare"  # an error by ICMP, about another
+    return any(isinstance(event, Began) for event in held.taken.events)
 
 
 def _midstream(held: Held) -> bool:

@@ -27,6 +27,13 @@ class Senders(Arrivals):
             return None
         return self._known(client, msgspec.structs.replace(peer, server=server, transport=transport))
 
+    def same(self, flow: Flow, mark: int) -> bool:
+        """Return True if the socket that has this mark now is the one whose flow this is, and not one made since.
+
+        A connection that another socket makes begins by itself, and so is another flow.
+        """
+        return flow.transport == "tcp" or self.speakers.cookie(mark) == flow.cookie
+
     def over(self, flow: Flow) -> None:
         live = self._live.get(flow.cookie, {})
         live.pop(flow.id, None)

@@ -71,6 +71,26 @@ sock.send(bytes((8, 0, 0, 0, 0, 0, 0, 1)) + b"hello")
 print("pong" if sock.recv(100)[8:] == b"hello" else "what?")
 """
 
+# From one port, over a socket that has a certain number (0: any) for the engine; tells which, and what came.
+FROM = """
+import socket, sys, time
+want, until = int(sys.argv[3]), time.monotonic() + 30
+while time.monotonic() < until:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0x7fffff
+    if want in (0, number):
+        break
+    sock.close()
+sock.settimeout(20)
+sock.bind(("0.0.0.0", 40111))
+sock.connect((sys.argv[1], int(sys.argv[2])))
+try:
+    sock.send(b"from a port")
+    print(number, sock.recv(100).decode())
+except OSError as error:
+    print(number, error.errno)
+"""
+
 # Asks once, and again when it is told to.
 TALK = """
 import socket, sys
@@ -280,3 +300,11 @@ def starts_and_ends(lab: Lab, echo: Echo, home: Path) -> None:
         appliance.process.wait()
         appliance.start()
         until(lambda: say(lab, "again", wait=2) == "AGAIN", lambda: appliance.log.read_text()[-3000:])
+
+
+def test_who_gets_number_and_port_of_a_closed_socket_is_not_taken_for_it(lab: Lab, echo: Echo, appliance: Appliance) -> None:
+    """The flow of the first lives for a while: what the second sends is not of it."""
+    number, text = say(lab, "0", code=FROM).split(" ", 1)
+    assert text == "FROM A PORT"
+    assert say(lab, number, code=FROM, cgroup="other.service") == f"{number} 111"
+    assert echo.seen.count("from a port") == 1
