@@ -10,6 +10,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import stat
 import time
@@ -28,12 +29,15 @@ from appliance.kernel import cgroups
 from appliance.kernel.fence import Place
 from appliance.model import ConfigError, HostError
 from appliance.policy.rule import Identity
-from appliance.service import bare, identities
+from appliance.service import bare, confined, identities
 
 MADE = re.compile(r"exec-\d+-\d+")  # in the name of a cgroup made here; the numbers tell it from all others
 TRIES = 20  # to enter a cgroup that another `exec` may take for a leftover in the same moment
 NOT_FOUND, NOT_RUN = 127, 126  # exit statuses, as a shell says it
-OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
+        "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # the last two: where it may not go
+LAST_FD = (1 << 31) - 1  # a limit that was lowered hides what is open above it
+CHANGED = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them, and an exec keeps that
 
 
 class User(msgspec.Struct, frozen=True):
@@ -59,6 +63,9 @@ def exec_(site: Site, name: str, account: str | None, command: tuple[str, ...]) 
     runs as USER, without capabilities and without a way to gain any, and trusts the certificates it is shown if
     `vendorgate trust install` was run. Its exit status is that of this command.
 
+    It has no way to service managers, container engines or the cgroups of others, and types into no terminal: what it
+    would have done outside the slice fails.
+
     NAME says where it runs: in a cgroup of its own that the identity's `cgroup` matches, as ci-*.scope does. An
     identity that is more than that, as a certain exe, is only what fits it.
 
@@ -83,6 +90,7 @@ def exec_(site: Site, name: str, account: str | None, command: tuple[str, ...]) 
     _refuse_sockets()
     _advise(site, user)
     enter(where, identity)
+    confined.conceal((site.settings.state_dir, site.settings.runtime_dir, site.settings.rules))
     return _become(user, program, command)
 
 
@@ -115,7 +123,7 @@ def _refuse_sockets() -> None:
             if not stat.S_ISSOCK(os.fstat(fd).st_mode):
                 continue
             with socket.socket(fileno=os.dup(fd)) as sock:
-                if sock.family in (socket.AF_INET, socket.AF_INET6):
+                if sock.family != socket.AF_UNIX:
                     what = f"the standard {name} is a connection from outside the slice: it would not be governed"
                     raise HostError(what, "put a pipe between: ... | cat")
 
@@ -123,9 +131,22 @@ def _refuse_sockets() -> None:
 def _advise(site: Site, user: User) -> None:
     if user.uid == 0:
         screen.warn("vendorgate: it runs as root, without capabilities; an account of its own is safer: --user NAME")
+    elif found := _outside(user, place(site)):
+        what = f"{user.name} has processes outside the slice (pid {found}): it may act through them"
+        screen.warn(f"vendorgate: {what}; an account of its own is safer: --user NAME")
     with suppress(HostError):
         if not Hub(site.socket).is_up():
             screen.warn("vendorgate is not running, so the command has no network: systemctl start vendorgate")
+
+
+def _outside(user: User, where: Place) -> int:
+    """Return a process of the user that is not governed, 0 if there is none."""
+    inside = set(cgroups.processes(where.cgroup))
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and entry.stat().st_uid == user.uid and int(entry.name) not in inside:
+                return int(entry.name)
+    return 0
 
 
 def enter(where: Place, identity: Identity) -> Path:
@@ -160,8 +181,11 @@ def _become(user: User, program: str, command: tuple[str, ...]) -> int:
     if user.switched:
         variables |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": user.shell or "/bin/sh"}
     groups = os.getgrouplist(user.name, user.gid)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for number in CHANGED:
+        signal.signal(number, signal.SIG_DFL)
+    os.closerange(3, LAST_FD)
     bare.become(user.uid, user.gid, groups)
+    confined.bind()
     try:
         os.execve(program, command, variables)
     except OSError as error:

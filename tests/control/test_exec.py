@@ -1,7 +1,9 @@
 """`vendorgate exec`: what it refuses; and in a lab, that the command is governed, bare, and its own master."""
 
+import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,8 +15,9 @@ import pytest
 from appliance.cli import main
 from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
+from appliance.model import HostError
 from appliance.policy.rule import Identity
-from appliance.service import identities
+from appliance.service import confined, identities
 from tests.evasion.host import PYTHON, Scene, until
 
 RULES = """
@@ -161,9 +164,97 @@ def test_its_status_is_that_of_the_command(appliance: Appliance) -> None:
 
 
 @pytest.mark.kernel
+def test_signals_are_as_a_shell_gives_them(appliance: Appliance) -> None:
+    done = appliance.cli("exec", "--identity", "ci", "--user", "nobody", "--", "grep", "SigIgn", "/proc/self/status")
+    assert int(done.stdout.split()[1], 16) & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1) == 0
+
+
+@pytest.mark.kernel
 def test_options_of_the_command_are_its_own(appliance: Appliance) -> None:
     done = appliance.cli("exec", "--identity", "ci", "--user", "nobody", "echo", "--identity", "-h")
     assert done.stdout == "--identity -h\n"
+
+
+OUT = """
+import ctypes, errno, fcntl, json, os, pathlib, socket, sys
+def tried(what):
+    try:
+        return what() or "done"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+root = [line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup2 " in line][0]
+found = {
+    "leave": tried(lambda: open(root + "/cgroup.procs", "w").write(str(os.getpid()))),
+    "pins": tried(lambda: os.listdir("/sys/fs/bpf")),
+    "control": tried(lambda: os.listdir(sys.argv[1])),
+    "type": tried(lambda: fcntl.ioctl(0, 0x5412, b"x")),
+    "paste": tried(lambda: fcntl.ioctl(0, 0x541C, b"\\3")),
+    "vsock": tried(lambda: socket.socket(40, socket.SOCK_STREAM).close()),
+    "bluetooth": tried(lambda: socket.socket(31, socket.SOCK_RAW).close()),
+    "pair": tried(lambda: socket.socketpair(30, socket.SOCK_STREAM)),
+    "ring": errno.errorcode[(ctypes.CDLL(None, use_errno=True).syscall(425, 1, ctypes.create_string_buffer(120)), ctypes.get_errno())[1]],
+    "unix": tried(lambda: [one.close() for one in socket.socketpair()] and None),
+    "netlink": tried(lambda: socket.socket(16, socket.SOCK_RAW, 0).close()),
+    "files": sorted(map(int, os.listdir("/proc/self/fd")))[-1] < 16,
+    "cgroup": open("/proc/self/cgroup").read().splitlines()[-1],
+}
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("account", ["root", "nobody"])
+def test_ways_out_of_the_slice_are_closed(account: str, scene: Scene, appliance: Appliance) -> None:
+    """On a terminal, as the shell of an operator has it; with a file open beyond a limit that was lowered."""
+    ours, theirs = os.openpty()
+    high = fcntl.fcntl(theirs, fcntl.F_DUPFD, 300)
+    words = appliance._words("exec", "--identity", "ci", "--user", account, "--", PYTHON, "-SEc", OUT, str(appliance.home / "run"))
+    shell = 'ulimit -S -n 128; exec setsid --ctty --wait "$@"'
+    try:
+        done = appliance.lab.run(
+            ["sh", "-c", shell, "sh", *words], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, pass_fds=[high]
+        )
+    finally:
+        for fd in (ours, theirs, high):
+            os.close(fd)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said.pop("leave") in (("EROFS",) if account == "root" else ("EROFS", "EACCES"))
+    assert f"{scene.lab.slice}/ci-exec-" in said.pop("cgroup")
+    assert said == {
+        "pins": "EACCES", "control": "EACCES", "type": "EPERM", "paste": "EPERM", "vsock": "EAFNOSUPPORT",
+        "bluetooth": "EAFNOSUPPORT", "pair": "EAFNOSUPPORT", "ring": "EPERM", "unix": "done", "netlink": "done", "files": True,
+    }  # fmt: skip
+
+
+@pytest.mark.kernel
+def test_hiding_is_the_command_s_alone(appliance: Appliance) -> None:
+    before = Path("/proc/self/mountinfo").read_text()
+    assert appliance.cli("exec", "--identity", "ci", "--user", "nobody", "--", "true").returncode == 0
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_the_drop_in_of_units_hides_the_same() -> None:
+    text = Path(__file__).parents[2].joinpath("systemd/vendor-agent.conf").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("InaccessiblePaths="))
+    assert sorted(word.lstrip("-") for word in line.partition("=")[2].split()) == sorted(confined.HIDDEN)
+
+
+def test_calls_of_other_machines_are_not_guessed() -> None:
+    assert all(len(code) == 8 for machine in confined.CALLS for code in confined.program(machine))
+    with pytest.raises(HostError, match="calls of s390x are not known"):
+        list(confined.program("s390x"))
+
+
+@pytest.mark.kernel
+def test_who_has_processes_outside_is_told(appliance: Appliance) -> None:
+    other = subprocess.Popen(["sleep", "60"], user=65534)
+    try:
+        done = appliance.cli("exec", "--identity", "ci", "--user", "nobody", "--", "true")
+    finally:
+        other.kill()
+        other.wait()
+    assert "nobody has processes outside the slice (pid " in done.stderr
 
 
 @pytest.mark.kernel
