@@ -175,7 +175,8 @@ async def test_back_off_doubles_to_its_most(set_limit: Callable[[str, float], No
         os.kill(pid, signal.SIGKILL)
         await until(lambda: here.crew.members[0].deaths >= 4, 20)
         waiting = here.crew.members[0].waiting
-        assert waiting is None or waiting.when() - asyncio.get_running_loop().time() <= 0.05
+        # Without the limit it would be 0.16 by now; the loop's clock has whole milliseconds.
+        assert waiting is None or waiting.when() - asyncio.get_running_loop().time() < 0.1
         here.words[0] = "well"
         await until(here.ready, 20)
 
