@@ -153,9 +153,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_texts_cost_linear_time(piece: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     ALL.find(piece * (200_000 // len(piece)))
-    assert time.perf_counter() - began < 2.5  # a quadratic finder takes minutes
+    assert time.process_time() - began < 2.5  # a quadratic finder takes minutes
 
 
 @settings(max_examples=300, deadline=None)

@@ -28,9 +28,9 @@ def test_like(pattern: str, text: str, answer: bool) -> None:
 
 
 def test_many_stars_cost_no_backtracking() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not like("*a" * 50 + "b", "a" * 100_000)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 SPLIT = [
@@ -160,9 +160,9 @@ def test_paths_below() -> None:
 
 
 def test_paths_with_many_double_stars_are_quick() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not Paths(["/".join(["**", "a"] * 30) + "/b"]).match("/".join("a" * 2000))
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 NUMBERS = [((2, None), "1", False), ((2, None), "2", True), ((None, 2), "3", False), ((2, 2), "x", None), ((0, 9), "²", None)]

@@ -166,7 +166,7 @@ async def test_connect_timeout_is_a_reset_for_the_client() -> None:
             reader, writer = await here.client()
             with pytest.raises(ConnectionResetError):
                 await reader.read(-1)
-            assert 0.15 < time.monotonic() - began < 1.0
+            assert 0.15 < time.monotonic() - began < 20  # the kernel's own takes two minutes
             assert here.notes[1].text.endswith("no answer in time")
             writer.close()
         while fillers:
