@@ -31,6 +31,7 @@ MANAGER = ("Slice", "NoNewPrivileges", "CapabilityBoundingSet", "AmbientCapabili
            "SystemCallArchitectures", "TasksMax")  # fmt: skip
 CONTAINER = ("Slice", "TasksMax")  # its engine needs all it has to make it
 QUADLETS = ("etc/containers/systemd", "usr/share/containers/systemd")  # podman makes NAME.service of NAME.container
+CONTAINER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,250}")  # Docker's; those of machines are host names
 FIXED = ("Slice", "CapabilityBoundingSet")  # without them it would not be governed
 
 
@@ -130,7 +131,7 @@ def container(host: Host, name: str) -> Adoption:
     Raises:
         ConfigError: there is none of this name, or its engine takes no file.
     """
-    if "/" in name or name.startswith("."):
+    if not CONTAINER_NAME.fullmatch(name):
         raise ConfigError(f"--container {name}", "is no name of a container", "as `machinectl` or `docker ps` print it")
     machines = [host.root / place for place in (f"var/lib/machines/{name}", f"var/lib/machines/{name}.raw",
                                                 f"etc/systemd/nspawn/{name}.nspawn")]  # fmt: skip
@@ -217,7 +218,8 @@ def _compose(host: Host, name: str, labels: dict[str, str], slice_unit: str) -> 
     service, place = labels.get("com.docker.compose.service"), labels.get("com.docker.compose.project.working_dir")
     files = labels.get("com.docker.compose.project.config_files", "").split(",")
     base = Path(files[0]).name
-    if not service or not place or base not in OVERRIDES:
+    named = SERVICE.fullmatch(service or "") and (place or "").startswith("/")
+    if not service or not place or not named or base not in OVERRIDES:
         hint = f"make it again with: docker run --cgroup-parent={slice_unit} ..."
         raise ConfigError(f"--container {name}", "docker moves no container that exists", hint)
     override = Path(place.lstrip("/")) / OVERRIDES[base]
@@ -230,6 +232,7 @@ def _compose(host: Host, name: str, labels: dict[str, str], slice_unit: str) -> 
     return Adoption("container", name, slice_unit, (File(str(override), text),), (), (note,))
 
 
+SERVICE = re.compile(r"[A-Za-z0-9._-]+")  # Compose specification, "services"; a label may say anything
 OVERRIDES = {  # what Compose reads by itself besides the first file
     "compose.yaml": "compose.override.yaml",
     "compose.yml": "compose.override.yml",

@@ -6,6 +6,7 @@ in the middle can be undone too. A directory is removed only if it was made here
 
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from appliance.model import ConfigError, HostError
+from appliance.service import folders
 
 KEPT = "adopted"  # in state_dir
 MAX_FILE = 1 << 20  # bytes; the longest drop-in we know has 4 KB
@@ -88,16 +90,20 @@ class Keeper:
         """
         real = self._root / path
         try:
-            if real.is_symlink() or not real.is_file():
-                if not os.path.lexists(real):
-                    return None
-                raise ConfigError(f"/{path}", "is no regular file", "move it away")
-            at = real.stat()
-            with real.open("rb") as file:
+            with folders.opened(self._root, real.parent) as folder:
+                fd = os.open(real.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            with open(fd, "rb") as file:
+                at = os.fstat(fd)
+                if not stat.S_ISREG(at.st_mode):
+                    raise ConfigError(f"/{path}", "is no regular file", "move it away")
                 data = file.read(MAX_FILE + 1)
             if len(data) > MAX_FILE:
                 raise ConfigError(f"/{path}", f"is longer than {MAX_FILE} bytes", "move it away")
-            return Before(data.decode(), at.st_mode & 0o7777, at.st_uid, at.st_gid)
+            return Before(data.decode(), at.st_mode & 0o777, at.st_uid, at.st_gid)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            raise ConfigError(f"/{path}", "is no regular file", "move it away") from None
         except UnicodeDecodeError:
             raise ConfigError(f"/{path}", "is no UTF-8 text", "move it away") from None
 
@@ -125,10 +131,9 @@ class Keeper:
         try:
             self._restore(gone)
             for file in kept.files:
-                real = self._root / file.path
-                real.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                _write(real, file.after.encode(), file.before or Before("", 0o644, os.geteuid(), os.getegid()))
-        except OSError:
+                like = file.before or Before("", 0o644, os.geteuid(), os.getegid())
+                _write(self._root / file.path, file.after.encode(), like, self._root)
+        except (OSError, ConfigError):
             self.release(kept)
             raise
 
@@ -137,8 +142,9 @@ class Keeper:
         others = {file.path for one in self.all() if one.key != adoption.key for file in one.files}
         self._restore(file for file in adoption.files if file.path not in others)
         for path in adoption.made:
-            with suppress(OSError):  # others put something in, or it is gone
-                (self._root / path).rmdir()
+            gone = self._root / path
+            with suppress(OSError, ConfigError), folders.opened(self._root, gone.parent) as folder:
+                os.rmdir(gone.name, dir_fd=folder)  # unless others put something in, or it is gone
         (self._place / adoption.key).unlink(missing_ok=True)
         with suppress(OSError):
             self._place.rmdir()
@@ -147,11 +153,10 @@ class Keeper:
         for file in files:
             real = self._root / file.path
             if file.before is None:
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    real.unlink()
+                with suppress(FileNotFoundError, NotADirectoryError), folders.opened(self._root, real.parent) as folder:
+                    os.unlink(real.name, dir_fd=folder)
             else:
-                real.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                _write(real, file.before.text.encode(), file.before)
+                _write(real, file.before.text.encode(), file.before, self._root)
 
     def _missing(self, files: Sequence[File]) -> list[Path]:
         """Return directories that have to be made, the deepest first."""
@@ -164,20 +169,22 @@ class Keeper:
         return sorted(found, key=lambda path: len(path.parts), reverse=True)
 
 
-def _write(path: Path, data: bytes, like: Before) -> None:
+def _write(path: Path, data: bytes, like: Before, root: Path = Path("/")) -> None:
     """Write a file whole or not at all, with the rights of `like`."""
-    new = path.with_name(f".{path.name}.vendorgate")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            os.fchown(fd, like.uid, like.gid)
-            os.fchmod(fd, like.mode)
-            file.flush()
-            os.fsync(fd)
-        new.rename(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-
-
+    with folders.opened(root, path.parent, make=True) as folder:
+        new = f".{path.name}.vendorgate"
+        with suppress(FileNotFoundError):  # of a crash
+            os.unlink(new, dir_fd=folder)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+                os.fchown(fd, like.uid, like.gid)
+                os.fchmod(fd, like.mode)
+                file.flush()
+                os.fsync(fd)
+            os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError:
+            with suppress(FileNotFoundError):
+                os.unlink(new, dir_fd=folder)
+            raise

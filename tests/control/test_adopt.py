@@ -10,7 +10,8 @@ import pytest
 
 from appliance.cli import agents, main
 from appliance.cli.trust import ALONE, BUNDLE
-from appliance.model import HostError
+from appliance.model import ConfigError, HostError
+from appliance.service import folders
 from appliance.service.adoption import KEPT, MAX_FILE, Adoption, File, Keeper
 
 ROOT = Path(__file__).parents[2]
@@ -319,6 +320,77 @@ def test_a_container_of_docker_alone(words: list[str], root: Path, capsys: Captu
 
 
 # -- what can go wrong -------------------------------------------------------------------------------------------------
+
+
+def project(root: Path, owner: int, service: str = "web") -> Path:
+    """A project of Docker Compose in its vendor's home."""
+    home = root / "home/acme/project"
+    home.mkdir(parents=True)
+    (home / "compose.yaml").write_text("services: {}\n")
+    kept = root / "var/lib/docker/containers/0123456789ab"
+    kept.mkdir(parents=True)
+    labels = {"service": service, "project.working_dir": "/home/acme/project", "project.config_files": "/home/acme/project/compose.yaml"}
+    labels = {f"com.docker.compose.{key}": value for key, value in labels.items()}
+    (kept / "config.v2.json").write_text(json.dumps({"Name": "/acme", "ID": kept.name, "Config": {"Labels": labels}}))
+    for folder in (home, home.parent):
+        os.chown(folder, owner, owner)
+    return home
+
+
+def test_a_link_of_the_vendor_leads_root_nowhere(words: list[str], root: Path, capsys: Captured) -> None:
+    """What the vendor had in its file would be put back where rules are in force."""
+    home = project(root, 65534)
+    (home / "compose.override.yaml").write_text("# vendorgate adopt\nrules: [{id: all, do: allow}]\n")
+    assert adopt(words, root, "--container", "acme", "--yes") == 0
+    rules = root / "etc/vendorgate/rules.d"
+    rules.mkdir(parents=True)
+    home.rename(home.with_name("elsewhere"))
+    home.symlink_to("/etc/vendorgate/rules.d")
+    for command in (release, adopt):
+        assert command(words, root, "--container", "acme", "--yes") == 2
+        assert "is behind a link `project` that others can change" in capsys.readouterr().err
+    assert list(rules.iterdir()) == []
+    home.unlink()
+    home.with_name("elsewhere").rename(home)
+    assert release(words, root, "--container", "acme", "--yes") == 0
+
+
+def test_a_file_in_the_way_of_the_vendor_is_not_written_into(words: list[str], root: Path) -> None:
+    home = project(root, 65534)
+    os.mkfifo(home / ".compose.override.yaml.vendorgate")
+    assert adopt(words, root, "--container", "acme", "--yes") == 0
+    assert "cgroup_parent" in (home / "compose.override.yaml").read_text()
+    assert sorted(path.name for path in home.iterdir()) == ["compose.override.yaml", "compose.yaml"]
+
+
+def test_links_of_root_are_followed(words: list[str], root: Path) -> None:
+    home = project(root, 0)
+    (root / "srv").mkdir()
+    home.rename(root / "srv/project")
+    home.symlink_to("/srv/project")
+    assert adopt(words, root, "--container", "acme", "--yes") == 0
+    assert (root / "srv/project/compose.override.yaml").exists()
+    home.unlink()
+    home.symlink_to("project")
+    with pytest.raises(ConfigError, match="others can change"), folders.opened(root, home):
+        pass
+    assert folders.MAX_LINKS == 40
+
+
+@pytest.mark.parametrize("name", ["web:\n    image: x\n  other", "a b", "{x}", ""])
+def test_a_label_writes_no_yaml(name: str, words: list[str], root: Path, capsys: Captured) -> None:
+    home = project(root, 0, name)
+    assert adopt(words, root, "--container", "acme", "--yes") == 2
+    assert "docker run --cgroup-parent=" in capsys.readouterr().err
+    assert not (home / "compose.override.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\nb", "a b", ".", "-x", "\x1b[2J"])
+def test_a_container_s_name_is_one(name: str, words: list[str], root: Path, capsys: Captured) -> None:
+    assert adopt(words, root, f"--container={name}", "--yes") == 2
+    said = capsys.readouterr().err
+    assert "is no name of a container" in said
+    assert "\x1b" not in said
 
 
 def test_a_file_that_cannot_be_written_undoes_the_others(root: Path, tmp_path: Path) -> None:
