@@ -23,6 +23,7 @@ MAX_HEAD = 1 << 17  # bytes; twice what a wire lets through
 MAX_SESSIONS = 4096  # told apart at once; the one silent for longest is closed
 MAX_WAITING = 100  # requests of a session without an answer; what a wire lets through
 PROTOCOL = "http"
+TUNNEL = "tunnel"  # the kind of an answer behind which another protocol may be spoken, which has no body
 VERSION = "1.2"
 
 Pairs = list[dict[str, str]]
@@ -136,15 +137,17 @@ class _Session:
             if len(self.asked) < MAX_WAITING:
                 self.asked.append(_Asked(frame.time, note.raw))
         elif note.kind == "message" and note.side is Side.SERVER:
-            yield from self._heard(frame, note.raw)
+            yield from self._heard(frame, note.raw, note.message)
+            if note.message == TUNNEL and not note.raw:  # what follows is of the place beyond a proxy
+                self.target, self.protocol, self.scheme = note.target, note.protocol, "http"
         elif note.kind == "closed" and self.answer and self.answer.lines and self.asked:
             yield self._entry(frame.id, frame.time)
 
-    def _heard(self, frame: Frame, data: bytes) -> Iterator[dict[str, object]]:
+    def _heard(self, frame: Frame, data: bytes, kind: str) -> Iterator[dict[str, object]]:
         while data and self.asked:
             if self.answer is None:
                 self.answer, self.begun = _Answer(), frame.time
-            bodiless = self.asked[0].raw.startswith(b"HEAD ")
+            bodiless = self.asked[0].raw.startswith(b"HEAD ") or kind == TUNNEL
             data = self.answer.feed(data, bodiless)
             if not self.answer.done:
                 return

@@ -9,6 +9,7 @@ from appliance.policy import Masks, Policy
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
 
+TUNNEL = "tunnel to "  # how the text of the note begins that says where a flow goes on
 MAX_DECIDED = 256  # decisions of a flow remembered by the shape of what they are about
 
 
@@ -103,7 +104,7 @@ class Ground:
         self._take(self._policy)
         # What is known of the proxy's server is nothing about this one.
         self.server = f"{' '.join((*self._place.names, str(self._place)))} by {self._flow.server}"
-        text = f"tunnel to {where}"
+        text = f"{TUNNEL}{where}"
         return Note("message", text, Side.SERVER, "tunnel", target=self.target, protocol=self.protocol)
 
     def opened_by(self, names: frozenset[str]) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from appliance.facts.readers import Shared
 from appliance.lab.nginx import Nginx
 from appliance.lab.redis import Redis
-from appliance.model import Address
+from appliance.model import Address, Flow
+from appliance.record.frame import Frame
 from appliance.service.authority import Authority
+from appliance.service.whatif import Again, Counts, Report
 from tests.gate import Gate
 from tests.peer.tls.conftest import context, readable
 from tests.peer.tls.test_tls import echo
@@ -228,3 +231,39 @@ def test_inside_tls_no_host_but_the_one_that_was_asked_of_the_proxy(
             assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
             sock.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def judged_again(gate: Gate, rules: str) -> Report:
+    """Judge what was noted so far by other rules."""
+    counts, shared = Counts("r2"), Shared()
+    policy = gate.compile(rules)
+    for id in sorted({id for id, _ in list(gate.notes)}):
+        notes = [note for other, note in list(gate.notes) if other == id]
+        flow = Flow(id, 1.0, Address("127.0.0.1", 40000), gate.server, gate.process)
+        again = Again(policy, counts, shared)
+        for number, note in enumerate(notes, 1):
+            again.take(Frame(number, 1.0 + number, id, note, flow=flow if number == 1 else None))
+        again.end()
+    return counts.report()
+
+
+# other rules -> what they would change of one request to open a way, two of HTTP in it, and two of Redis in another
+CHANGED = {
+    RULES: [],
+    RULES.replace("/admin*", "/hello"): [("newly blocked", "no-admin", 1)],
+    RULES.replace("[read, session]", "session"): [("newly blocked", "default", 1)],
+    RULES.replace("to: cache, when: {effect: [read, session]}, do: allow", "to: cache, do: block"): [("newly blocked", "", 1)],
+}
+
+
+@pytest.mark.parametrize("rules", CHANGED, ids=["same", "path", "effect", "place"])
+def test_what_was_said_inside_is_judged_again_as_that(
+    gate: Gate, ours: tuple[Authority, Path], nginx: Nginx, redis: Redis, rules: str
+) -> None:
+    assert curl(gate, ours, f"https://localhost:{nginx.port + 1}/hello") == "hello\n 200"
+    with connected(gate, f"localhost:{redis.port}") as sock:
+        assert sock.recv(4096).startswith(b"HTTP/1.0 200 ")
+        sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+        assert sock.recv(4096) == b"$-1\r\n"
+    report = judged_again(gate, rules)
+    assert [(one.change, one.rule, one.count) for one in report.changes] == CHANGED[rules]

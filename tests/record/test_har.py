@@ -141,3 +141,16 @@ def test_a_validator_takes_it() -> None:
     notes = [opened(), *asked(GET), told(OK), *asked(POST, BLOCK), told(NO, "error"), *asked(GET), told(CHUNKED), *asked(b""), told(OK)]
     validated({"log": made(*notes, closed())})
     validated({"log": made(opened(), closed())})
+
+
+def test_what_a_proxy_opened_has_entries_of_its_own() -> None:
+    connect = b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n"
+    entered = Note("message", "tunnel to api.example:443", S, "tunnel", target="web", protocol="http")
+    hello, inside = Note("message", "TLS opened", S, "tls"), [*asked(GET), told(OK), *asked(POST), told(OK)]
+    way, get, post = entries(
+        *asked(connect), told(b"HTTP/1.1 200 go\r\nContent-Length: 9\r\n\r\n", "tunnel"), entered, hello, *inside
+    )
+    assert (way["request"]["method"], way["response"]["content"]["size"], way["_vendorgate"]["target"]) == ("CONNECT", 0, "api")
+    assert get["request"]["url"].startswith("https://api.example/a")
+    assert [one["response"]["content"]["text"] for one in (get, post)] == ["hello", "hello"]
+    assert get["_vendorgate"]["target"] == "web"

@@ -16,7 +16,7 @@ from appliance.service.whatif import known
 from appliance.service.whatif.named import Named
 from appliance.service.whatif.report import Counts, Example
 from appliance.session.answers import Tells
-from appliance.session.ground import Ground
+from appliance.session.ground import TUNNEL, Ground
 from appliance.session.plans import Plans
 from appliance.wire import Wire
 from appliance.wire import detect as wires
@@ -97,6 +97,8 @@ class Again:
         match note.kind:
             case "message" if note.message == TLS and not note.raw:
                 self._inside(note, self._ground)
+            case "message" if note.text.startswith(TUNNEL) and note.side is Side.SERVER and not note.raw:
+                self._enter(note, self._ground)
             case "message" if note.side is Side.CLIENT:
                 self._client(frame)
             case "message":
@@ -124,14 +126,14 @@ class Again:
         if flow.process is None and note.identity in {one.name for one in self._rules.identities}:
             self._policy = Named(self._rules, note.identity)  # said by who imported it
         self._ground = Ground(flow, self._policy)
-        self._protocol = note.protocol or self._ground.protocol
         admitted = self._ground.admit()
         self._refused = admitted if admitted.verdict == "block" else None
         if note.kind != "opened":
+            self._protocol = note.protocol or self._ground.protocol
             self._lacks(HEADLESS, frame)
         else:
-            with contextlib.suppress(KeyError):  # a protocol of another version of vendorgate
-                self._wire = wires.open(note.protocol, flow.transport, flow.server.port)
+            self._begin_with(note.protocol, flow.transport, flow.server.port)
+            self._protocol = note.protocol or self._ground.protocol
 
     def _connected(self, frame: Frame, was: Decision, ground: Ground) -> None:
         """Judge a connection that was refused, or passed unread."""
@@ -169,7 +171,22 @@ class Again:
         """TLS was opened here: what follows is what was inside."""
         if note.text.startswith(OPENED):
             name = note.text.removeprefix(OPENED).partition(", ")[0]
-            ground.inside = frozenset((name.lower(),)) if name else frozenset()
+            ground.opened_by(frozenset((name.lower(),)) if name else frozenset())
+
+    def _enter(self, note: Note, ground: Ground) -> None:
+        """What follows is for the place that a proxy has opened."""
+        where = note.text.removeprefix(TUNNEL)
+        self._passed_on()
+        self._settle()
+        self._over = bool(ground.through(where))  # it would not have been opened, as was counted of the request
+        if not self._over:
+            ground.enter(where)
+            self._begin_with(note.protocol or ground.protocol, "tcp", 0)
+
+    def _begin_with(self, protocol: str, transport: str, port: int) -> None:
+        self._protocol, self._wire, self._reader = protocol, None, None
+        with contextlib.suppress(KeyError):  # a protocol of another version of vendorgate
+            self._wire = wires.open(protocol, transport, port)
 
     # -- requests ------------------------------------------------------------------------------------------------
 
