@@ -105,6 +105,12 @@ class Tracker:
             self._memory -= found.memory
             self._table.remove(found)
 
+    def keep(self, flow: int, now: float) -> None:
+        """Take a flow as heard of: a packet of it waits."""
+        found = self._table.flows.get(flow)
+        if found is not None:
+            self._table.touch(found, found.kind, now)
+
     def find(self, transport: str, client: Address, server: Address) -> int:
         """Return the number of the flow between these ends; 0 if there is none. Not for echoes of ICMP."""
         found = self._table.find((transport, client, server, 0))

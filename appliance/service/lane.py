@@ -108,6 +108,11 @@ class Lane(ABC):
         """True if nothing is lost when the flow is forgotten."""
         return False
 
+    @property
+    def waits(self) -> bool:
+        """True while a reviewer is asked: the flow is not over, whatever the silence."""
+        return bool(self._questions)
+
     def open(self) -> None:
         """Start the session."""
         self._step(lambda: self._session.start(self._loop.time(), time.time()))

@@ -319,6 +319,8 @@ class Lanes:
         try:
             for lane in self._all():
                 lane.look(now)
+                if lane.waits:
+                    self._tracker.keep(lane.number, now)
             for number in [number for number, since in self._refused.items() if now - since > self.limits.refused_s]:
                 del self._refused[number]
                 self._tracker.forget(number)

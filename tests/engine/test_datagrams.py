@@ -1,15 +1,20 @@
 """Datagrams through the kernel's queue: allowed, refused, held, answered, changed by nobody else."""
 
+import contextlib
 import socket
+import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from appliance.lab.hosts import Lab
 from appliance.model import Address
+from appliance.packet.table import PATIENCE_S
 from appliance.service.lane import Limits
 from tests.engine.gate import Gate
 from tests.engine.peers import made, udp
+from tests.gate import AGENT
 
 pytestmark = pytest.mark.kernel
 
@@ -164,3 +169,35 @@ def test_what_one_vendor_may_take_is_limited(lab: Lab, limits: Limits) -> None:
         for client in clients:
             client.close()
         assert gate.lanes.counts.full or any("too much of this vendor waits" in text for text in gate.incidents)
+
+
+def test_what_one_vendor_is_refused_takes_no_room_from_others(lab: Lab) -> None:
+    limits = Limits(flows=4, share=0.5)
+    with (
+        udp(lab, lambda data: [data]) as (address, seen),
+        Gate(lab, rules(address).replace("who: acme, ", ""), limits=limits) as gate,
+        contextlib.ExitStack() as clients,
+    ):
+        for number in range(40):
+            client = clients.enter_context(made(lab, "host", socket.SOCK_DGRAM))
+            client.connect(address)
+            client.send(b"mine %d" % number)
+        gate.until(lambda: gate.lanes.counts.accepted == 40)
+        gate.process = msgspec.structs.replace(AGENT, cgroup="other.service")
+        with made(lab, "host", socket.SOCK_DGRAM) as other:
+            other.connect(address)
+            other.send(b"theirs")
+            assert other.recv(100) == b"theirs"
+        assert gate.lanes.counts.full and len(seen) < 40
+
+
+def test_what_is_held_outlives_the_silence_that_ends_a_flow(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PATIENCE_S, "udp", 1.0)
+    with udp(lab, lambda data: [data]) as (address, seen), Gate(lab, rules(address)) as gate:
+        with made(lab, "host", socket.SOCK_DGRAM) as client:
+            client.connect(address)
+            client.send(b"ASK")
+            gate.until(lambda: gate.questions)
+            time.sleep(3)  # three times the silence: nothing tells that the flow is not forgotten
+            gate.say(gate.questions[0], True)
+            assert client.recv(100) == b"ASK"
