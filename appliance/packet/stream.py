@@ -351,6 +351,8 @@ class Connection:
             self.reset = (side, now)
             return Taken(self.flow, side, "bare")
         self.over = self.aborted = True
+        for one in self._ends.values():
+            one.clear()  # nobody takes any of it again
         return Taken(self.flow, side, "bare", (Over(self.flow, "reset", now, side),))
 
     def _finish(self, now: float, events: list[Happening]) -> None:

@@ -105,6 +105,11 @@ class Tracker:
             self._memory -= found.memory
             self._table.remove(found)
 
+    def kept(self, flow: int) -> int:
+        """Return the bytes kept for a flow."""
+        found = self._table.flows.get(flow)
+        return found.memory if found is not None else 0
+
     def keep(self, flow: int, now: float) -> None:
         """Take a flow as heard of: a packet of it waits."""
         found = self._table.flows.get(flow)
@@ -258,10 +263,13 @@ class Tracker:
         """Make a flow of its first packet, if there is room."""
         side = sender or _guess(packet)
         if len(self._table.flows) >= self.choices.max_flows:
-            events.append(Odd(0, side, "flow-limit", now, number))
-            if self.choices.inline:
-                return None, side
-            events += self._close(self._table.oldest(), "evicted", now)
+            oldest = self._table.oldest()
+            gone = self.choices.inline and oldest.kind == "over"  # only what comes twice can be of it
+            if not gone:
+                events.append(Odd(0, side, "flow-limit", now, number))
+                if self.choices.inline:
+                    return None, side
+            events += self._close(oldest, "evicted", now)
         key, back = _key(packet), _key(packet, back=True)
         ends = (packet.source, packet.target) if side is Side.CLIENT else (packet.target, packet.source)
         flow = self._table.add((key, back) if side is Side.CLIENT else (back, key), *ends)

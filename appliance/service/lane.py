@@ -49,7 +49,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     flows: int = 16384  # at a time; a resolver of one agent has some hundred in two minutes
     share: float = 0.5  # of `flows`, `packets` and `memory` that one vendor may take when it is alone (room.py)
     packets: int = 4096  # that wait in all flows: half of the queue's room, so that others still come
-    memory: int = 64 * 1024 * 1024  # bytes of those
+    memory: int = 64 * 1024 * 1024  # bytes of those, and of connections what was seen and is not acknowledged
     behind: int = 64  # datagrams of one flow that wait for the one before them
     held_s: float = 120.0  # a packet waits for a reviewer, whatever `within` says: the kernel keeps it all the while
     stall_s: float = 15.0  # a message of a connection to become whole; senders try again five times in it
@@ -82,6 +82,9 @@ class Outside(Protocol):
 
     def incident(self, flow: Flow | None, text: str) -> None:
         """Tell the operators."""
+
+    def kept(self, number: int) -> int:
+        """Return how many bytes of a flow are kept that were seen, and not acknowledged."""
 
     def weigh(self, flow: Flow, packets: int, size: int) -> bool:
         """So many more packets and bytes wait in the flow; False if its vendor may not have more."""
@@ -269,7 +272,8 @@ class Lane(ABC):
 
     def _weigh(self) -> bool:
         waiting = () if self.over else self._waiting()
-        weight = len(waiting), sum(len(held.packet.data) for held in waiting)
+        kept = 0 if self.over else self._outside.kept(self.number)
+        weight = len(waiting), max(sum(len(held.packet.data) for held in waiting), kept)
         before, self._weight = self._weight, weight
         if weight == before:
             return True

@@ -24,8 +24,8 @@ from appliance.model import (
     Side,
     Withdraw,
 )
-from appliance.packet.decode import RST, Packet, decode
-from appliance.packet.events import Began, Choices, Happening, Odd, Over, Taken
+from appliance.packet.decode import Packet, decode
+from appliance.packet.events import Choices, Happening, Odd, Over, Taken
 from appliance.packet.tracker import Tracker
 from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
@@ -38,6 +38,7 @@ from appliance.service.streams import Stream
 log = logging.getLogger("vendorgate.worker")
 C, S = Side.CLIENT, Side.SERVER
 LOOK_S = 1.0  # between two looks at what waits too long
+OVER = 2  # times what all vendors may have of flows and of memory, that the tracker may: some are over, or not whole
 BACKLOG = 32  # packets of a flow that wait until it is known whose it is; a burst of a resolver has two
 
 
@@ -73,10 +74,11 @@ class Lanes:
         self.figures: Counter[str] = Counter()
         self._duties = duties
         self._loop = asyncio.get_running_loop()
-        self._tracker = Tracker(Choices(inline=True, max_flows=limits.flows))
+        most = OVER * limits.flows, OVER * limits.memory  # rooms are to be full before, each vendor's for itself
+        self._tracker = Tracker(Choices(inline=True, max_flows=most[0], max_memory=most[1]))
         self._lanes: dict[int, dict[int, Lane]] = {}  # by the tracker's number, then by the mark of the socket
         self._opening: dict[tuple[int, int], _Opening] = {}
-        self._refused: dict[int, float] = {}  # flows of the tracker -> when they were
+        self._refused: dict[int, tuple[float, str]] = {}  # flows of the tracker -> when they were, whose they are
         self._places = Room(limits.flows, limits.share)
         self._packets = Room(limits.packets, limits.share)
         self._memory = Room(limits.memory, limits.share)
@@ -124,9 +126,8 @@ class Lanes:
 
     def renew(self) -> None:
         """Other rules are in force: what was refused as a whole may try again."""
-        for number in self._refused:
-            self._tracker.forget(number)
-        self._refused.clear()
+        for number in list(self._refused):
+            self._forgive(number)
 
     def stop(self) -> None:
         """Take no new flows; those there are live on."""
@@ -197,12 +198,12 @@ class Lanes:
                 lane.broken(f"a packet of the {taken.side.value}: {taken.why}{f' ({odd})' if odd else ''}")
             self._deny(held, "refused")
         elif taken.place in ("invalid", "part") or not taken.flow:
-            self._deny(held, "midstream") if _midstream(held) else self._lose(queued, "invalid")
+            self._deny(held, "midstream") if held.midstream else self._lose(queued, "invalid")
         elif lane is not None:
             lane.take(held)
         elif key in self._opening:
             self._behind(self._opening[key], held)
-        elif _begins(held):
+        elif held.begins:
             self._begin(key, held)
         elif taken.side is S:
             self._lose(queued, "unasked")
@@ -278,7 +279,8 @@ class Lanes:
             self.counts.refused += flow is None
             for held in backlog:
                 self._deny(held, "refused")
-            self._refuse_all(number)
+            if number not in self._lanes:
+                self._tracker.forget(number)  # not kept: it is of nobody who has room for it
             self._rest()
             return
         kind = Stream if flow.transport == "tcp" else Datagrams
@@ -301,10 +303,16 @@ class Lanes:
         self.counts.full += 1
         return False
 
-    def _refuse_all(self, number: int) -> None:
-        """Refuse further packets of a flow for a while: none of them is to be a new one."""
-        self._refused[number] = self._loop.time()
+    def _refuse_all(self, number: int, whose: str) -> None:
+        """Refuse further packets of a flow for a while: none of them is to be a new one. It keeps its place so long."""
+        self._places.take(whose, 1)
+        self._refused[number] = self._loop.time(), whose
         self._happened(self._tracker.refuse(number, self._loop.time()))
+
+    def _forgive(self, number: int) -> None:
+        """What the ends of a refused flow say from now on is a new one."""
+        self._places.take(self._refused.pop(number)[1], -1)
+        self._tracker.forget(number)
 
     def _happened(self, events: Sequence[Happening]) -> None:
         for event in events:
@@ -321,9 +329,8 @@ class Lanes:
                 lane.look(now)
                 if lane.waits:
                     self._tracker.keep(lane.number, now)
-            for number in [number for number, since in self._refused.items() if now - since > self.limits.refused_s]:
-                del self._refused[number]
-                self._tracker.forget(number)
+            for number in [n for n, (since, _) in self._refused.items() if now - since > self.limits.refused_s]:
+                self._forgive(number)
             self._happened(self._tracker.expire(now))
         finally:
             self._flush()
@@ -362,6 +369,9 @@ class Lanes:
     def incident(self, flow: Flow | None, text: str) -> None:
         self._duties.incident(flow, text)
 
+    def kept(self, number: int) -> int:
+        return self._tracker.kept(number)
+
     def weigh(self, flow: Flow, packets: int, size: int) -> bool:
         whose = _vendor(flow)
         self._packets.take(whose, packets)
@@ -376,22 +386,9 @@ class Lanes:
         if not lanes:
             self._lanes.pop(lane.number, None)
             if not lane.forgotten:
-                self._refuse_all(lane.number)
+                self._refuse_all(lane.number, _vendor(lane.flow))
         self._rest()
         self._duties.over(lane.flow)
-
-
-def _begins(held: Held) -> bool:
-    """Return True for the first packet of a connection, or of a socket to where it sends datagrams."""
-    if held.packet.tcp is None:
-        return held.taken.side is C and held.taken.place != "bare"  # an error by ICMP, about another
-    return any(isinstance(event, Began) for event in held.taken.events)
-
-
-def _midstream(held: Held) -> bool:
-    """Return True for a packet of a connection whose beginning was not seen: its sender is told that it is over."""
-    tcp = held.packet.tcp
-    return not held.taken.flow and tcp is not None and not tcp.flags & RST
 
 
 def _vendor(flow: Flow) -> str:

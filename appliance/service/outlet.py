@@ -6,8 +6,8 @@ from appliance.kernel.queue import Queue, Queued
 from appliance.model import Flow, Side
 from appliance.packet import own
 from appliance.packet.build import rebuild
-from appliance.packet.decode import Packet
-from appliance.packet.events import Taken
+from appliance.packet.decode import RST, Packet
+from appliance.packet.events import Began, Taken
 from appliance.service.voice import Voice
 
 
@@ -17,6 +17,19 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     queued: Queued
     packet: Packet
     taken: Taken
+
+    @property
+    def begins(self) -> bool:
+        """True for the first packet of a connection, or of a socket to where it sends datagrams."""
+        if self.packet.tcp is None:
+            return self.taken.side is Side.CLIENT and self.taken.place != "bare"  # an error by ICMP, about another
+        return any(isinstance(event, Began) for event in self.taken.events)
+
+    @property
+    def midstream(self) -> bool:
+        """True for a packet of a connection whose beginning was not seen: its sender is told that it is over."""
+        tcp = self.packet.tcp
+        return not self.taken.flow and tcp is not None and not tcp.flags & RST
 
 
 class Outlet:

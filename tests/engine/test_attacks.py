@@ -7,13 +7,18 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from appliance.kernel.networks import inside
 from appliance.lab.hosts import NAMESPACES, Lab
+from appliance.model import Close, Effect, Event, Flow, Note, Received, Send
+from appliance.relay.session_type import Session
+from appliance.service.lane import Limits
 from tests.engine.gate import Gate
 from tests.engine.peers import tcp
 from tests.engine.test_streams import Web, answer, client, request, rules
+from tests.gate import AGENT
 
 pytestmark = pytest.mark.kernel
 
@@ -95,6 +100,64 @@ def test_what_comes_after_the_end_begins_no_other_flow(lab: Lab) -> None:
         gate.until(lambda: len(gate.of("closed")) == 2)
         assert len(gate.of("opened")) == 2
     assert web.seen == [request()] * 2
+
+
+def test_connections_that_are_over_take_nobodys_room(lab: Lab) -> None:
+    web = Web()
+    with tcp(lab, web) as address, Gate(lab, rules(address), limits=Limits(flows=2, share=0.9)) as gate:
+        for number in range(8):
+            with client(lab, address) as sock:
+                sock.sendall(request())
+                assert answer(sock) == b"hello"
+            gate.until(lambda number=number: len(gate.of("closed")) == number + 1)
+    assert len(web.seen) == 8
+
+
+class Known(Gate):
+    """Takes what a client says as it comes."""
+
+    def _session(self, flow: Flow) -> Session:
+        return Passing()
+
+
+class Passing:
+    deadline: float | None = None
+    held = 0
+
+    def start(self, now: float, wall: float) -> list[Effect]:
+        return [Note("opened")]
+
+    def receive(self, event: Event, now: float) -> list[Effect]:
+        return [Send(event.side.other, event.data)] if isinstance(event, Received) else []
+
+    def fail(self, text: str) -> list[Effect]:
+        return [Close(abort=True)]
+
+
+def test_what_a_server_does_not_acknowledge_is_of_its_clients_vendor(lab: Lab) -> None:
+    """All of it is kept, to see whether the same is sent again: one vendor's is not to fill what others need."""
+    deaf = ["-p", "tcp", "--tcp-flags", "SYN", "NONE", "-j", "DROP"]
+    limits = Limits(memory=20_000, share=0.5)
+    with tcp(lab, echo) as address, Known(lab, rules(address), limits=limits) as gate, contextlib.ExitStack() as clients:
+        done = lab.run(["iptables-nft", "-A", "OUTPUT", *deaf], where="target", capture_output=True)
+        assert done.returncode == 0, done.stderr
+        try:
+            socks = [clients.enter_context(client(lab, address)) for _ in range(2)]
+            for sock in socks:
+                sock.sendall(b"x" * 8000)
+            gate.until(lambda: "too much of this vendor waits" in gate.incidents)
+            assert gate.lanes.flows == 1
+        finally:
+            lab.run(["iptables-nft", "-F", "OUTPUT"], where="target")
+        gate.process = msgspec.structs.replace(AGENT, cgroup="other.service")
+        with tcp(lab, echo) as other, client(lab, other) as sock:
+            sock.sendall(b"theirs")
+            assert sock.recv(100) == b"theirs"
+
+
+def echo(sock: socket.socket) -> None:
+    while data := sock.recv(65536):
+        sock.sendall(data)
 
 
 def again(lab: Lab, packets: list[bytes]) -> None:

@@ -209,6 +209,14 @@ def test_after_a_reset_nothing_is_let_by() -> None:
     assert talk(S, "R", 0).place == "bare"
 
 
+def test_what_was_reset_is_not_kept() -> None:
+    talk = Talk(INLINE).open()
+    talk(C, "A", 0, b"x" * 1000)
+    assert talk.tracker.kept(1) == talk.tracker.memory >= 1000
+    talk(C, "R", 1000)
+    assert talk.tracker.kept(1) == talk.tracker.memory == 0
+
+
 def test_a_reset_that_is_not_heeded() -> None:
     """In a capture, the receiver may have left it out: what goes on was not reset."""
     talk = Talk().open()

@@ -129,6 +129,17 @@ def test_a_connection_that_is_over_is_evicted_first() -> None:
     assert [event for event in taken.events if isinstance(event, Over)] == []  # that was told
 
 
+def test_connections_that_are_over_take_nobodys_room() -> None:
+    talk = Talk(Choices(inline=True, max_flows=2)).open()
+    talk.tracker.take(decode(udp(A, B, (1, 53), b"x")), 0.0, 1)
+    talk(C, "FA")
+    talk(S, "FA", ack=1)
+    talk(C, "A", 1, ack=1)
+    assert talk.tracker.take(decode(udp(A, B, (2, 53), b"x")), 9.0, 9).place == "next"
+    assert talk.tracker.take(decode(udp(A, B, (3, 53), b"x")), 9.0, 10).place == "refused"
+    assert talk(S, "FA", ack=1).why == "no handshake"
+
+
 @pytest.mark.parametrize("kind", table.PATIENCE_S)
 def test_flows_are_forgotten_when_they_are_silent_for_as_long_as_in_conntrack(kind: str) -> None:
     talk = Talk()
