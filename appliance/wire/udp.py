@@ -10,6 +10,7 @@ from appliance.wire import Opening, Plan
 from appliance.wire.datagrams import Datagrams
 
 MAX_DATAGRAM = 65_535  # bytes; the length field of RFC 768, header included
+MAX_PLANS = 16  # sets of mask rules that datagrams of one flow had; ours: rules for one target are few
 MAX_SHOWN = 32  # bytes that stand in the text of a message
 
 
@@ -19,10 +20,14 @@ class UDP(Datagrams):
     name = "udp"
 
     def __init__(self) -> None:
-        self._plan: Plan | None = None  # of the last datagram that went up
+        self._plans: dict[object, Plan] = {}  # of all datagrams that went up: what comes may answer any; by their rules
 
     def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
-        self._plan = plan
+        rules = getattr(plan, "rules", plan)
+        if plan is not None and rules != ():
+            self._plans[rules] = plan
+            if len(self._plans) > MAX_PLANS:
+                raise ProtocolError(f"datagrams whose answers are masked in more than {MAX_PLANS} ways")
         return super().allow(message, plan, redact)
 
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
@@ -34,7 +39,10 @@ class UDP(Datagrams):
 
     def seen(self, side: Side, data: bytes) -> bytes:
         """Return a datagram as the other side may see it."""
-        return data if side is Side.CLIENT or self._plan is None else _masked(data, self._plan)
+        if side is Side.SERVER:
+            for plan in self._plans.values():
+                data = _masked(data, plan)
+        return data
 
 
 def _masked(data: bytes, plan: Plan) -> bytes:

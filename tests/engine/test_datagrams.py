@@ -193,7 +193,7 @@ def test_what_one_vendor_is_refused_takes_no_room_from_others(lab: Lab) -> None:
 
 def test_what_is_held_outlives_the_silence_that_ends_a_flow(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PATIENCE_S, "udp", 1.0)
-    with udp(lab, lambda data: [data]) as (address, seen), Gate(lab, rules(address)) as gate:
+    with udp(lab, lambda data: [data]) as (address, _seen), Gate(lab, rules(address)) as gate:
         with made(lab, "host", socket.SOCK_DGRAM) as client:
             client.connect(address)
             client.send(b"ASK")

@@ -5,10 +5,10 @@ import pytest
 from appliance.config import rules
 from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
-from appliance.model import Address, Flow, Message, Note, Process, ProtocolError, Received, Side
+from appliance.model import Address, Flow, Message, Note, Process, ProtocolError, Received, Send, Side
 from appliance.session import Session
 from appliance.wire.detect import open as open_wire
-from appliance.wire.udp import MAX_DATAGRAM
+from appliance.wire.udp import MAX_DATAGRAM, MAX_PLANS
 from tests.session.playbook import Playbook, noted, sent
 
 C, S = Side.CLIENT, Side.SERVER
@@ -146,3 +146,35 @@ def test_a_datagram_as_a_person_types_it() -> None:
     facts = reader.ask(Message(C, "query", b"", text="<13>hello"))
     assert facts is not None
     assert facts.values["size"] == frozenset(("9",))
+
+
+MASKED = """
+targets: {{it: {{protocol: udp, address: "10.0.0.5:123"}}}}
+rules:
+  {masks}
+  - {{id: all, to: it, do: allow}}
+"""
+MASK = '- {{id: m{0}, to: it, when: {{begins: "{0:02x}*", detect: [credit_card]}}, do: mask, with: redact}}\n'
+
+
+def said(p: Playbook, side: Side, data: bytes) -> bytes | None:
+    """Return what goes on of a datagram."""
+    p.take()
+    p >> Received(side, data)
+    return next((effect.data for effect in p.take() if isinstance(effect, Send)), None)
+
+
+def test_an_answer_is_masked_as_any_datagram_before_it_asks() -> None:
+    """It may answer any of them: which, nobody knows."""
+    p = session(MASKED.format(masks=MASK.format(0x51)))
+    assert said(p, C, b"Q the cards") == b"Q the cards"
+    assert said(p, C, b"something else") == b"something else"
+    assert said(p, S, b"4111111111111111") == b"[redacted]"
+
+
+def test_max_plans() -> None:
+    """What would be masked in more ways than that is not sent."""
+    p = session(MASKED.format(masks="  ".join(MASK.format(one) for one in range(MAX_PLANS + 1))))
+    for one in range(MAX_PLANS):
+        assert said(p, C, bytes((one,))) == bytes((one,))
+    assert said(p, C, bytes((MAX_PLANS,))) is None
