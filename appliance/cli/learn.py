@@ -1,6 +1,7 @@
 """`vendorgate learn`: least-privilege rules out of what an agent does, proposed and never put in force."""
 
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -93,6 +94,8 @@ def _watch(site: Site, force: Policy, watch_s: float, who: str, quiet: bool) -> 
         if who:
             known = who in {identity.name for identity in force.identities}
             stack.enter_context(_opened(site, who, known, until))
+        for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: a terminal that is closed ends it
+            signal.signal(number, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             while (left := until - time.time()) > 0:
                 if sys.stderr.isatty() and not quiet:
@@ -108,13 +111,16 @@ def _opened(site: Site, who: str, known: bool, until: float) -> Iterator[None]:
         path = opening.put(site.settings.rules, who, known, until)
     except PermissionError:
         raise HostError(f"{site.settings.rules}: only root may let somebody by", "sudo vendorgate learn ...") from None
+    except OSError as error:
+        raise HostError(f"{site.settings.rules}: {error.strerror}", "make room, or the directory") from None
     try:
         Hub(site.socket).reload()
         screen.warn(f"vendorgate: {who} is let by for {screen.span(until - time.time())}, and recorded ({path})")
         yield
     finally:
         path.unlink(missing_ok=True)
-        Hub(site.socket).reload()
+        with contextlib.suppress(HostError):  # without a hub nobody is let by
+            Hub(site.socket).reload()
 
 
 class Resolve:

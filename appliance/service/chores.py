@@ -102,7 +102,8 @@ class Chores:
     def _look_at_rules(self) -> None:
         """Reload when a file was saved. A bad one is not tried again before it changes."""
         if opening.end(self._hub.settings.rules, time.time()):
-            self._hub.incident("who was let by to be learned from is let by no more: its time is up")
+            why = "its time is up, or the one who learned is gone"
+            self._hub.incident(f"who was let by to be learned from is let by no more: {why}")
         try:
             stamp = rulebook.stamp(self._hub.settings.rules)
         except ConfigError as error:

@@ -1,6 +1,9 @@
 """`vendorgate learn`: rules that fit what was seen and nothing else; nothing is put in force; who is let by, for how long."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -264,9 +267,44 @@ def test_who_is_let_by_is_let_by_last_and_for_a_time(tmp_path: Path) -> None:
 def test_max_s_of_letting_by_and_a_file_that_does_not_say_until_when(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is over 7 days\nhint: open for less"):
         opening.put(tmp_path, "x", False, time.time() + opening.MAX_S + 60)
-    for text in ("rules: []\n", "# until soon\n", "# until 9999\n"):
+    pid, started = os.getpid(), opening._started(os.getpid())
+    texts = ["rules: []\n", "# until soon\n", "# until 9999\n", f"# until 9999-01-01T00:00:00+00:00, by process {pid} of {started}\n"]
+    for text in texts:
         (tmp_path / opening.NAME).write_text(text)
         assert opening.end(tmp_path, time.time())
+
+
+def test_letting_by_ends_with_its_process(tmp_path: Path) -> None:
+    """Whatever ended it: also kill -9, with hours to go; a number that another process has by now is none of its."""
+    path = opening.put(tmp_path, "acme.service", False, time.time() + 3600)
+    assert not opening.end(tmp_path, time.time())
+    text = path.read_text()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        for by in (f"by process {other.pid} of 1", f"by process {2**22 + 1} of 0"):
+            path.write_text(re.sub(r"by process \d+ of \d+", by, text))
+            assert opening.end(tmp_path, time.time())
+        mine = f"by process {other.pid} of {opening._started(other.pid)}"
+        path.write_text(re.sub(r"by process \d+ of \d+", mine, text))
+        assert not opening.end(tmp_path, time.time())
+        other.kill()
+        until(lambda: opening.end(tmp_path, time.time()), 30)
+
+
+@pytest.mark.parametrize("who", ['x"}\nrules: [{id: all, do: allow}]\n#', "a: b", "é*"])
+def test_who_is_let_by_writes_no_rules(who: str, tmp_path: Path) -> None:
+    path = opening.put(tmp_path, who, False, time.time() + 60)
+    document = yaml.safe_load(path.read_text())
+    assert document["identities"] == {opening.RULE: {"cgroup": who}}
+    assert len(document["rules"]) == 2
+
+
+def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        opening.put(tmp_path / "none", "x", False, time.time() + 60)
+    (tmp_path / f".{opening.NAME}.new").mkdir()
+    with pytest.raises(IsADirectoryError):
+        opening.put(tmp_path, "x", False, time.time() + 60)
+    assert not (tmp_path / opening.NAME).exists()
 
 
 @pytest.mark.parametrize(
@@ -343,10 +381,12 @@ def test_from_nothing_to_least_privilege(lab: Lab, server: Postgres, tmp_path: P
 @pytest.mark.kernel
 def test_a_learner_that_is_killed_leaves_no_door_open(lab: Lab, tmp_path: Path) -> None:
     with Appliance(lab, tmp_path, {"10-none.yaml": "rules: []\n"}) as appliance:
-        learn = lab.popen(appliance._words("learn", "--for", "3s", "--who", "acme.service", "--open"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         path = appliance.home / "rules.d" / opening.NAME
-        until(path.exists, 30)
-        learn.kill()
-        learn.communicate()
-        until(lambda: not path.exists(), 30)
+        for number in (signal.SIGHUP, signal.SIGKILL):
+            words = appliance._words("learn", "--for", "2h", "--who", "acme.service", "--open")
+            learn = lab.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            until(path.exists, 30)
+            learn.send_signal(number)
+            learn.communicate(timeout=60)
+            until(lambda: not path.exists(), 30)
         until(lambda: "by no more: its time is up" in appliance.log.read_text(), 30)
