@@ -13,8 +13,10 @@ from appliance.model import Process
 
 SLOT_S = 60.0
 SLOTS = 60  # an hour
-MAX_COUNTED = 10_000  # processes and units, of each protocol; ours: about 3 kB each at most. The one longest still goes
+MAX_COUNTED = 10_000  # processes, of each protocol; ours: about 3 kB each at most. The one longest still goes
+MAX_UNITS = 4096  # the same of units, apart: no unit is forgotten for the processes of another; cgroups of the fence
 HOUR, MINUTE = SLOTS, 1
+Key = tuple[str, int, int]
 
 
 class Sums(msgspec.Struct, frozen=True, gc=False):
@@ -57,33 +59,35 @@ class Moved:
     """Of all flows of one protocol in one worker. Mutable. `now` is a clock that does not jump, in seconds."""
 
     def __init__(self) -> None:
-        self._counts: OrderedDict[tuple[str, int, int], _Count] = OrderedDict()
+        self._processes: OrderedDict[Key, _Count] = OrderedDict()
+        self._units: OrderedDict[Key, _Count] = OrderedDict()
 
     def add(self, process: Process | None, now: float, messages: int, size: int) -> None:
         """Note that `messages` were sent, and `size` bytes moved in either direction."""
         slot = int(now // SLOT_S)
-        for key in _keys(process):
-            count = self._counts.get(key)
+        key, unit = _keys(process)
+        for counts, one, most in ((self._processes, key, MAX_COUNTED), (self._units, unit, MAX_UNITS)):
+            count = counts.get(one)
             if count is None:
-                count = self._counts[key] = _Count()
-                if len(self._counts) > MAX_COUNTED:
-                    self._counts.popitem(last=False)
-            self._counts.move_to_end(key)
+                count = counts[one] = _Count()
+                if len(counts) > most:
+                    counts.popitem(last=False)
+            counts.move_to_end(one)
             count.add(slot, messages, size)
 
     def values(self, process: Process | None, now: float, size: int) -> dict[str, frozenset[str]]:
         """Return the facts for a message of `size` bytes that is about to be sent."""
         slot, share = int(now // SLOT_S), now % SLOT_S / SLOT_S
         found: dict[str, frozenset[str]] = {}
-        for prefix, key in zip(("", "unit_"), _keys(process), strict=True):
-            count = self._counts.get(key)
+        key, unit = _keys(process)
+        for prefix, count in (("", self._processes.get(key)), ("unit_", self._units.get(unit))):
             sums = count.sums(slot, share) if count is not None else Sums(0, 0)
             found[prefix + "rate"] = frozenset((str(sums.rate + 1),))
             found[prefix + "bytes"] = frozenset((str(sums.bytes + size),))
         return found
 
 
-def _keys(process: Process | None) -> tuple[tuple[str, int, int], tuple[str, int, int]]:
+def _keys(process: Process | None) -> tuple[Key, Key]:
     """Return what a process and its unit are counted by. A process nobody knows shares the count of all such."""
     if process is None:
         return ("", 0, 0), ("?", 0, 0)

@@ -10,7 +10,7 @@ from appliance.facts import Facts
 from appliance.facts.dns import DNS as Reader
 from appliance.facts.dns import MAX_OPEN, MAX_TTL_S, MIN_TTL_S, entropy
 from appliance.facts.hosts import public
-from appliance.facts.moved import MAX_COUNTED, Moved
+from appliance.facts.moved import MAX_COUNTED, MAX_UNITS, Moved
 from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
 from appliance.model import Address, ConfigError, Flow, Learned, Message, Process, Received, Send, Side
@@ -124,11 +124,23 @@ def test_a_reply_is_for_rules_that_block() -> None:
 def test_only_so_many_are_counted_and_the_one_longest_still_goes() -> None:
     moved = Moved()
     first = Process(0, 0, "", (), "unit-0", 0)
-    moved.add(first, 0.0, 1, 100)
-    for pid in range(1, MAX_COUNTED):
+    other = Process(0, 1, "", (), "unit-1", 0)
+    for one in (other, first):
+        moved.add(one, 0.0, 1, 100)
+    for pid in range(1, MAX_COUNTED + 1):
         moved.add(Process(pid, pid, "", (), "unit-0", 0), 0.0, 1, 1)
     assert moved.values(first, 0.0, 0)["bytes"] == {"0"}, "the process is forgotten"
-    assert moved.values(first, 0.0, 0)["unit_bytes"] == {str(100 + MAX_COUNTED - 1)}, "its unit is not"
+    assert moved.values(first, 0.0, 0)["unit_bytes"] == {str(100 + MAX_COUNTED)}, "its unit is not"
+    assert moved.values(other, 0.0, 0)["unit_bytes"] == {"100"}, "nor is another"
+
+
+def test_max_units() -> None:
+    moved = Moved()
+    processes = [Process(0, 0, "", (), f"unit-{number}", 0) for number in range(MAX_UNITS + 1)]
+    for one in processes:
+        moved.add(one, 0.0, 1, 100)
+    assert moved.values(processes[0], 0.0, 0)["unit_bytes"] == {"0"}
+    assert moved.values(processes[1], 0.0, 0)["unit_bytes"] == {"100"}
 
 
 def told(qname: str, ttl: int) -> Learned | None:
