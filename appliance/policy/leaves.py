@@ -113,7 +113,7 @@ class Leaves:
         return False if False in answers else None if None in answers else True
 
     def every(self, values: Iterable[str]) -> bool:
-        """Return True if for each path there are leaves, and each fits for certain."""
+        """Return True if for each path there are leaves, and each fits for certain, those for some servers only too."""
         leaves = [_split(value) for value in values]
         return all(self._sure(path, test, leaves) for path, test in self.tests.items())
 
@@ -124,6 +124,11 @@ class Leaves:
     def at(self, path: str, values: Iterable[str], wide: bool) -> list[str | None]:
         """Return the texts of the leaves at one of the paths; None for one whose place is not known."""
         return self._at(path, [_split(value) for value in values], wide)
+
+    def below(self, path: str, values: Iterable[str]) -> bool:
+        """Return True if one of the paths leads to more than a leaf: a list or an object, which servers may join."""
+        wanted, places = self._steps[path], (place for place, _ in map(_split, values) if place)
+        return any(n < len(place) for place in places for n in _reached(wanted, place, wide=True))
 
     def _at(self, path: str, leaves: Sequence[Leaf], wide: bool) -> list[str | None]:
         """Return the texts of the leaves at a path; None for one whose place is not known."""
@@ -145,8 +150,10 @@ class Leaves:
         return best
 
     def _sure(self, path: str, test: Names | Range | None, leaves: Sequence[Leaf]) -> bool:
-        texts = self._at(path, leaves, wide=False)
-        if not texts or None in texts:
+        if not self._at(path, leaves, wide=False):
+            return False
+        texts = self._at(path, leaves, wide=True)
+        if None in texts:
             return False
         if isinstance(test, Names):
             return test.every([text for text in texts if text is not None])
@@ -170,6 +177,10 @@ def _one(test: Names | Range | None, text: str) -> bool | None:
 
 
 def _meets(wanted: tuple[Step, ...], place: tuple[Step, ...], wide: bool) -> bool:
+    return len(place) in _reached(wanted, place, wide)
+
+
+def _reached(wanted: tuple[Step, ...], place: tuple[Step, ...], wide: bool) -> set[int]:
     """Walk the condition with the set of places in the path it can have reached: no backtracking.
 
     `wide`: names are the same in capitals and small letters, as some servers take them.
@@ -180,7 +191,7 @@ def _meets(wanted: tuple[Step, ...], place: tuple[Step, ...], wide: bool) -> boo
             places = set(range(min(places), len(place) + 1)) if places else places
         else:
             places = {i + 1 for i in places if i < len(place) and _same(name, named, place[i], wide)}
-    return len(place) in places
+    return places
 
 
 def _same(name: str, named: bool, step: Step, wide: bool) -> bool:

@@ -4,9 +4,14 @@ A value of the key is where a text stands and the text: a leaf of JSON (`$.query
 query (`query=SELECT 1`), or the whole body under the name `body`. What stands at the field is read as a statement of
 the dialect, by the same reader that follows its connections, in a session that nothing is known of; the conditions
 beside `field` and `dialect` are about what it would do.
+
+Servers differ in what they take for the field: a name in any case, an element of a list (`q[]=`, `["SELECT 1"]`), a
+name that PHP reads as another (`my.q` as `my_q`). All of these may be it, so none of them may say what is not allowed.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from appliance.facts import Facts
 from appliance.facts.readers import Shared
@@ -16,6 +21,8 @@ from appliance.policy.leaves import Leaves
 from appliance.policy.patterns import Names, Numbers
 
 MAX_STATEMENTS = 50  # of one request; each costs a parse. Batches of honest clients have a few
+MAX_TEXT = 64 * 1024  # characters of all of them; the slowest take MySQL's reader 1 s, usual ones have 1,000
+MAX_KEPT = 64  # statements whose facts are kept, so that many rules about one cost no more than one; 4 MB of text
 BODY = "body"
 
 
@@ -29,7 +36,6 @@ class Statements:
         """
         self.field, self.dialect, self.when = field, dialect, dict(when)
         self._path = Leaves({field: None}) if field.startswith("$") else None
-        self._shared = Shared()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -47,9 +53,11 @@ class Statements:
         return best
 
     def every(self, values: Iterable[str]) -> bool:
-        """Return True if there are statements, and each fits for certain."""
-        texts = self._at(values, wide=False)
-        return bool(texts) and all(text is not None and self._one(text, sure=True) for text in texts)
+        """Return True if there are statements, and each fits for certain, those that only some servers take too."""
+        values = tuple(values)
+        if not self._at(values, wide=False):
+            return False
+        return all(text is not None and self._one(text, sure=True) for text in self._at(values, wide=True))
 
     def covers(self, other: "Statements") -> bool:
         """Return True if whatever `other` matches, this does too."""
@@ -58,18 +66,18 @@ class Statements:
     def _at(self, values: Iterable[str], wide: bool) -> list[str | None]:
         """Return the statements at the field; None for one whose place is not known, or one too many."""
         if self._path is not None:
-            found = self._path.at(self.field, (value for value in values if value.startswith("$")), wide)
+            leaves = [value for value in values if value.startswith("$")]
+            found = self._path.at(self.field, leaves, wide)
+            if wide and self._path.below(self.field, leaves):
+                found.append(None)
         else:
             pairs = (value.partition("=") for value in values)
-            # Some servers take names of fields in any case.
-            same = (text for name, _, text in pairs if name == self.field or (wide and _alike(name, self.field)))
-            found = list(same)
-        return found if len(found) <= MAX_STATEMENTS else [*found[:MAX_STATEMENTS], None]
+            found = [_said(name, text, self.field) for name, _, text in pairs if _alike(name, self.field, wide)]
+        size = sum(len(text or "") for text in found)
+        return found if len(found) <= MAX_STATEMENTS and size <= MAX_TEXT else [None]
 
     def _one(self, text: str, sure: bool) -> bool | None:
-        facts = open_reader(self.dialect, self._shared, needs_catalog=False).ask(
-            Message(Side.CLIENT, "query", text.encode(), text)
-        )
+        facts = _read(self.dialect, text)
         if facts is None:
             return None
         answers = {_holds(test, key, facts, sure) for key, test in self.when.items()}
@@ -84,5 +92,22 @@ def _holds(test: Names | Numbers, key: str, facts: Facts, sure: bool) -> bool | 
     return None if answer is False and key in facts.unknown else answer
 
 
-def _alike(name: str, field: str) -> bool:
-    return name.casefold() == field.casefold()
+@lru_cache(maxsize=MAX_KEPT)
+def _read(dialect: str, text: str) -> Facts | None:
+    message = Message(Side.CLIENT, "query", text.encode(), text)
+    return open_reader(dialect, Shared(), needs_catalog=False).ask(message)
+
+
+def _alike(name: str, field: str, wide: bool) -> bool:
+    return name == field or (wide and _bare(name) == _bare(field))
+
+
+def _said(name: str, text: str, field: str) -> str | None:
+    """Return a statement; None for a part of a list, which servers join in many ways."""
+    return None if "[" in name and name != field else text
+
+
+def _bare(name: str) -> str:
+    """Return a name as the most lenient servers take it: PHP's manual, "Variables From External Sources"."""
+    plain = name.partition("\0")[0].strip().casefold()
+    return re.sub(r"[ .]", "_", plain.partition("[")[0] or plain)

@@ -102,3 +102,18 @@ def test_max_steps() -> None:
 def test_never_an_error_of_ours(path: str, leaf: str) -> None:
     assert Leaves({"$..a": OVER}).any([path + leaf]) in (True, False, None)
     steps("$" + path)
+
+
+def test_what_only_some_servers_take_must_fit_too() -> None:
+    """Go takes names in any case, and the last of them."""
+    small = Leaves({"$.amount": Range(lt=Decimal(100))})
+    assert small.every(["$.amount = 5"])
+    assert small.every(["$.amount = 5", "$.Amount = 6"])
+    assert not small.every(["$.amount = 5", "$.Amount = 99999"])
+    assert not small.every(["$.Amount = 5"])
+
+
+def test_below() -> None:
+    leaves = Leaves({"$.a": None, "$..b": None})
+    assert leaves.below("$.a", ["$.x = 1", "$.A[0] = 1"]) and leaves.below("$..b", ["$.x.b.c = 1"])
+    assert not leaves.below("$.a", ["$.a = 1", "$.b.a = 1"]) and not leaves.below("$..b", ["$.c.b = 1"])

@@ -1,6 +1,7 @@
 """Statements in the body of a request: what is refused, what is allowed, and what cannot be told."""
 
 import json
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -9,7 +10,7 @@ from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
 from appliance.model import Address, ConfigError, Message, Side, Value
 from appliance.policy import Policy
-from appliance.policy.statements import MAX_STATEMENTS, Statements
+from appliance.policy.statements import MAX_KEPT, MAX_STATEMENTS, MAX_TEXT, Statements, _read
 
 from .given import resolve
 
@@ -52,7 +53,10 @@ BODIES = {
     '{"query": "\\u0044ROP TABLE orders"}': ("block", "no-drop"),
     '{"query": "SELECT * FROM orders", "query": "DROP TABLE orders"}': ("block", "no-drop"),
     '{"query": "SELECT * FROM orders", "Query": "DROP TABLE orders"}': ("block", "no-drop"),
-    '{"query": ["DROP TABLE orders"]}': ("block", "default"),  # not at the field, and nothing there to allow
+    '{"query": ["DROP TABLE orders"]}': ("block", "no-drop"),  # JavaScript makes a text of it
+    '{"query": {"text": "DROP TABLE orders"}}': ("block", "no-drop"),
+    '{"other": {"query": "DROP TABLE orders"}}': ("block", "default"),
+    '\ufeff{"query": "DROP TABLE orders"}': ("block", "no-drop"),
     '{"query": "SELECT * FROM orders"': ("block", "no-drop"),  # no JSON: what it says is not known
     '{"other": "SELECT * FROM orders"}': ("block", "default"),
     "": ("block", "no-drop"),  # it says it is JSON
@@ -62,6 +66,92 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES)
 def test_a_leaf_of_json(body: str) -> None:
     assert judged(policy(), body) == BODIES[body]
+
+
+OPEN = RULES.replace("rules:", "default: allow\nrules:")
+
+
+def lenient(field: str) -> Policy:
+    """All that is not refused is allowed."""
+    return rules([("10.yaml", OPEN.replace("FIELD", field).replace("DIALECT", "postgres"))], resolve)
+
+
+def reads(field: str) -> Policy:
+    """All that is not allowed is refused, by no rule."""
+    lines = [line for line in RULES.splitlines() if "no-drop" not in line]
+    return rules([("10.yaml", "\n".join(lines).replace("FIELD", field).replace("DIALECT", "postgres"))], resolve)
+
+
+DROP = "DROP TABLE orders"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [body.encode() for body, verdict in BODIES.items() if verdict == ("block", "no-drop") and body]
+    + [sql(DROP).encode(coding) for coding in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")],
+)
+@pytest.mark.parametrize("content", ["application/json", "text/plain", ""])
+def test_what_could_be_refused_is_refused_where_the_rest_is_allowed(body: bytes, content: str) -> None:
+    assert judged(lenient('"$.query"'), body, content=content) == ("block", "no-drop")
+
+
+# names that some server takes for the field my_q
+NAMES = ["%6dy_Q", "MY.Q", "my+q", "+my_q", "my_q[]", "my_q[0]", "my_q[a][b]", "my_q%00x", "my.q[]"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("place", ["query", "form", "multipart"])
+def test_a_name_that_some_server_takes_for_the_field(name: str, place: str) -> None:
+    pair = f"{name}=DROP+TABLE+orders"
+    line, content, body = f"POST /?{pair}", "text/plain", ""
+    if place == "form":
+        line, content, body = "POST /", "application/x-www-form-urlencoded", pair
+    elif place == "multipart":
+        plain = unquote_plus(name)
+        line, content = "POST /", "multipart/form-data; boundary=b"
+        body = f'--b\r\nContent-Disposition: form-data; name="{plain}"\r\n\r\n{DROP}\r\n--b--\r\n'
+    assert judged(lenient("my_q"), body, line, content) == ("block", "no-drop")
+    if "%00" not in name:
+        assert judged(lenient("their_q"), body, line, content)[0] == "allow", "it is not every field"
+
+
+# what an allowed statement comes with -> that a server might take instead
+BESIDE = (
+    '{"query": "SELECT * FROM orders", "QUERY": "SELECT * FROM users"}',
+    '{"query": "SELECT * FROM orders", "query": ["SELECT * FROM users"]}',
+    '{"query": "SELECT * FROM orders", "query": {"a": "SELECT * FROM users"}}',
+)
+
+
+@pytest.mark.parametrize("body", BESIDE)
+def test_what_is_allowed_is_allowed_however_it_is_taken(body: str) -> None:
+    assert judged(reads('"$.query"'), sql("SELECT * FROM orders")) == ("allow", "reads")
+    assert judged(reads('"$.query"'), body) == ("block", "default")
+
+
+@pytest.mark.parametrize("name", ["Q", "q[]", "q%00x", "+q"])
+def test_what_is_allowed_is_allowed_whatever_its_name(name: str) -> None:
+    line = "POST /?q=SELECT+*+FROM+orders"
+    assert judged(reads("q"), "", line, "text/plain") == ("allow", "reads")
+    assert judged(reads("q"), "", f"{line}&{name}=SELECT+*+FROM+users", "text/plain") == ("block", "default")
+
+
+def test_max_text() -> None:
+    condition = Statements("$[*]", "postgres", {})
+    fits = ["$[0] = SELECT '" + "x" * (MAX_TEXT - 9) + "'"]
+    assert condition.every(fits) is True
+    assert condition.every([*fits, "$[1] = SELECT"]) is False
+    assert policy("body") and judged(policy("body"), "SELECT" + " " * MAX_TEXT, content="text/plain") == ("block", "no-drop")
+
+
+def test_max_kept() -> None:
+    """A statement is read once, however many rules are about it."""
+    _read.cache_clear()
+    assert judged(policy(), sql("SELECT a FROM orders")) == ("allow", "reads")
+    assert _read.cache_info().misses == 1
+    for number in range(MAX_KEPT + 1):
+        judged(policy(), sql(f"SELECT {number} FROM orders"))
+    assert _read.cache_info().currsize == MAX_KEPT
 
 
 def test_every_element_of_a_batch() -> None:

@@ -8,6 +8,7 @@ A JSON document with a name twice in one object has both leaves: servers differ 
 import io
 import json
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from graphql import GraphQLError, parse
 from graphql.language import FieldNode, FragmentDefinitionNode, OperationDefinitionNode, SelectionSetNode
 from multipart import MultipartError, MultipartParser, MultipartPart
 
+WIDE = (BOM_UTF16_BE, BOM_UTF16_LE, b"\0")  # how JSON begins in UTF-16 and UTF-32: RFC 4627 section 3
 MAX_LEAVES = 10_000  # of one document
 MAX_DEPTH = 64  # of a document, and of a GraphQL selection; honest ones have less than ten
 MAX_TOKENS = 20_000  # of one GraphQL document
@@ -42,7 +44,8 @@ def leaves(body: bytes, claimed: bool) -> tuple[Found, Any]:
     `claimed`: it says that it is JSON. Else what cannot be read as JSON has no leaves.
     """
     text = body.strip()
-    if not claimed and text[:1] not in (b"{", b"["):
+    text = text[3:].lstrip() if text.startswith(BOM_UTF8) else text
+    if not claimed and text[:1] not in (b"{", b"[") and not text.startswith(WIDE):
         return Found(), None
     try:
         document = json.loads(text, object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=str)
