@@ -84,6 +84,16 @@ class Connection:
         return client.memory + server.memory
 
     @property
+    def closing(self) -> bool:
+        """True if a side has ended."""
+        return any(end.ended for end in self._ends.values())
+
+    @property
+    def unacked(self) -> bool:
+        """True if bytes were given that their receiver has not acknowledged."""
+        return any(end.unacked for end in self._ends.values())
+
+    @property
     def began(self) -> bool:
         """True if its beginning was seen."""
         return any(end.opened for end in self._ends.values())

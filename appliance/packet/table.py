@@ -8,8 +8,12 @@ from appliance.packet.stream import Connection
 
 # Seconds without a packet until a flow is forgotten, by what it is: the defaults of nf_conntrack (nf_conntrack_tcp_
 # timeout_syn_sent, _established, _time_wait; nf_conntrack_udp_timeout, _udp_timeout_stream; nf_conntrack_icmp_timeout),
-# so that both agree which packet belongs to which flow.
-PATIENCE_S = {"opening": 120.0, "open": 432_000.0, "over": 120.0, "udp": 30.0, "talk": 120.0, "icmp": 30.0}
+# so that both agree which packet belongs to which flow. Inline also those of connections of which one side has ended
+# (_fin_wait), or is not heard while the other says the same again (_unacknowledged): their ends may never be said.
+PATIENCE_S = {
+    "opening": 120.0, "open": 432_000.0, "over": 120.0, "udp": 30.0, "talk": 120.0, "icmp": 30.0,
+    "closing": 120.0, "unacked": 300.0,
+}  # fmt: skip
 
 Key = tuple[str, Address, Address, int]
 

@@ -218,9 +218,18 @@ class Tracker:
         for event in taken.events:
             if isinstance(event, Over):
                 self._over(event)
-        over = connection.over and not connection.refused  # what is refused stays so as long as it might live
-        self._table.touch(flow, "over" if over else "open" if connection.established else "opening", now)
+        self._table.touch(flow, self._kind(connection), now)
         return msgspec.structs.replace(taken, events=(*taken.events, *more)) if more else taken
+
+    def _kind(self, connection: Connection) -> str:
+        """Return how long it may be silent: a key of PATIENCE_S."""
+        if connection.over and not connection.refused:  # what is refused stays so as long as it might live
+            return "over"
+        if not connection.established:
+            return "opening"
+        if self.choices.inline and not connection.refused:
+            return "closing" if connection.closing else "unacked" if connection.unacked else "open"
+        return "open"
 
     def _shed(self, flow: Flow, connection: Connection, side: Side, now: float, number: int) -> list[Happening]:
         """All flows together keep too much: this one gives up what it keeps; inline it is refused."""

@@ -1,28 +1,36 @@
 """What a process without rights tries against connections that are not terminated."""
 
+import asyncio
 import contextlib
 import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 
 import msgspec
 import pytest
 
 from appliance.kernel.networks import inside
 from appliance.lab.hosts import NAMESPACES, Lab
-from appliance.model import Close, Effect, Event, Flow, Note, Received, Send
+from appliance.model import Address, Close, Effect, Event, Flow, Note, Received, Send
 from appliance.relay.session_type import Session
+from appliance.service import lanes
 from appliance.service.lane import Limits
 from tests.engine.gate import Gate
-from tests.engine.peers import tcp
+from tests.engine.peers import made, tcp
 from tests.engine.test_streams import Web, answer, client, request, rules
 from tests.gate import AGENT
 
 pytestmark = pytest.mark.kernel
 
 EVERY = 3  # ETH_P_ALL
+UDP = """
+targets:
+  it: {{protocol: udp, address: ["{address}"]}}
+rules:
+  - {{id: all, to: it, do: allow}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +166,37 @@ def test_what_a_server_does_not_acknowledge_is_of_its_clients_vendor(lab: Lab) -
 def echo(sock: socket.socket) -> None:
     while data := sock.recv(65536):
         sock.sendall(data)
+
+
+class Slow(Gate):
+    """Finds out whose a flow is when it is told to."""
+
+    def _identify(self, mark: int, transport: str, client: Address, server: Address) -> Awaitable[Flow | None]:  # type: ignore[override]
+        flow = super()._identify(mark, transport, client, server)
+
+        async def found() -> Flow | None:
+            while self.process is None:
+                await asyncio.sleep(0.01)
+            return msgspec.structs.replace(flow, process=self.process) if flow else None
+
+        self.process = None
+        return found()
+
+
+@pytest.mark.parametrize(("name", "most"), [("BACKLOG", 2), ("BACKLOGS", 1)])
+def test_backlogs(lab: Lab, name: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets that wait until it is known whose they are: of one flow, and of all."""
+    monkeypatch.setattr(lanes, name, most)
+    address = (lab.target_ip, 7)
+    with Slow(lab, UDP.format(address=Address(*address))) as gate, made(lab, "host", socket.SOCK_DGRAM) as sock:
+        sock.connect(address)
+        for text in (b"1", b"2", b"3"):
+            sock.send(text)
+        with pytest.raises(ConnectionRefusedError):
+            sock.recv(100)
+        assert gate.lanes.figures["backlog"] == 1
+        gate.process = AGENT
+        gate.until(lambda: len(gate.of("message")) == 2)
 
 
 def again(lab: Lab, packets: list[bytes]) -> None:

@@ -142,7 +142,7 @@ def test_connections_that_are_over_take_nobodys_room() -> None:
 
 @pytest.mark.parametrize("kind", table.PATIENCE_S)
 def test_flows_are_forgotten_when_they_are_silent_for_as_long_as_in_conntrack(kind: str) -> None:
-    talk = Talk()
+    talk = Talk(INLINE if kind in ("closing", "unacked") else Choices())
     take = talk.tracker.take
     if kind in ("udp", "talk"):
         take(decode(udp(A, B, (1, 53), b"x")), 0.0, 1)
@@ -158,6 +158,8 @@ def test_flows_are_forgotten_when_they_are_silent_for_as_long_as_in_conntrack(ki
             talk(C, "FA")
             talk(S, "FA", ack=1)
             talk(C, "A", 1, ack=1)
+        elif kind != "open":
+            talk(C, "FA" if kind == "closing" else "A", 0, b"x")
     talk.now = max(talk.now, 0.0)
     assert not talk.tracker.expire(talk.now + table.PATIENCE_S[kind] - 0.1)
     events = talk.tracker.expire(talk.now + table.PATIENCE_S[kind] + 0.1)
@@ -167,7 +169,15 @@ def test_flows_are_forgotten_when_they_are_silent_for_as_long_as_in_conntrack(ki
 
 def test_the_patience_of_conntrack() -> None:
     """Defaults of nf_conntrack: /proc/sys/net/netfilter/nf_conntrack_*_timeout*."""
-    assert table.PATIENCE_S == {"opening": 120, "open": 432_000, "over": 120, "udp": 30, "talk": 120, "icmp": 30}
+    tcp = {"opening": 120, "open": 432_000, "over": 120, "closing": 120, "unacked": 300}
+    assert tcp | {"udp": 30, "talk": 120, "icmp": 30} == table.PATIENCE_S
+
+
+def test_what_is_acknowledged_may_be_silent_for_days() -> None:
+    talk = Talk(INLINE).open()
+    talk(C, "A", 0, b"x")
+    talk(S, "A", 0, ack=1)
+    assert not talk.tracker.expire(talk.now + 400)
 
 
 def test_a_flow_that_was_silent_too_long_is_another() -> None:
