@@ -28,6 +28,7 @@ class _Connection:
         self.target = target
         self.keys: dict[int, Keys] = {}  # by version: a server may change it (RFC 9368)
         self.hello: Hello | None = None
+        self.whole = False  # all that came so far is known
         self.next = 0  # the number that would follow those seen
         self._data = bytearray()  # of the hello, as far as it came
         self._came = bytearray()  # one for each byte that did
@@ -60,9 +61,31 @@ class _Connection:
                     raise ProtocolError("a hello in QUIC that says two things in one place")
             self._data[place:end] = data
             self._came[place:end] = b"\1" * len(data)
-        if self.hello is None:
-            missing = self._came.find(0)
-            self.hello = hello(_records(bytes(self._data if missing < 0 else self._data[:missing])))
+        missing = self._came.find(0)
+        self._read(bytes(self._data if missing < 0 else self._data[:missing]))
+
+    def _read(self, data: bytes) -> None:
+        """Read the hello, and the one that repeats it where the server asked for that (RFC 8446 section 4.1.2).
+
+        Raises:
+            ProtocolError: the second is for another than the first, or more follows.
+        """
+        first = hello(_records(data))
+        self.hello, self.whole = self.hello or first, first is not None
+        again = data[_size(data) :]
+        if first is None or not again:
+            return
+        second = hello(_records(again))
+        self.whole = second is not None
+        if second is not None and (second.name, second.alpn, second.ech) != (first.name, first.alpn, first.ech):
+            raise ProtocolError("a hello in QUIC that is repeated for another server")
+        if second is not None and len(again) > _size(again):
+            raise ProtocolError("a client that goes on behind its hello in QUIC")
+
+
+def _size(handshake: bytes) -> int:
+    """Return how long the first message of a handshake is."""
+    return 4 + int.from_bytes(handshake[1:4], "big")
 
 
 def _records(data: bytes) -> bytes:
@@ -99,7 +122,7 @@ class QUIC(Datagrams):
                 found.append(self._belongs(packet))
         if strange:
             return Message(Side.CLIENT, "strange", data, text=f"{len(data)} bytes of a version of QUIC not read here")
-        if any(one.hello is None for one in found):
+        if not all(one.whole for one in found):
             return Message(Side.CLIENT, "partial", data, text=f"{len(data)} bytes, part of a hello")
         hellos = [one.hello for one in found if one.hello is not None]
         if not hellos:

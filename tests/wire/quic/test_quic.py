@@ -192,6 +192,13 @@ def test_a_hello_in_pieces_in_any_order(version: int, cut: int) -> None:
     assert said(initial(two, 0, version=version)).kind == "partial"
 
 
+def test_a_hello_that_is_repeated_as_its_server_asked() -> None:
+    first, size = initial(crypto(0, HELLO), 0), len(HELLO)
+    assert said(first, initial(crypto(size, HELLO), 1)).name == "a.example"
+    assert said(first, initial(crypto(size, HELLO[:50]), 1)).kind == "partial"
+    assert said(first, initial(crypto(size, HELLO[:50]), 1), initial(crypto(size + 50, HELLO[50:]), 2)).name == "a.example"
+
+
 def test_numbers_that_are_sent_in_part_are_completed() -> None:
     wire = QUIC()
     for number in (0, 200, 300):
@@ -211,6 +218,10 @@ def test_numbers_that_are_sent_in_part_are_completed() -> None:
         ([initial(crypto(0, HELLO))[:40] + bytes(1)], "cut short"),
         ([initial(crypto(0, b"\2" + HELLO[1:]))], "does not begin with a client's hello"),
         ([initial(crypto(0, HELLO), size=700) + initial(crypto(0, hello("b.example")), target=b"\2" * 8, size=700)], "two hellos"),
+        ([initial(crypto(0, HELLO), 0), initial(crypto(len(HELLO), hello("b.example")), 1)], "repeated for another server"),
+        ([initial(crypto(0, HELLO + hello("b.example")))], "repeated for another server"),
+        ([initial(crypto(0, HELLO), 0), initial(crypto(len(HELLO), HELLO + HELLO), 1)], "goes on behind its hello"),
+        ([initial(crypto(0, HELLO), 0), initial(crypto(len(HELLO), b"\x14\0\0\0"), 1)], "does not begin with a client's hello"),
     ],
 )
 def test_what_cannot_be_read_as_a_server_would_is_refused(sent: list[bytes], why: str) -> None:
