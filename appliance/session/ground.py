@@ -9,6 +9,8 @@ from appliance.policy import Masks, Policy
 from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
 
+CONNECT = "CONNECT"
+NO_PROXY = "a tunnel is opened only by a rule with `when: {method: CONNECT}`, which says that a proxy is there"
 TUNNEL = "tunnel to "  # how the text of the note begins that says where a flow goes on
 MAX_DECIDED = 256  # decisions of a flow remembered by the shape of what they are about
 
@@ -144,7 +146,8 @@ class Ground:
         return found[1]
 
     def _decide(self, facts: Facts) -> Decision:
-        if "CONNECT" in facts.values.get("method", ()):
+        tunnels = CONNECT in facts.values.get("method", ())
+        if tunnels:
             places = [f"{host}:{port}" for host in facts.values["host"] for port in facts.values["port"]]
             why = next(filter(None, map(self.through, places)), "" if places else "CONNECT to no place")
             if why:
@@ -155,7 +158,17 @@ class Ground:
             # Opened for one name and asked for another, a front would hand it on to whom no rule looked at.
             reason = "the request is for another host than its TLS"
             return Decision("block", "", revision=self.revision, reason=reason)
-        return self._policy.decide(self._who, self._place, facts)
+        decision = self._policy.decide(self._who, self._place, facts)
+        if tunnels and decision.verdict != "block" and not self._named(decision.rule):
+            return msgspec.structs.replace(decision, verdict="block", reason=NO_PROXY, approval=None)
+        return decision
+
+    def _named(self, rule: str) -> bool:
+        """Return True if a rule says CONNECT: its server is a proxy, and what it opens is what was asked for.
+
+        Any other could take what is said for itself, while it is judged by the rules for the place it names.
+        """
+        return any("method" in one.when for one in self._policy.rules if one.id == rule)
 
     def masks(self) -> Masks:
         """Return the one object for as long as the rules are the same."""

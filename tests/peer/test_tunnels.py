@@ -17,6 +17,7 @@ from appliance.model import Address, Flow
 from appliance.record.frame import Frame
 from appliance.service.authority import Authority
 from appliance.service.whatif import Again, Counts, Report
+from appliance.session.ground import NO_PROXY
 from tests.gate import Gate
 from tests.peer.tls.conftest import context, readable
 from tests.peer.tls.test_tls import echo
@@ -178,7 +179,7 @@ def connected(gate: Gate, where: str) -> socket.socket:
     return sock
 
 
-LOOPBACK = "rules: [{id: ways, to: db, do: allow}, {id: no, to: 127.0.0.0/8, do: block}, {id: all, do: allow}]"
+LOOPBACK = "rules: [{id: ways, to: db, when: {method: CONNECT}, do: allow}, {id: no, to: 127.0.0.0/8, do: block}, {id: all, do: allow}]"
 # what leads to 127.0.0.1 here, or behind a translator or tunnel on the way
 CARRIED = (
     "127.0.0.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]",
@@ -195,6 +196,20 @@ def test_an_address_is_judged_by_all_it_stands_for(proxy: Address, redis: Redis,
         assert decision.reason.startswith("no rule allows a connection to")
 
 
+@pytest.mark.parametrize("way", ["{id: ways, to: db, do: allow}", "{id: ways, to: db, when: {effect: write}, do: allow}"])
+def test_only_what_the_rules_call_a_proxy_opens_a_tunnel(proxy: Address, redis: Redis, way: str) -> None:
+    """A server of the vendor's own could answer 200 and keep what is then judged by the rules for another."""
+    rules = f"rules: [{way}, {{id: keys, to: 127.0.0.1/32, do: allow}}]"
+    with Gate(proxy, rules, protocol="http") as gate:
+        with connected(gate, f"127.0.0.1:{redis.port}") as sock:
+            assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
+        (decision,) = (note.decision for note in gate.of("decision") if note.decision)
+        assert (decision.rule, decision.reason) == ("ways", NO_PROXY)
+        gate.reload(rules.replace("do: allow", "when: {method: CONNECT}, do: allow", 1).replace("when: {effect: write}, ", ""))
+        with connected(gate, f"127.0.0.1:{redis.port}") as sock:
+            assert sock.recv(4096).startswith(b"HTTP/1.0 200 ")
+
+
 class Known(Gate):
     """Names are known to have several addresses."""
 
@@ -209,7 +224,7 @@ BLOCKED = {"10.0.0.0/8": "127.0.0.0/8", "192.0.2.1": "127.0.0.1/32", "192.0.2.2"
 
 @pytest.mark.parametrize("beside", BLOCKED)
 def test_a_name_is_judged_by_all_its_addresses(proxy: Address, redis: Redis, beside: str) -> None:
-    rules = f'rules: [{{id: ways, to: "{proxy}", do: allow}}, {{id: no, to: {BLOCKED[beside]}, do: block}}, {{id: all, do: allow}}]'
+    rules = f'rules: [{{id: ways, to: "{proxy}", when: {{method: CONNECT}}, do: allow}}, {{id: no, to: {BLOCKED[beside]}, do: block}}, {{id: all, do: allow}}]'
     more = f'targets:\n  cache: {{protocol: redis, address: ["{beside}:{redis.port}", "localhost:{redis.port}"]}}\n'
     with Known(proxy, rules, protocol="http", more=more) as gate, connected(gate, f"localhost:{redis.port}") as sock:
         assert sock.recv(4096).startswith(b"HTTP/1.1 403 ")
