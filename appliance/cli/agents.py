@@ -95,8 +95,9 @@ def unit(host: Host, name: str, wishes: Wishes) -> Adoption:
     if OURS.match(name):
         raise ConfigError(name, "is a part of the host, or of vendorgate itself", "adopt the agent's own service")
     if host.fragment(name) is None:
-        near = get_close_matches(name, set(host.units()), 1)
-        hint = f"did you mean `{near[0]}`?" if near else "systemctl list-unit-files --type=service lists them"
+        known = {one.removesuffix(".service") for one in host.units()}
+        near = get_close_matches(name.removesuffix(".service"), known, 1)
+        hint = f"did you mean `{near[0]}.service`?" if near else "systemctl list-unit-files --type=service lists them"
         raise ConfigError(name, "there is no such unit on this host", hint)
     files = (File(DROP_IN.format(name), drop_in(host, wishes)), *_trust(host, name))
     return Adoption("unit", name, host.slice_unit, files, (name,), tuple(_notes(host, name, wishes)))

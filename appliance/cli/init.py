@@ -1,5 +1,6 @@
 """`vendorgate init`: the first rules for an agent, asked for or by flags."""
 
+import os
 import re
 from pathlib import Path
 
@@ -51,13 +52,13 @@ def init(
     made = starter.starter(wishes)
     path = output or site.settings.rules / f"50-{wishes.name}.yaml"
     tests = path.with_name(path.stem + rulebook.TESTS)
+    for file in (path, tests) if not as_json else ():
+        if os.path.lexists(file):
+            raise ConfigError(str(file), "is there already, and yours", "-o writes elsewhere; --name makes another")
     count = _prove(site, made, path)
     if as_json:
         screen.json([{"path": str(path), "text": made.rules}, {"path": str(tests), "text": made.tests}])
         return
-    for file in (path, tests):
-        if file.exists():
-            raise ConfigError(str(file), "is there already, and yours", "-o writes elsewhere; --name makes another")
     if not quiet and not click.confirm(f"\nWrite {path}?", default=True):
         raise No("nothing was written")
     _write(tests, made.tests)  # first: rules in force have their tests

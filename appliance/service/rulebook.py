@@ -46,9 +46,9 @@ def read(directory: Path) -> Files:
             data = _content(directory / name, room + 1)
             texts.append((where, data.decode()))
         except OSError as error:
-            raise ConfigError(where, f"cannot be read: {error.strerror}") from None
+            raise ConfigError(where, f"cannot be read: {error.strerror}", "mend it, or move it away") from None
         except UnicodeDecodeError as error:
-            raise ConfigError(where, f"is not UTF-8 at byte {error.start}") from None
+            raise ConfigError(where, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
         room -= len(data)
         if room < 0:
             raise ConfigError(str(directory), f"over {MAX_TEXT} bytes of rules")
@@ -103,8 +103,11 @@ def stamp(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
                 name = entry.name
                 if name.endswith(".yaml") and not name.endswith(TESTS) and not name.startswith("."):
                     found.append((name, *_look(entry)))
+    except FileNotFoundError as error:
+        hint = "`vendorgate init` writes first rules; `rules:` in the settings says where they are"
+        raise ConfigError(str(directory), f"cannot be read: {error.strerror}", hint) from None
     except OSError as error:
-        raise ConfigError(str(directory), f"cannot be read: {error.strerror}") from None
+        raise ConfigError(str(directory), f"cannot be read: {error.strerror}", "sudo vendorgate ...") from None
     if len(found) > MAX_FILES:
         raise ConfigError(str(directory), f"over {MAX_FILES} files")
     return tuple(sorted(found))

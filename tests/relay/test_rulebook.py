@@ -54,6 +54,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, make: object, what: str) ->
     with pytest.raises(ConfigError) as caught:
         rulebook.read(rules)
     assert what in str(caught.value)
+    assert caught.value.hint
 
 
 def test_max_text_is_the_most_of_all_files_together(tmp_path: Path) -> None:
