@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,13 +140,18 @@ def _now(keeper: Keeper, file: File) -> str | None:
 
 
 def _put(keeper: Keeper, plan: Adoption, root: Path) -> None:
-    """Write the files; if systemd does not follow them, take them back."""
+    """Write the files; if systemd does not follow them, all is as it was: who was adopted is it still."""
+    old = keeper.find(plan.kind, plan.name)
     keeper.adopt(plan)
     try:
         _reload(plan, root)
     except HostError:
-        keeper.release(plan)
-        _systemctl(root, "daemon-reload")
+        if old:
+            keeper.adopt(old)
+        else:
+            keeper.release(keeper.find(plan.kind, plan.name) or plan)
+        with suppress(HostError):  # what failed first is told
+            _systemctl(root, "daemon-reload")
         raise
 
 

@@ -322,6 +322,36 @@ def test_a_container_of_docker_alone(words: list[str], root: Path, capsys: Captu
 # -- what can go wrong -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.kernel
+def test_what_systemd_does_not_follow_leaves_all_as_it_was(words: list[str], tmp_path: Path) -> None:
+    """In a mount namespace with units of its own. Who was adopted already is not let go by a second adopt that fails."""
+    (tmp_path / "bin").mkdir()
+    manager = tmp_path / "bin/systemctl"
+    manager.write_text(f"#!/bin/sh\nif [ -e {tmp_path}/broken ]; then echo is broken >&2; exit 1; fi\n")
+    manager.chmod(0o755)
+    script = f"""
+set -e
+mkdir -p /etc/systemd/system
+mount -t tmpfs none /etc/systemd/system
+echo '[Service]' > /etc/systemd/system/vg-test-acme.service
+PATH={tmp_path}/bin:$PATH
+adopt() {{ "$@" adopt vg-test-acme --yes $more > /dev/null; }}
+touch {tmp_path}/broken
+if adopt "$@"; then exit 9; fi
+ls /etc/systemd/system; ls {tmp_path}/state 2>&1 | grep -c adopted || true
+rm {tmp_path}/broken
+adopt "$@"
+touch {tmp_path}/broken
+before=$(sha256sum < /etc/systemd/system/vg-test-acme.service.d/vendorgate.conf)
+if more='--loosen ProtectSystem' adopt "$@"; then exit 9; fi
+[ "$before" = "$(sha256sum < /etc/systemd/system/vg-test-acme.service.d/vendorgate.conf)" ] && echo adopted still
+"""
+    command = [sys.executable, "-m", "appliance.cli", *words]
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", *command], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.stdout == "vg-test-acme.service\n0\nadopted still\n", done.stderr
+    assert done.stderr.count("systemctl daemon-reload: is broken") == 2
+
+
 def project(root: Path, owner: int, service: str = "web") -> Path:
     """A project of Docker Compose in its vendor's home."""
     home = root / "home/acme/project"
