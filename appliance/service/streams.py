@@ -6,7 +6,7 @@ Which packet may go is worked out in packet/inline.py. What is denied ends the c
 from collections.abc import Sequence
 
 from appliance.model import Ended, Flow, Note, ProtocolError, Received, Side
-from appliance.packet.decode import ACK
+from appliance.packet.decode import ACK, SYN
 from appliance.packet.events import Finished, Over, Run
 from appliance.packet.inline import Go, Inline, Word
 from appliance.relay.session_type import Session
@@ -30,7 +30,7 @@ class Stream(Lane):
         self._begun = self._moved = self._loop.time()
         self._spoken = False  # a message has come
         self._next: dict[Side, int] = {}  # sequence number of the byte of a side that its receiver waits for
-        self._last: dict[Side, Held] = {}  # newest packet of each side
+        self._origin: dict[Side, int] = {}  # sequence number of the first byte of a side
 
     def take(self, held: Held) -> None:
         number, taken = held.queued.id, held.taken
@@ -86,7 +86,8 @@ class Stream(Lane):
         side, tcp = held.taken.side, held.packet.tcp
         if tcp is None:
             return
-        self._last[side] = held
+        if held.taken.fin or held.taken.begin < held.taken.end:
+            self._origin[side] = tcp.seq + bool(tcp.flags & SYN) - held.taken.begin
         if tcp.flags & ACK:
             self._next[side.other] = tcp.ack
 
@@ -135,7 +136,11 @@ class Stream(Lane):
                 self._reset(side)
 
     def _reset(self, to: Side) -> None:
-        """Reset one side, if it is known where it stands."""
-        seq, ack = self._next.get(to.other), self._next.get(to)
-        if seq is not None:
+        """Reset one side, if it is known where it stands: where it said, or where it does not say yet, if all that went
+        on has arrived (RFC 5961, 3.2: a reset counts only at the very next number)."""
+        acked, ack = self._next.get(to.other), self._next.get(to)
+        if acked is None:
+            return
+        origin = self._origin.get(to.other, acked - self._inline.allowed(to.other))
+        for seq in {acked, (origin + self._inline.allowed(to.other)) % 2**32}:
             self._outside.outlet.reset(self.flow, to, seq, ack)

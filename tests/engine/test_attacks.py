@@ -13,7 +13,7 @@ import pytest
 
 from appliance.kernel.networks import inside
 from appliance.lab.hosts import NAMESPACES, Lab
-from appliance.model import Address, Close, Effect, Event, Flow, Note, Received, Send
+from appliance.model import Address, Close, Effect, Ended, Event, Flow, Note, Received, Send, Shut
 from appliance.relay.session_type import Session
 from appliance.service import lanes
 from appliance.service.lane import Limits
@@ -136,27 +136,57 @@ class Passing:
         return [Note("opened")]
 
     def receive(self, event: Event, now: float) -> list[Effect]:
-        return [Send(event.side.other, event.data)] if isinstance(event, Received) else []
+        if isinstance(event, Received):
+            return [Send(event.side.other, event.data)]
+        return [Shut(event.side.other)] if isinstance(event, Ended) else []
 
     def fail(self, text: str) -> list[Effect]:
         return [Close(abort=True)]
 
 
+@contextlib.contextmanager
+def deaf(lab: Lab) -> Iterator[None]:
+    """Meanwhile servers say nothing but SYN-ACKs."""
+    words = ["-p", "tcp", "--tcp-flags", "SYN", "NONE", "-j", "DROP"]
+    done = lab.run(["iptables-nft", "-A", "OUTPUT", *words], where="target", capture_output=True)
+    assert done.returncode == 0, done.stderr
+    try:
+        yield
+    finally:
+        lab.run(["iptables-nft", "-F", "OUTPUT"], where="target")
+
+
+def test_a_server_that_has_acknowledged_nothing_is_reset(lab: Lab) -> None:
+    """A reset counts at the very next number only, and the bytes before it have gone on."""
+    took, gone = threading.Event(), threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        left = 8000
+        try:
+            while data := sock.recv(65536):
+                left -= len(data)
+                if not left:
+                    took.set()
+        except ConnectionResetError:
+            gone.set()
+
+    with tcp(lab, serve) as address, Known(lab, rules(address)) as gate, client(lab, address) as sock, deaf(lab):
+        sock.sendall(b"x" * 8000)
+        assert took.wait(20)
+        gate.call(lambda: gate.lanes.fail("enough"))
+        assert gone.wait(20)
+
+
 def test_what_a_server_does_not_acknowledge_is_of_its_clients_vendor(lab: Lab) -> None:
     """All of it is kept, to see whether the same is sent again: one vendor's is not to fill what others need."""
-    deaf = ["-p", "tcp", "--tcp-flags", "SYN", "NONE", "-j", "DROP"]
     limits = Limits(memory=20_000, share=0.5)
     with tcp(lab, echo) as address, Known(lab, rules(address), limits=limits) as gate, contextlib.ExitStack() as clients:
-        done = lab.run(["iptables-nft", "-A", "OUTPUT", *deaf], where="target", capture_output=True)
-        assert done.returncode == 0, done.stderr
-        try:
+        with deaf(lab):
             socks = [clients.enter_context(client(lab, address)) for _ in range(2)]
             for sock in socks:
                 sock.sendall(b"x" * 8000)
             gate.until(lambda: "too much of this vendor waits" in gate.incidents)
             assert gate.lanes.flows == 1
-        finally:
-            lab.run(["iptables-nft", "-F", "OUTPUT"], where="target")
         gate.process = msgspec.structs.replace(AGENT, cgroup="other.service")
         with tcp(lab, echo) as other, client(lab, other) as sock:
             sock.sendall(b"theirs")
