@@ -19,7 +19,9 @@ from appliance.facts.shared import Shared
 from appliance.facts.words.dns import TYPES
 from appliance.model import Column, Learned, Message, Process
 
-MAX_OPEN = 256  # questions whose facts are kept for their answers; as many as the wire keeps
+MAX_OPEN = 256  # questions of a flow whose facts are kept for their answers; as many as the wire keeps
+MAX_KEPT = 8192  # the same of all flows of a worker; ours: 5 kB each with the longest names. A second of questions of 8
+# vendors, each as fast as it may; who asks more is not answered, and of the others those whose answers take long
 ZONE = 2  # labels at the end of a name that entropy is not of: they are a zone's, nobody tells anything by them
 INTERNAL = "internal"  # among `answer`: an address that is not of the public network
 MIN_TTL_S, MAX_TTL_S = 60.0, 86_400.0  # how long a name is believed; ours: clients keep what they asked for a while,
@@ -33,6 +35,23 @@ class Moves(Moved):
     """What DNS moved."""
 
 
+class Due:
+    """The questions of all flows whose answers are due, the oldest first. Mutable."""
+
+    def __init__(self) -> None:
+        self._order: OrderedDict[tuple[int, str], DNS] = OrderedDict()  # by reader and key
+
+    def add(self, reader: "DNS", key: str) -> None:
+        self._order[id(reader), key] = reader
+        self._order.move_to_end((id(reader), key))
+        if len(self._order) > MAX_KEPT:
+            (_, oldest), other = self._order.popitem(last=False)
+            other.forget(oldest)
+
+    def drop(self, reader: "DNS", key: str) -> None:
+        self._order.pop((id(reader), key), None)
+
+
 def follow(shared: Shared, process: Process | None) -> "DNS":
     """Return a reader for one flow, as `facts.readers.open` says."""
     return DNS(shared, process)
@@ -44,7 +63,7 @@ class DNS:
     def __init__(self, shared: Shared, process: Process | None) -> None:
         self.needs_catalog = False
         self._shared, self._process = shared, process
-        self._moved = shared.of(Moves)
+        self._moved, self._due = shared.of(Moves), shared.of(Due)
         self._asked: OrderedDict[str, tuple[Facts, int]] = OrderedDict()  # with the answers that are due
 
     def ask(self, message: Message) -> Facts | None:
@@ -73,9 +92,14 @@ class DNS:
         message = typed(message) if message.kind == "query" else message
         key = f"{message.status} {message.name}"
         self._asked[key] = (facts, self._asked.pop(key, (facts, 0))[1] + 1)
+        self._due.add(self, key)
         if len(self._asked) > MAX_OPEN:
-            self._asked.popitem(last=False)
+            self._due.drop(self, self._asked.popitem(last=False)[0])
         self._moved.add(self._process, self._shared.now, 1, len(message.raw))
+
+    def forget(self, key: str) -> None:
+        """Its answer could not be judged, and is withheld."""
+        self._asked.pop(key, None)
 
     def heard(self, message: Message) -> None:
         self._moved.add(self._process, self._shared.now, 0, len(message.raw))
@@ -85,10 +109,12 @@ class DNS:
         code, *words = message.text.split(" ", 3)
         key = " ".join(words[:2])
         asked, due = self._asked.pop(key, (None, 0))
+        self._due.drop(self, key)
         if message.kind != "answer" or asked is None:
             return None
         if due > 1:
             self._asked[key] = (asked, due - 1)
+            self._due.add(self, key)
         texts = [(value.data or b"").decode() for value in message.values]
         addresses = [text for text, value in zip(texts, message.values, strict=True) if value.type == ADDRESS]
         inside = {INTERNAL} if not all(map(public, addresses)) else set()

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from appliance.config import rules
-from appliance.facts import Facts
+from appliance.facts import Facts, dns
 from appliance.facts.dns import DNS as Reader
 from appliance.facts.dns import MAX_OPEN, MAX_TTL_S, MIN_TTL_S, entropy
 from appliance.facts.hosts import public
@@ -168,6 +168,23 @@ def test_of_so_many_questions_the_facts_are_kept_and_the_oldest_goes() -> None:
         reader.sent(asked)
         answers += wire.feed(S, answer(f"n{n}.example", address(), id_=n))
     assert [reader.told(one) is not None for one in answers[:2]] == [False, True]
+
+
+def test_max_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all flows together; what was answered is not kept, and takes nobody's place."""
+    monkeypatch.setattr(dns, "MAX_KEPT", 3)
+    shared, asked = Shared(), []
+    for n in range(5):
+        wire, reader = DNS(), open_reader("dns", shared)
+        assert isinstance(reader, Reader)
+        [message] = wire.feed(C, question("n.example"))
+        wire.allow(message)
+        reader.sent(message)
+        [answered] = wire.feed(S, answer("n.example", address()))
+        asked.append((reader, answered))
+        if n == 4:
+            assert reader.told(answered) is not None
+    assert [reader.told(answered) is not None for reader, answered in asked] == [False, False, True, True, False]
 
 
 # -- a tunnel -----------------------------------------------------------------------------------------------------
