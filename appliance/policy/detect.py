@@ -13,6 +13,8 @@ import hyperscan
 from appliance.policy.finders import BUILT_IN, Span
 
 MAX_EVENTS = 10_000  # reports of one pass; a text with more is taken as one find from end to end
+MAX_CLEAN = 4096  # texts remembered in which nothing is found
+MAX_CLEAN_TEXT = 40  # characters of one; a UUID has 36
 MAX_PATTERN = 1000  # characters of an operator's pattern
 
 _BUILT_IN_FLAGS = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
@@ -63,11 +65,14 @@ class Detectors:
             for name in self.names
         )
         self._database = _compile(expressions) if expressions else None
+        self._clean: set[str] = set()  # short texts in which nothing was found: numbers, words, states
         self._finders = [None if name in patterns else BUILT_IN[name][0] for name in self.names]
 
     def find(self, text: str) -> list[tuple[str, Span]]:
         """Return what is found: detector and span in characters, spans of one detector apart and in order."""
         if self._database is None:
+            return []
+        if text in self._clean:
             return []
         data = text.encode("utf-8", "replace")
         events: list[tuple[int, int, int]] = []
@@ -80,7 +85,13 @@ class Detectors:
             self._database.scan(data, match_event_handler=report)
         except hyperscan.ScanTerminated:
             return [(name, (0, len(text))) for name in self.names]
-        return self._exact(text, data, events) if events else []
+        if events:
+            return self._exact(text, data, events)
+        if len(text) <= MAX_CLEAN_TEXT:
+            if len(self._clean) >= MAX_CLEAN:
+                self._clean.clear()
+            self._clean.add(text)
+        return []
 
     def _exact(self, text: str, data: bytes, events: list[tuple[int, int, int]]) -> list[tuple[str, Span]]:
         found: list[tuple[str, Span]] = []

@@ -117,6 +117,7 @@ class MaskPlan:
         self.rules = tuple(m.rule.id for m in masks)  # that could change a cell
         self.finds_only = all(m.columns is None and m.rule.detect for m in masks)  # they change but what is found
         self._masks, self._origins, self._detectors, self._key = masks, origins, detectors, key
+        self._any: Cell | None = None  # how all cells are masked, where only finds are
         self._touched = {m.rule.id for m in masks if m.columns is not None and m.touches(facts)}
         # How cells are masked, and how they are called, by the names of their columns. A table has at most 1,600.
         self._cells: dict[frozenset[str] | None, tuple[Cell | None, tuple[str, ...]]] = {}
@@ -130,7 +131,11 @@ class MaskPlan:
     def _cell(self, column: Column) -> Cell | None:
         names = self._origins(column)
         if names not in self._cells:
-            self._cells[names] = self._made(names), tuple(sorted(names or ()))
+            if self.finds_only:
+                self._any = cell = self._any or self._made(names)
+            else:
+                cell = self._made(names)
+            self._cells[names] = cell, tuple(sorted(names or ()))
         cell, called = self._cells[names]
         if names is not None:
             self.named[column] = called

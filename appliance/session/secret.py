@@ -16,20 +16,30 @@ MAX_PLACES = 8  # of one word; statements that set a secret set one
 BEFORE, AFTER = 128, 2048  # characters about a word that are looked at; a signed token has about 1,000
 
 _LITERAL = r"(?:[eEnNbB]?'(?:[^'\\\0]|''|\\[^\0])*'?|\"(?:[^\"\\\0]|\"\"|\\[^\0])*\"?|\$(\w*)\$[^\0]*?(?:\$\2\$|\Z))"
+# Patterns, and before each what every match of it has one of.
 _SECRETS = tuple(
-    re.compile(f"(?im){pattern}")
-    for pattern in (
+    (words.split(), re.compile(f"(?im){pattern}"))
+    for words, pattern in (
         # PASSWORD 'x', password => 'x', SET PASSWORD FOR u = PASSWORD('x'), IDENTIFIED [WITH plugin] BY|AS 'x'
-        rf"(\b(?:password|passwd|pwd|passphrase)\b(?:['\"](?=\s*[=:]))?[\s=:(>]*){_LITERAL}",
-        rf"(\bidentified\b\s+(?:with\s+\S+\s+)?(?:by|as)\s+(?:password\s+)?){_LITERAL}",
-        rf"(\b(?:client_?secret|secret_?(?:access_?)?key|access_?token|auth_?token|api[-_]?key|sslpassword)\b"
-        rf"['\"]?\s*[=:>]+\s*){_LITERAL}",
+        (
+            "password passwd pwd passphrase",
+            rf"(\b(?:password|passwd|pwd|passphrase)\b(?:['\"](?=\s*[=:]))?[\s=:(>]*){_LITERAL}",
+        ),
+        ("identified", rf"(\bidentified\b\s+(?:with\s+\S+\s+)?(?:by|as)\s+(?:password\s+)?){_LITERAL}"),
+        (
+            "secret token apikey api-key api_key sslpassword",
+            rf"(\b(?:client_?secret|secret_?(?:access_?)?key|access_?token|auth_?token|api[-_]?key|sslpassword)\b"
+            rf"['\"]?\s*[=:>]+\s*){_LITERAL}",
+        ),
         # in a connection string: password=x, also inside a literal; of a URL, what is between the colon and the @
-        r"(\b(?:password|passwd|pwd|sslpassword|secret|token)=)([^\s'\"&;,)\0]+)",
-        r"(://[^/\s:@'\"\0]*:)([^@\s/'\"\0]+)(?=@)",
+        (
+            "password= passwd= pwd= secret= token=",
+            r"(\b(?:password|passwd|pwd|sslpassword|secret|token)=)([^\s'\"&;,)\0]+)",
+        ),
+        ("://", r"(://[^/\s:@'\"\0]*:)([^@\s/'\"\0]+)(?=@)"),
         # header lines
-        r"(^(?:proxy-)?authorization:[ \t]*)([^\r\n\0]+)",
-        r"(^(?:set-)?cookie:[ \t]*)([^\r\n\0]+)",
+        ("authorization:", r"(^(?:proxy-)?authorization:[ \t]*)([^\r\n\0]+)"),
+        ("cookie:", r"(^(?:set-)?cookie:[ \t]*)([^\r\n\0]+)"),
     )
 )
 
@@ -38,8 +48,10 @@ def veil(text: str) -> str:
     """Return the text with secrets overwritten by as many asterisks; the same object where there are none."""
     for start, end in _places(text):
         part = text[start:end]
-        for pattern in _SECRETS:
-            part = pattern.sub(_covered, part)
+        low = part.lower() if part.isascii() else ""  # beyond ASCII, other letters match those of a pattern too
+        for words, pattern in _SECRETS:
+            if not low or any(word in low for word in words):
+                part = pattern.sub(_covered, part)
         text = text[:start] + part + text[end:]
     return text
 

@@ -10,6 +10,7 @@ import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ WIDE = (BOM_UTF16_BE, BOM_UTF16_LE, b"\0")  # how JSON begins in UTF-16 and UTF-
 MAX_LEAVES = 10_000  # of one document
 MAX_DEPTH = 64  # of a document, and of a GraphQL selection; honest ones have less than ten
 MAX_TOKENS = 20_000  # of one GraphQL document
+MAX_PLACES = 4096  # paths whose places are remembered; the answers of a service have some dozens
 MAX_PARTS = 200  # of a multipart body
 BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 section 5.1.1
 STEP = re.compile(r'\.[^.\[]+|\[[0-9]+\]|\["(?:[^"\\]|\\.)*"\]')  # of paths as `leaves` writes them
@@ -103,6 +105,7 @@ def _text(value: Any) -> str:
     return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else value
 
 
+@lru_cache(maxsize=MAX_PLACES)
 def places(path: str) -> frozenset[str]:
     """Return the path of a leaf and the paths it is below."""
     steps = STEP.findall(path)

@@ -33,7 +33,7 @@ def _decoded(path: str) -> str:
 
 
 def _slashes(path: str) -> str:
-    return re.sub(r"/{2,}", "/", path)
+    return re.sub(r"/{2,}", "/", path) if "//" in path else path
 
 
 def _backslashes(path: str) -> str:
@@ -41,10 +41,12 @@ def _backslashes(path: str) -> str:
 
 
 def _parameters(path: str) -> str:
-    return re.sub(r";[^/]*", "", path)
+    return re.sub(r";[^/]*", "", path) if ";" in path else path
 
 
 def _dots(path: str) -> str:
+    if path and "." not in path:
+        return path
     out: list[str] = []
     parts = path.split("/")
     for part in parts:

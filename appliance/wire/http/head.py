@@ -15,6 +15,9 @@ MAX_HEAD = 64 * 1024  # bytes; nginx takes 4 x 8 kB, Apache 100 lines of 8 kB
 MAX_TARGET = 8 * 1024  # bytes; RFC 9112 section 3 recommends at least 8,000
 MAX_METHOD = 32  # bytes; the longest registered method has 17
 MAX_FIELDS = 200  # lines; Apache takes 100
+SECRET = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))  # never remembered
+MAX_KNOWN = 1024  # header lines remembered as they were read; programs repeat a few dozen
+MAX_KNOWN_LINE = 256  # bytes of one
 MAX_LENGTH = 1 << 50  # bytes of a body; a petabyte is no length but an attack
 
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -110,17 +113,22 @@ def response(raw: bytes, method: str) -> Response:
 
 
 def _lines(raw: bytes) -> tuple[bytes, tuple[tuple[str, str], ...]]:
-    lines = raw[:-4].split(b"\r\n")
-    if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
+    inner = raw[:-4]
+    lines = inner.split(b"\r\n")
+    ends = len(lines) - 1
+    if inner.count(b"\r") != ends or inner.count(b"\n") != ends or b"\0" in inner:
         raise ProtocolError("a line that does not end in CR LF, or holds a NUL")
     if len(lines) - 1 > MAX_FIELDS:
         raise ProtocolError(f"more than {MAX_FIELDS} header fields")
-    fields = tuple(_field(line) for line in lines[1:])
+    fields = tuple([_known.get(line) or _field(line) for line in lines[1:]])
     names = [name for name, _ in fields if name in ONCE]
     if len(names) != len(set(names)):
         twice = next(name for name in names if names.count(name) > 1)
         raise ProtocolError(f"the field {twice} comes twice")
     return lines[0], fields
+
+
+_known: dict[bytes, tuple[str, str]] = {}  # header lines read before
 
 
 def _field(line: bytes) -> tuple[str, str]:
@@ -129,7 +137,12 @@ def _field(line: bytes) -> tuple[str, str]:
         raise ProtocolError("a header line without a name right before its colon (folded lines are not taken)")
     if not VALUE.fullmatch(value):
         raise ProtocolError("a header value with a control character")
-    return name.decode().lower(), value.strip(b" \t").decode("latin-1")
+    field = name.decode().lower(), value.strip(b" \t").decode("latin-1")
+    if len(line) <= MAX_KNOWN_LINE and field[0] not in SECRET:
+        if len(_known) >= MAX_KNOWN:
+            _known.clear()
+        _known[line] = field
+    return field
 
 
 def _version(raw: bytes) -> str:

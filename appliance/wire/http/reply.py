@@ -84,7 +84,8 @@ class _Passed:
 class _Gathered:
     """Masked as a whole."""
 
-    begun = single = False
+    begun = False
+    single = False
 
     def __init__(self, raw: bytes, head: Response, masker: Masker) -> None:
         self._raw, self._head, self._masker = raw, head, masker
