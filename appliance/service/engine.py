@@ -9,7 +9,6 @@ With it gone nobody listens to the queue, and the kernel drops what is sent ther
 """
 
 import ctypes
-import logging
 import os
 import signal
 import socket
@@ -27,7 +26,7 @@ from appliance.kernel.queue import Queue
 from appliance.kernel.speakers import Speakers
 from appliance.model import Flow
 from appliance.relay.channel import Queueing, Setup
-from appliance.service import bare, voice
+from appliance.service import bare, journal, voice
 from appliance.service.ids import Ids
 from appliance.service.lanes import Duties, Lanes
 from appliance.service.outlet import Outlet
@@ -114,7 +113,7 @@ def main(words: Sequence[str]) -> int:
     uid, gid, hub, records, names, *maps = map(int, words)
     raw = voice.sockets()
     bare.become(uid, gid, keep=CAP_NET_ADMIN)
-    logging.basicConfig(format=f"engine[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
+    journal.begin(f"engine[{os.getpid()}]")
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # others of our user must not read what is in memory
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)  # stopped when its hub dies, it would never see it

@@ -1,6 +1,5 @@
 """`vendorgate run`: the hub in the foreground, by the settings of a file."""
 
-import logging
 import resource
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import uvloop
 
 from appliance import config
 from appliance.model import ConfigError, HostError
-from appliance.service import launch
+from appliance.service import journal, launch
 from appliance.service.hub import Hub
 
 USUAL = Path("/etc/vendorgate/vendorgate.yaml")
@@ -18,7 +17,7 @@ FILES = launch.FILES + 1024  # descriptors; the workers inherit the limit
 
 def run(where: Path) -> int:
     """Run the service by the settings in file `where` until SIGTERM; return the exit status."""
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    journal.begin()
     try:
         settings = config.settings(str(where), _text(where))
         _allow_files()

@@ -6,7 +6,6 @@ All but the first two are descriptors, inherited. What it has in common with the
 """
 
 import ctypes
-import logging
 import os
 import signal
 import socket
@@ -25,7 +24,7 @@ from appliance.relay.channel import (
 )
 from appliance.relay.end import Frozen
 from appliance.relay.relay import Duties, Relay
-from appliance.service import bare
+from appliance.service import bare, journal
 from appliance.service.arrivals import Arrivals
 from appliance.service.door import Door
 from appliance.service.ids import Ids
@@ -104,7 +103,7 @@ def main(words: Sequence[str]) -> int:
     """Become the user named, for good; then run a worker on inherited descriptors."""
     uid, gid, hub, door, Frozen.program, names, peers, images, carried, records, *listeners = map(int, words)
     bare.become(uid, gid)  # before what follows: the kernel resets both at a change of user
-    logging.basicConfig(format=f"worker[{os.getpid()}] %(levelname)s %(message)s", level=logging.INFO)
+    journal.begin(f"worker[{os.getpid()}]")
     # Others of our user must not read what is in memory: masked values, questions, rules.
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
