@@ -9,7 +9,7 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 from appliance.model import Address, Side
 from appliance.relay.gate import Gate
@@ -31,7 +31,7 @@ def reset_on_close(sock: socket.socket) -> None:
 class Frozen:
     """The filter that lets nothing in, where there is one: set once, before the first connection."""
 
-    program = -1
+    program: ClassVar[int] = -1
 
 
 def unread(sock: socket.socket, last: bool = False) -> int:
@@ -83,8 +83,15 @@ class Owner(Protocol):
         """`side` broke off its TLS."""
 
 
-class End(asyncio.Protocol):
-    """One connection. What is written before it is attached to the loop waits; it never closes by itself."""
+class End:
+    """One connection, an asyncio.Protocol. What is written before it is attached waits; it never closes by itself.
+
+    That base is not named: what is compiled has none of others.
+    """
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return it as what the loop calls."""
+        return cast(asyncio.Protocol, self)
 
     def __init__(
         self,
@@ -128,7 +135,7 @@ class End(asyncio.Protocol):
         if self.gone:
             return 0
         waiting = self._transport.get_write_buffer_size() if self._transport else sum(map(len, self._unsent))
-        return waiting + self._held_bytes
+        return waiting + self._held_bytes + (self._layer.waiting if self._layer else 0)
 
     @property
     def unread(self) -> int:
@@ -280,12 +287,15 @@ class End(asyncio.Protocol):
 
     def _inside(self, layer: Layer, data: bytes) -> None:
         """Take what came of TLS."""
+        waited = layer.waiting
         try:
             plain = layer.feed(data)
         except ssl.SSLError as error:
             self._owner.broke(self._side, error)
             return
         self.flush()
+        if layer.waiting < waited:
+            self._owner.regulate()
         if plain:
             self._owner.arrived(self._side, plain)
         if layer.ended:

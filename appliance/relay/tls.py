@@ -8,6 +8,7 @@ Source: RFC 8446; Python's ssl module. The server's name is sent and checked by 
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import ssl
@@ -44,7 +45,7 @@ class Layer:
         self.done: asyncio.Future[ssl.SSLObject] = asyncio.get_running_loop().create_future()
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object: ssl.SSLObject | None = None
-        self._plain = bytearray()
+        self._plain, self._unsealed = bytearray(), bytearray()
         self.released = self._closed = self._broken = False
         self.torn = False  # the connection ended without the peer's word that it is over (RFC 8446 section 6.1)
         self.beyond: Layer | None = None  # that of the flow's other end
@@ -90,7 +91,19 @@ class Layer:
     def seal(self, data: bytes) -> None:
         """Write what is to go inside; `take` has the bytes for the peer."""
         if self._object is not None and self.done.done() and not (self._closed or self.done.exception()):
-            self._object.write(data)
+            self._unsealed += data
+            self._write(self._object)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that cannot be written, since a server of TLS 1.2 shakes hands anew (RFC 5246 section 7.4.1.1)."""
+        return len(self._unsealed)
+
+    def _write(self, secured: ssl.SSLObject) -> None:
+        if self._unsealed:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                secured.write(bytes(self._unsealed))
+                self._unsealed.clear()
 
     def tear(self) -> None:
         """The peer's connection has ended; without its word, what it said may have been cut short."""
@@ -141,6 +154,7 @@ class Layer:
                 return
             self.done.set_result(self._object)
         self._read(self._object)
+        self._write(self._object)
 
     def _read(self, secured: ssl.SSLObject) -> None:
         try:
@@ -183,6 +197,7 @@ class Contexts:
             pem = await self._mint(names)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.options |= ssl.OP_NO_RENEGOTIATION
             _load(context, pem.encode())
             if alpn:
                 context.set_alpn_protocols([alpn])
@@ -218,7 +233,8 @@ def met_with(trust: Trust, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if trust.pin:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # `_proved` looks at the pin
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # `_proved` looks at the pin, once
+        context.options |= ssl.OP_NO_RENEGOTIATION
     elif trust.ca:
         context.load_verify_locations(trust.ca)
         if REVOKED in Path(trust.ca).read_bytes():

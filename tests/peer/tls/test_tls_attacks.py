@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import functools
+import os
+import select
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,6 +23,7 @@ from appliance.wire.tls import MAX_RECORDS, hello
 from tests.gate import Gate
 from tests.peer.tls.conftest import context
 from tests.peer.tls.test_tls import ALLOW, ask, echo, told
+from tests.ports import free_port
 from tests.wire.tls.test_hello import real
 
 pytestmark = pytest.mark.peer
@@ -326,3 +330,51 @@ async def test_fresh_s(theirs: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls.time, "monotonic", lambda: now + tls.FRESH_S + 1)
     assert await contexts.downstream(("DNS:web.example",), "") is not first
     assert len(made) == 2
+
+
+@in_a_loop
+async def test_what_is_said_while_a_server_shakes_hands_anew_goes_up_behind_it(theirs: Pair, tmp_path: Path) -> None:
+    """OpenSSL takes nothing to be written meanwhile. Its own server begins when its operator types r."""
+    pem, port = tmp_path / "pem", free_port()
+    pem.write_text(theirs[0].certify(("DNS:web.example",)))
+    words = ["openssl", "s_server", "-tls1_2", "-accept", f"127.0.0.1:{port}", "-cert", str(pem), "-key", str(pem)]
+    server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert server.stdin and server.stdout
+    try:
+        with reached(port) as sock:
+            layer = tls.Layer()
+            layer.begin(tls.met_with(Trust(ca=str(theirs[1]))), "web.example")
+            while not layer.done.done():
+                sock.sendall(layer.take())
+                layer.feed(sock.recv(65536))
+            sock.sendall(layer.take())
+            server.stdin.write(b"r\n")
+            server.stdin.flush()
+            layer.feed(sock.recv(65536))
+            layer.seal(b"mean")
+            layer.seal(b"while\n")
+            assert layer.waiting == len(b"meanwhile\n")
+            while layer.waiting:
+                sock.sendall(layer.take())
+                layer.feed(sock.recv(65536))
+            sock.sendall(layer.take())
+            out = b""
+            while b"meanwhile" not in out:
+                assert select.select([server.stdout], [], [], 20)[0]
+                piece = os.read(server.stdout.fileno(), 65536)
+                assert piece
+                out += piece
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def reached(port: int) -> socket.socket:
+    """Connect to a server that is about to listen."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 20)
+        except ConnectionRefusedError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
