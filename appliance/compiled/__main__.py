@@ -21,6 +21,7 @@ MODULES = [
     *(f"appliance.facts.{name}" for name in ("names", "parameters", "postgres", "settings", "traffic")),
     "appliance.policy.masks",
     "appliance.record.log",
+    *(f"appliance.relay.{name}" for name in ("end", "joined", "pipe")),
     *(
         f"appliance.session.{name}"
         for name in (
@@ -29,6 +30,7 @@ MODULES = [
         )
     ),
     "appliance.wire.inbox",
+    *(f"appliance.wire.http.{name}" for name in ("connection", "content", "leaves", "reply")),
     *(
         f"appliance.wire.postgres.{name}"
         for name in ("cells", "client", "columns", "connection", "flow", "frames", "masks", "server")

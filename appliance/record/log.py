@@ -32,6 +32,7 @@ SEGMENT_AGE_S = 86_400.0  # and by day, so that a quiet worker's past can be dro
 SYNC_EVERY_S = 5.0  # what Linux itself waits before it writes back, dirty_writeback_centisecs
 MAX_TRIES = 1_000  # names taken by segments begun in the same millisecond
 SALT_BYTES = 8  # of each frame; 2^64 tries for each guess
+SALTS = 512  # frames whose salts are asked of the kernel at once
 CHAIN_BYTES = 16  # of a chain's name; random, so that no two are the same
 
 
@@ -62,6 +63,7 @@ class Log:
         self._header = b""  # of the open segment, until it is written
         self._known: set[str] = set()  # open flows whose addresses the open segment has
         self._counts: dict[str, int] = {}  # frames of each open flow
+        self._salts, self._salted = b"", 0  # drawn, and how much of it was used: none is used twice
         self._synced = synced
         self._ended: list[int] = []  # segments that `sync` has still to see
         self._fresh = False  # the name of the open segment may not be on the disk
@@ -143,9 +145,8 @@ class Log:
         count = self._counts.get(flow.id, 0)
         frames = [self._header] if self._size == 0 else []
         head = leaf(self._header) if self._size == 0 else self._head
-        salts = os.urandom(SALT_BYTES * len(notes))
         for number, (note, dropped) in enumerate(notes):
-            salt = salts[number * SALT_BYTES : (number + 1) * SALT_BYTES]
+            salt = self._salt()
             frame = Frame(
                 self._sequence + number, now, flow.id, note, dropped, whose, count + number + 1, head, salt
             )
@@ -158,6 +159,13 @@ class Log:
             head = leaf(frames[-1])
             whose = None
         return b"".join(frames), head
+
+    def _salt(self) -> bytes:
+        at = self._salted
+        if at >= len(self._salts):
+            self._salts, at = os.urandom(SALT_BYTES * SALTS), 0
+        self._salted = at + SALT_BYTES
+        return self._salts[at : at + SALT_BYTES]
 
     def _begin(self, now: float) -> None:
         self._number = max(int(now * 1000), self._number + 1)

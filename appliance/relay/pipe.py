@@ -121,7 +121,7 @@ class Pipe:
                 sock.close()
                 return
             end.sock = sock
-            await self._loop.create_connection(lambda: end, sock=sock)
+            await self._loop.create_connection(end.protocol, sock=sock)
         except OSError as error:  # TimeoutError is one
             self._connecting = None
             if sock:
@@ -145,7 +145,7 @@ class Pipe:
         if not end.gone and end.sock:
             end.sock.setblocking(False)
             end.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(lambda: end, sock=end.sock)
+            await self._loop.connect_accepted_socket(end.protocol, sock=end.sock)
 
     # -- what the ends tell ----------------------------------------------------------------------------------
 
