@@ -26,7 +26,7 @@ ZONE = 2  # labels at the end of a name that entropy is not of: they are a zone'
 INTERNAL = "internal"  # among `answer`: an address that is not of the public network
 MIN_TTL_S, MAX_TTL_S = 60.0, 86_400.0  # how long a name is believed; ours: clients keep what they asked for a while,
 # whatever a TTL of 0 says, and a name must not hold for ever
-ADDRESS = 1  # type of a value of an answer that is an address
+ADDRESS, ELSEWHERE = 1, 2  # types of values of an answer: addresses of what was asked, and of other names
 FIXED = 16  # bytes of a question besides its name: header, type and class
 DIGITS = 4  # characters of a byte that is no plain character, in a name's text: \\DDD
 
@@ -116,7 +116,8 @@ class DNS:
             self._asked[key] = (asked, due - 1)
             self._due.add(self, key)
         texts = [(value.data or b"").decode() for value in message.values]
-        addresses = [text for text, value in zip(texts, message.values, strict=True) if value.type == ADDRESS]
+        told = zip(texts, message.values, strict=True)
+        addresses = [text for text, value in told if value.type in (ADDRESS, ELSEWHERE)]
         inside = {INTERNAL} if not all(map(public, addresses)) else set()
         values = {
             **asked.values,

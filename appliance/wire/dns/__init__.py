@@ -7,7 +7,8 @@ TLS, HTTPS or QUIC. What uses them is refused.
 Messages of the client: question (the name in `name`, the type in `status`, the class in `cursor`, EDNS options in
 `values`). Of the server: answer (the name that was asked in `name`, how many seconds it may be kept in `cursor`; in
 `text` the code, the type, the name and what was found, in words; in `values` the addresses that were found, of type 1,
-and what else it tells, of type 0), stray (an answer to nothing that was asked: it is dropped).
+what else it tells, of type 0, and addresses of other names, of type 2), stray (an answer to nothing that was asked: it
+is dropped).
 
 A key that would hide a TLS hello (ECH) is taken out of every answer.
 """

@@ -116,7 +116,10 @@ class DNS(Datagrams):
         records, ttl = messages.chain(data, found)
         addresses = [host for record in records for host in messages.hosts(record)]
         # What is beside the chain is told too: a client may look at it, and a tunnel's other end can.
-        beside = [r for r in found.records if r.section == 0 and not (r in records and messages.hosts(r))]
+        mine = {id(record) for record in records}
+        beside = [r for r in found.records if r.section == 0 and not (id(r) in mine and messages.hosts(r))]
+        # There are clients that take any address in an answer (musl), or what comes with it, whatever name it is of.
+        others = [host for r in found.records if id(r) not in mine for host in messages.hosts(r)]
         shown = [f"{type_name(r.type)} {messages.shown(data, r)}" for r in found.records if r.section == 0]
         opens = rewrite.hides(found)
         message = Message(
@@ -129,6 +132,7 @@ class DNS(Datagrams):
             values=(
                 *(Value(host.encode(), 1) for host in addresses),
                 *(Value(messages.shown(data, record).encode(), 0) for record in beside),
+                *(Value(host.encode(), 2) for host in others),
             ),
         )
         if entry.plan is not None and _masked(message, entry.plan):

@@ -30,6 +30,7 @@ from appliance.wire.dns.numbers import (
 )
 
 HEAD = 12  # bytes; RFC 1035 section 4.1.1
+MAX_ALIASES = 32  # CNAME and DNAME records of one answer; ours: BIND follows 11, unbound 11, PowerDNS 10 to 16
 MAX_MESSAGE = 65_535  # bytes; RFC 1035 section 4.2.2: its length has 16 bits
 QR, OPCODE, AA, TC, RD, RA, Z, AD, CD, RCODE = 0x8000, 0x7800, 0x400, 0x200, 0x100, 0x80, 0x40, 0x20, 0x10, 0xF
 
@@ -236,12 +237,16 @@ def _strings(data: bytes) -> bytes:
 
 
 def chain(message: bytes, found: Parsed) -> tuple[list[Record], int]:
-    """Return the answer's records that belong to what was asked, aliases followed, and how long they may be kept."""
+    """Return the answer's records that belong to what was asked, aliases followed, and how long they may be kept.
+
+    Raises:
+        ProtocolError: there are more aliases than anybody follows, or an alias that cannot be read.
+    """
     assert found.question is not None
     here = [record for record in found.records if record.section == 0 and record.class_ == found.question.class_]
-    name, out, seen = found.question.name, [], 0
-    while seen <= len(here):
-        seen += 1
+    name, out, seen = found.question.name, [], set[str]()
+    for _ in range(MAX_ALIASES + 1):
+        seen.add(names.text(name))
         mine = [record for record in here if names.same(record.name, name)]
         alias = next((record for record in mine if record.type == CNAME), None)
         over = next((record for record in here if record.type == DNAME and names.below(name, record.name)), None)
@@ -250,6 +255,6 @@ def chain(message: bytes, found: Parsed) -> tuple[list[Record], int]:
             name = target(message, alias)
         elif over is not None and not mine:
             name = name[: len(name) - len(over.name)] + target(message, over)
-        else:
-            break
-    return out, min((record.ttl & 0x7FFFFFFF for record in out), default=0)
+        if names.text(name) in seen:  # the end, or a circle
+            return out, min((record.ttl & 0x7FFFFFFF for record in out), default=0)
+    raise ProtocolError(f"an answer with more than {MAX_ALIASES} aliases, one after the other")

@@ -1,11 +1,13 @@
 """Whole messages, read strictly; answers written anew without ECH."""
 
+import itertools
+
 import pytest
 
 from appliance.model import ProtocolError
 from appliance.wire.dns import message as messages
 from appliance.wire.dns import names, rewrite
-from appliance.wire.dns.message import parse
+from appliance.wire.dns.message import MAX_ALIASES, parse
 from appliance.wire.dns.numbers import TYPES
 from tests.wire.dns.given import EDNS, POINTER, address, answer, edns, name, question, record
 
@@ -80,6 +82,19 @@ def test_aliases_are_followed_and_what_is_beside_is_not() -> None:
 def test_aliases_in_a_circle_end() -> None:
     data = answer("a.example", record(POINTER, "CNAME", name("b.example")), record(name("b.example"), "CNAME", POINTER))
     assert _chained(data)[0] == []
+
+
+def test_max_aliases() -> None:
+    """As many names, one after the other, as would keep us busy for seconds."""
+
+    def led(count: int) -> bytes:
+        owners = [POINTER, *(name(f"n{number}") for number in range(count))]
+        aliases = (record(owner, "CNAME", to) for owner, to in itertools.pairwise(owners))
+        return answer("a.example", *aliases, address("192.0.2.1", owners[-1]))
+
+    assert _chained(led(MAX_ALIASES))[0] == ["192.0.2.1"]
+    with pytest.raises(ProtocolError, match="more than 32 aliases"):
+        _chained(led(MAX_ALIASES + 1))
 
 
 def test_a_whole_branch_can_be_an_alias() -> None:

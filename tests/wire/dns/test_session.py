@@ -164,6 +164,20 @@ def test_an_address_beside_the_chain_cannot_be_smuggled_past_a_rule() -> None:
     assert parse(down(p)).code == 5
 
 
+@pytest.mark.parametrize("where", ["answer", "more"])
+def test_an_internal_address_of_another_name_is_one_too(where: str) -> None:
+    """There are resolvers in clients that take it, whose ever it is."""
+    p = session()
+    asked(p, question("a.example"))
+    inside = address("10.9.9.9", name("b.example"))
+    told = (address("1.1.1.1"), inside) if where == "answer" else (address("1.1.1.1"),)
+    p >> Received(S, answer("a.example", *told, more=() if where == "answer" else (inside,)))
+    effects = p.take()
+    assert not [effect for effect in effects if isinstance(effect, Learned)]
+    [data] = [effect.data for effect in effects if isinstance(effect, Send)]
+    assert parse(data).code == 5
+
+
 @pytest.mark.parametrize(
     "data",
     [
