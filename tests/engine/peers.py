@@ -51,10 +51,14 @@ def udp(lab: Lab, answer: Callable[[bytes], list[bytes]], six: bool = False) -> 
 
 
 @contextlib.contextmanager
-def tcp(lab: Lab, serve: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
-    """A server that gives each connection to `serve`, one after the other."""
+def tcp(lab: Lab, serve: Callable[[socket.socket], None], fast: bool = False) -> Iterator[tuple[str, int]]:
+    """A server that gives each connection to `serve`, one after the other; with `fast` it takes bytes of a SYN, and waits
+    with no part of an answer for another to be acknowledged."""
     listener = made(lab, "target", socket.SOCK_STREAM)
     listener.bind((lab.target_ip, 0))
+    if fast:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.listen()
     listener.settimeout(0.1)
     stop = threading.Event()

@@ -198,6 +198,27 @@ def echo(sock: socket.socket) -> None:
         sock.sendall(data)
 
 
+def test_bytes_of_a_syn_are_judged_before_it_goes(lab: Lab) -> None:
+    """TCP Fast Open (RFC 7413), as any process may use it: the first connection brings a cookie, the next ones data."""
+    for where in ("host", "target"):
+        lab.run(["sh", "-c", "echo 3 >/proc/sys/net/ipv4/tcp_fastopen"], where=where)
+    web = Web()
+    with tcp(lab, web, fast=True) as address, Gate(lab, rules(address)) as gate, wire(lab) as sent:
+        for method in ("GET", "GET", "DELETE", "GET"):
+            with made(lab, "host", socket.SOCK_STREAM) as sock:
+                sock.setblocking(True)  # else it does not wait for the cookie
+                if method == "DELETE":
+                    with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+                        sock.sendto(request(method), socket.MSG_FASTOPEN, address), sock.recv(100)
+                else:
+                    sock.sendto(request(method), socket.MSG_FASTOPEN, address)
+                    assert answer(sock) == b"hello"
+        gate.until(lambda: len(gate.of("closed")) == 4)
+        gate.until(lambda: any(len(one) > 33 and one[33] & 2 and b"GET" in one for one in sent))  # data went in a SYN
+        assert not any(b"DELETE" in one for one in sent)
+    assert web.seen == [request()] * 3
+
+
 class Slow(Gate):
     """Finds out whose a flow is when it is told to."""
 
