@@ -17,6 +17,7 @@ from appliance.wire.tls import Hello, hello
 from appliance.wire.udp import MAX_DATAGRAM
 
 MAX_OPEN = 16  # connections of one flow whose keys are kept; ours: a client has one, or a few behind one socket
+MAX_INITIALS = 16  # packets of one datagram that begin connections; ours: clients send one, or two. 800 took 0.1 s
 MAX_CRYPTO = 16 * 1024  # bytes of a hello; ours: with post-quantum keys and many extensions it has some 2,000
 RECORD = 1 << 14  # bytes of one TLS record; RFC 8446 section 5.1
 
@@ -113,10 +114,16 @@ class QUIC(Datagrams):
         return super().allow(message, plan, redact)
 
     def _said(self, data: bytes) -> Message:
-        strange, found = False, []
+        strange, target = False, None
+        found: list[_Connection] = []
         for packet in packets(data):
             strange = strange or packet.version not in INITIAL
+            if target not in (None, packet.target):
+                raise ProtocolError("packets of two connections in one datagram of QUIC")  # RFC 9000 section 12.2
+            target = packet.target
             if packet.initial:
+                if len(found) == MAX_INITIALS:
+                    raise ProtocolError(f"more than {MAX_INITIALS} Initial packets in one datagram of QUIC")
                 if len(data) < LEAST:
                     raise ProtocolError("an Initial packet of QUIC in a datagram that servers discard")
                 found.append(self._belongs(packet))

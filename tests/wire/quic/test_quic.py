@@ -19,7 +19,7 @@ from appliance.model import Address, Flow, Message, Note, Process, ProtocolError
 from appliance.session import Session
 from appliance.wire.detect import open as open_wire
 from appliance.wire.quic import QUIC
-from appliance.wire.quic.connection import MAX_CRYPTO
+from appliance.wire.quic.connection import MAX_CRYPTO, MAX_INITIALS
 from appliance.wire.quic.keys import V1, V2, keys
 from appliance.wire.quic.packets import MAX_ID, begins, packets
 from appliance.wire.quic.packets import crypto as frames
@@ -217,7 +217,8 @@ def test_numbers_that_are_sent_in_part_are_completed() -> None:
         ([b"\xc1" + initial(crypto(0, HELLO))[1:-1] + b"x"], "cannot be read"),
         ([initial(crypto(0, HELLO))[:40] + bytes(1)], "cut short"),
         ([initial(crypto(0, b"\2" + HELLO[1:]))], "does not begin with a client's hello"),
-        ([initial(crypto(0, HELLO), size=700) + initial(crypto(0, hello("b.example")), target=b"\2" * 8, size=700)], "two hellos"),
+        ([initial(crypto(0, HELLO), size=700) + initial(crypto(0, hello("b.example")), target=b"\2" * 8, size=700)], "two connections"),
+        ([b"".join(initial(crypto(0, HELLO), n, size=200) for n in range(MAX_INITIALS + 1))], "more than 16 Initial"),
         ([initial(crypto(0, HELLO), 0), initial(crypto(len(HELLO), hello("b.example")), 1)], "repeated for another server"),
         ([initial(crypto(0, HELLO + hello("b.example")))], "repeated for another server"),
         ([initial(crypto(0, HELLO), 0), initial(crypto(len(HELLO), HELLO + HELLO), 1)], "goes on behind its hello"),
