@@ -105,6 +105,19 @@ for _ in range(2):
 """
 
 
+# Each request once: a packet that was dropped would be sent again only after 0.2 s, and then in what is not a file's.
+FILES = """
+import os, socket, sys, tempfile
+sock = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
+for number in range(3):
+    with tempfile.TemporaryFile() as file:
+        file.write(b"HEAD /page HTTP/1.1\\r\\nHost: web%d\\r\\n\\r\\n" % number)
+        file.flush()
+        os.sendfile(sock.fileno(), file.fileno(), 0, 100)
+        print("answered" if sock.recv(9999).startswith(b"HTTP/1.1 200") else "what?", flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with Lab() as lab:
@@ -235,6 +248,15 @@ def test_a_request_waits_for_a_reviewer_in_the_kernel(lab: Lab, appliance: Appli
     agent.join(30)
     assert done[0].returncode == 0, done[0].stderr
     until(lambda: "PUT" in web.log.read_text())
+
+
+def test_what_a_client_sends_out_of_a_file_is_passed_at_once(lab: Lab, appliance: Appliance, web: Nginx) -> None:
+    """Its pages may change behind the engine, so the fence passes a copy only: the engine gives the one it judged."""
+    before = appliance.json("status")["engine"]["lost"]
+    words = [PYTHON, "-c", FILES, lab.target_ip, str(WEB)]
+    done = lab.run(words, cgroup="acme.service", user="nobody", capture_output=True, text=True, timeout=60)
+    assert done.stdout == "answered\n" * 3, done.stderr
+    assert appliance.json("status")["engine"]["lost"] == before
 
 
 def test_ping(lab: Lab, appliance: Appliance) -> None:
