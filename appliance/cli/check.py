@@ -4,6 +4,7 @@ import textwrap
 
 import click
 
+from appliance import compiled
 from appliance.cli import screen
 from appliance.cli.fence import place
 from appliance.cli.hub import Hub
@@ -31,7 +32,7 @@ def check(site: Site, as_json: bool) -> None:
     vendorgate check
     vendorgate check --json | jq '.[] | select(.ok | not)'
     """
-    found = preflight(place(site), _runs(site)) + vendors(place(site))
+    found = [*preflight(place(site), _runs(site)), *vendors(place(site)), _speed()]
     if as_json:
         screen.json(found)
     for finding in () if as_json else found:
@@ -41,6 +42,12 @@ def check(site: Site, as_json: bool) -> None:
         raise No(f"{lacks} of {len(found)} checks found a lack")
     if not as_json:
         click.echo(f"{len(found)} checks, nothing lacks")
+
+
+def _speed() -> Finding:
+    """Tell whether messages pass through compiled modules; no promise but those of speed hangs on it."""
+    how = "compiled" if compiled.in_use() else "run as written (`make fast` compiles them)"
+    return Finding("speed", True, f"the modules on the path of every message are {how}")
 
 
 def vendors(where: Place) -> list[Finding]:

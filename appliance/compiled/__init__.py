@@ -57,6 +57,11 @@ def usable(folder: Path = HERE) -> dict[str, Path]:
     return found if made_of and made_of.keys() <= found.keys() else {}
 
 
+def in_use() -> bool:
+    """Return True if this process runs the compiled modules."""
+    return any(isinstance(finder, Finder) for finder in sys.meta_path)
+
+
 def settle() -> None:
     """Have the imports that follow find compiled modules, if there are usable ones."""
     files = {} if os.environ.get(PLAIN) else usable()

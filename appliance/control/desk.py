@@ -96,6 +96,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     ready: bool
     version: str = ""
+    compiled: bool = False  # what every message passes through is machine code (appliance/compiled)
     started: float = 0.0  # unix seconds; 0: not running
     rules_revision: str = ""
     rules_error: str = ""  # why the files on disk are not the rules in force

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from appliance import compiled
 from appliance.control.desk import Desk, Status
 from appliance.kernel import fence
 from appliance.record.export import Export
@@ -47,6 +48,7 @@ class Desks:
         return Status(
             ready=state.up and ready > 0 and "steering" not in hub.troubles,
             version=version("vendorgate"),
+            compiled=compiled.in_use(),
             started=self._started,
             rules_revision=hub.policy.revision,
             rules_error=hub.rules_error,
