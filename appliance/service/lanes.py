@@ -309,8 +309,9 @@ class Lanes:
 
     def _refuse_all(self, number: int, whose: str) -> None:
         """Refuse further packets of a flow for a while: none of them is to be a new one. It keeps its place so long."""
-        self._places.take(whose, 1)
-        self._refused[number] = self._loop.time(), whose
+        if number not in self._refused:  # else a socket that shares its ends was being named meanwhile
+            self._places.take(whose, 1)
+            self._refused[number] = self._loop.time(), whose
         self._happened(self._tracker.refuse(number, self._loop.time()))
 
     def _forgive(self, number: int) -> None:

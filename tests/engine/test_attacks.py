@@ -219,6 +219,22 @@ def test_bytes_of_a_syn_are_judged_before_it_goes(lab: Lab) -> None:
     assert web.seen == [request()] * 3
 
 
+def test_what_is_refused_gives_its_place_back(lab: Lab) -> None:
+    web = Web()
+    limits = Limits(flows=2, share=0.9, refused_s=0.1)
+    with tcp(lab, web) as address, Gate(lab, rules(address), limits=limits) as gate:
+
+        def judged(number: int) -> bool:
+            with contextlib.suppress(ConnectionError), client(lab, address) as sock:
+                sock.sendall(request("DELETE"))
+                sock.recv(100)
+            return len(gate.verdicts()) >= number
+
+        for number in range(1, 5):
+            gate.until(lambda number=number: judged(number))
+    assert web.seen == []
+
+
 class Slow(Gate):
     """Finds out whose a flow is when it is told to."""
 
