@@ -61,6 +61,7 @@ class Policy:
         self._detectors = Detectors((name for rule in rules for name in rule.detect), self.patterns)
         self._masks = {rule.id: Mask(rule) for rule in self.rules if rule.do == "mask"}
         self._protocols = {r.id: protocols_of(frozenset(r.when)) for r in self.rules}
+        self._by_id = {rule.id: rule for rule in self.rules}
         self._specific = sorted(self.identities, key=lambda i: -len(i.keys))  # stable: else as written
         self._narrow = sorted(
             ((net, target) for target in self.targets for net in target.nets), key=lambda nt: nt[0].narrowness
@@ -136,6 +137,11 @@ class Policy:
             decision = msgspec.structs.replace(decision, record=self._level(scope, facts, decision.record))
         shadow += [m.rule.id for m in scope.shadow_masks if self.touched(m.rule, facts)]
         return msgspec.structs.replace(decision, shadow=tuple(shadow)) if shadow else decision
+
+    def called(self, id: str, server: Address, names: frozenset[str]) -> bool:
+        """Return whether a rule is about a server that goes by one of these names, proved or asked for in TLS."""
+        rule = self._by_id.get(id)
+        return rule is None or not rule.to or any(target.called(server, names) for target in rule.to)
 
     def names(self, who: tuple[str, ...], server: Address) -> bool:
         """Return True if a rule between them names things of the schema, so it matters which they are."""

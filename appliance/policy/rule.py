@@ -206,6 +206,14 @@ class Target(msgspec.Struct, frozen=True):
         """Return whether it is one of the hosts that are known by their names."""
         return isinstance(server, Place) and bool(server.names) and any(host.holds(server) for host in self.hosts)
 
+    def called(self, server: Address, names: frozenset[str]) -> bool:
+        """Return whether a server by these names is of this place: its address is written, or one of its names is."""
+        if any(host.name in names and host.low <= server.port <= host.high for host in self.hosts):
+            return True
+        found = {(address, host.low, host.high) for host in self.hosts for address in host.found}
+        written = (n for n in self.nets if (str(n.network.network_address), n.low, n.high) not in found)
+        return any(net.holds(server) for net in written)
+
     def covers(self, other: "Target") -> bool:
         if self is other:
             return True

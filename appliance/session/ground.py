@@ -161,6 +161,11 @@ class Ground:
         decision = self._policy.decide(self._who, self._place, facts)
         if tunnels and decision.verdict != "block" and not self._named(decision.rule):
             return msgspec.structs.replace(decision, verdict="block", reason=NO_PROXY, approval=None)
+        called = (self.inside or facts.values.get("sni", frozenset())) - {self._place.host, self.trust.name}
+        if called and decision.verdict == "allow" and not self._policy.called(decision.rule, self._place, called):
+            # Many are behind one address. The rule lets by the one that it names.
+            reason = f"TLS is for {', '.join(sorted(called))[:200]}, and the rule is about another name at its address"
+            return msgspec.structs.replace(decision, verdict="block", reason=reason)
         return decision
 
     def _named(self, rule: str) -> bool:

@@ -107,3 +107,32 @@ def test_a_host_that_may_be_anywhere_hides_nothing_and_meets_all_on_its_ports() 
 def test_a_bare_name_in_small_letters_without_its_dot() -> None:
     [target] = policy("targets: {api: {address: 'API.Example.:443'}}", API="1.1.1.1").targets
     assert target.hosts == (Host("api.example", 443, 443, False, target.hosts[0].found),) and target.hosts[0].found
+
+
+SHARED = """
+targets:
+  api: {protocol: http, address: "db.internal:443"}
+  net: {protocol: http, address: ["two.internal:443", "10.0.3.3:444", "10.0.3.0/24:445"]}
+rules:
+  - {id: api, to: api, do: allow}
+  - {id: net, to: net, do: allow}
+  - {id: rest, do: allow, inspect: true, when: {method: "*"}}
+"""
+
+# rule, server, the names that its TLS is for -> whether the rule is about it
+CALLED = [
+    ("api", Place("10.0.3.2", 443), {"db.internal"}, True),
+    ("api", Place("10.0.3.2", 443), {"db.internal", "other.example"}, True),
+    ("api", Place("10.0.3.2", 443), {"other.example"}, False),  # another customer at the same address
+    ("net", Place("10.0.3.3", 443), {"other.example"}, False),
+    ("net", Place("10.0.3.3", 444), {"other.example"}, True),
+    ("net", Place("10.0.3.77", 445), {"other.example"}, True),  # written by address: whoever is there
+    ("net", Place("10.0.3.3", 443), {"two.internal"}, True),
+    ("rest", Place("10.0.3.2", 443), {"other.example"}, True),
+]
+
+
+@pytest.mark.parametrize(("rule", "server", "names", "about"), CALLED)
+def test_a_target_by_name_is_the_one_of_that_name(rule: str, server: Place, names: set[str], about: bool) -> None:
+    named = policy(SHARED, db="10.0.3.2", two="10.0.3.3")
+    assert named.called(rule, server, frozenset(names)) is about

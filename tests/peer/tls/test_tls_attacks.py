@@ -158,6 +158,24 @@ def test_a_request_for_another_host_than_its_tls_is_refused(web: Gate, ours: Pai
 # -- what is kept ---------------------------------------------------------------------------------------------------
 
 
+def test_another_customer_at_the_address_of_a_name_is_not_its_target(theirs: Pair, ours: Pair, tmp_path: Path) -> None:
+    """Row 39: the certificate is good for both, so it is the rules that must tell them apart."""
+    pem = tmp_path / "server.pem"
+    pem.write_text(theirs[0].certify(("DNS:localhost", "DNS:evil.example")))
+    listener, got = echo(pem)
+    port = listener.getsockname()[1]
+    more = f'targets: {{web: {{protocol: http, address: "localhost:{port}", tls: {{ca: {theirs[1]}}}}}}}'
+    rules = "rules: [{id: web, to: web, do: allow}]"
+    with listener, Gate(Address("127.0.0.1", port), rules, protocol="http", tls=f"{{ca: {theirs[1]}}}", more=more) as gate:
+        gate.authority = ours[0]
+        for name, status in (("localhost", b"200"), ("evil.example", b"403")):
+            with socket.create_connection(("127.0.0.1", gate.port), 10) as raw:
+                with context(ours[1]).wrap_socket(raw, server_hostname=name) as sock:
+                    sock.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+                    assert sock.recv(4096).split()[1] == status
+    assert len(got) == 1
+
+
 def test_hello_max_records() -> None:
     """A hello in records of one byte costs what its bytes cost, not their square."""
     body = real("web.example")[5:]
