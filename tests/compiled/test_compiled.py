@@ -11,7 +11,13 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 BUILD = "from appliance.compiled.__main__ import build; build(level='0')"  # what -O changes is only the time it takes
 WHERE = "import appliance.session.core as c; print(c.__file__)"
-TESTS = ["tests/session", "tests/wire/test_dialogues.py", "tests/wire/test_server.py", "tests/wire/test_masks.py"]
+TESTS = [  # of each part that is compiled, those that see the most of it; all together in ten seconds
+    *(f"tests/session/test_{name}.py" for name in ("fast", "kept", "rigid", "session")),
+    *(f"tests/wire/http/test_{name}.py" for name in ("http", "leaves")),
+    "tests/wire/test_dialogues.py",
+    "tests/wire/test_masks.py",
+    "tests/relay/test_relay.py",
+]
 
 pytestmark = pytest.mark.slow
 
