@@ -118,7 +118,7 @@ def test_ready(bench: tuple[Lab, Appliance]) -> None:
     compare("from start to ready", "s", {"vendorgate": found}, "1 s")
 
 
-@pytest.mark.parametrize("count", [1000, 2000])  # descriptors of one process, and one vendor's share, end before 10,000
+@pytest.mark.parametrize("count", [1000, 2000])  # of 10,000 by one vendor some were refused
 def test_idle_connections(bench: tuple[Lab, Appliance], count: int) -> None:
     lab, appliance = bench
     port = 7000 + count % 997
