@@ -64,6 +64,7 @@ print(json.dumps({"done": tried, "failed": 0}))
 NEAR = """
 import json, select, socket, sys
 done = failed = 0
+why = ""
 long = socket.create_connection((sys.argv[1], 7), 20)
 print(flush=True)
 while not select.select([sys.stdin], [], [], 0.02)[0]:
@@ -74,8 +75,8 @@ while not select.select([sys.stdin], [], [], 0.02)[0]:
             sock.sendall(b"near")
             done += sock.recv(10) == b"near"
     except OSError as error:
-        failed += 1
-print(json.dumps({"done": done, "failed": failed}))
+        failed, why = failed + 1, repr(error)
+print(json.dumps({"done": done, "failed": failed, "why": why}))
 """
 
 
@@ -84,6 +85,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     done: int
     failed: int
+    why: str = ""
 
 
 class Storm:
@@ -111,7 +113,8 @@ class Storm:
     def end(self) -> None:
         works, tries, around = (_said(process) for process in (self._works, self._tries, self._near))
         self.check()
-        assert around.failed == 0 and around.done > 10
+        assert (around.failed, around.why) == (0, "")
+        assert around.done > 10
         assert tries.done > 0
         assert works.done > 0
 

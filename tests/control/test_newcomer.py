@@ -159,8 +159,8 @@ def test_a_port_that_is_taken_names_who_has_it(home: Path) -> None:
     words = ("sh", "-c", f'ip link set lo up; {taker}; "$@"', "sh")
     done = run(home, "run", before=words)
     assert done.returncode == 3
-    assert "vendorgate: listen on 127.0.0.1 port 15001: Address already in use by python3" in done.stderr
-    assert "\nhint: choose another relay.port, or stop python3" in done.stderr
+    assert "vendorgate: listen on 127.0.0.1 port 15001: Address already in use by python" in done.stderr
+    assert "\nhint: choose another relay.port, or stop python" in done.stderr
 
 
 def test_who_has_a_port() -> None:
