@@ -33,6 +33,15 @@ COVERED = {
         "wire/quic/test_quic.py::test_a_hello_for_another_is_refused",
         "peer/test_dns.py::test_tls_that_names_no_server_is_with_the_one_dns_named",
         "peer/tls/test_tls_attacks.py::test_a_request_for_another_host_than_its_tls_is_refused",
+        "peer/tls/test_tls_attacks.py::test_another_customer_at_the_address_of_a_name_is_not_its_target",
+    ),
+    40: (
+        "peer/tls/test_tls.py::test_a_client_that_does_not_trust_us_is_told_of",
+        "session/test_unread.py::test_a_second_hello_for_another_server_does_not_go_up",
+    ),
+    41: (
+        "peer/test_tunnels.py::test_requests_inside_are_judged_and_masked",
+        "peer/test_tunnels.py::test_another_protocol_inside_in_its_own_words",
     ),
     43: ("chaos/test_processes.py::test_killed", "chaos/test_processes.py::test_stopped", "chaos/test_processes.py::test_out_of_memory"),
     44: ("chaos/test_firewall.py::test_flush_ruleset", "chaos/test_firewall.py::test_base_chain_churn"),
@@ -82,8 +91,6 @@ ENGINE = {
 # Rows that are judged by another part, or by none: why.
 ELSEWHERE = {
     27: "files, not the network: systemd/vendor-agent.conf, ProtectSystem=strict",
-    40: "issue 4 (TLS, pinned certificates)",
-    41: "issue 4 (HTTP)",
     49: "inherent to what is allowed; rules of each protocol",
 }
 
