@@ -20,7 +20,6 @@ from appliance.compiled import HERE, LIST, PLAIN, digest, source
 MODULES = [
     *(f"appliance.facts.{name}" for name in ("names", "parameters", "postgres", "settings", "traffic")),
     "appliance.policy.masks",
-    "appliance.record.log",
     *(f"appliance.relay.{name}" for name in ("end", "joined", "pipe")),
     *(
         f"appliance.session.{name}"
@@ -29,7 +28,6 @@ MODULES = [
             "wait",
         )
     ),
-    "appliance.wire.inbox",
     *(f"appliance.wire.http.{name}" for name in ("connection", "content", "leaves", "reply")),
     *(
         f"appliance.wire.postgres.{name}"

@@ -14,6 +14,7 @@ WHERE = "import appliance.session.core as c; print(c.__file__)"
 TESTS = [  # of each part that is compiled, those that see the most of it; all together in ten seconds
     *(f"tests/session/test_{name}.py" for name in ("fast", "kept", "rigid", "session")),
     *(f"tests/wire/http/test_{name}.py" for name in ("http", "leaves")),
+    *(f"tests/wire/{name}/test_dialogues.py" for name in ("mysql", "redis")),
     "tests/wire/test_dialogues.py",
     "tests/wire/test_masks.py",
     "tests/relay/test_relay.py",
@@ -54,7 +55,7 @@ def test_the_tests_of_sessions_and_wires_pass(tree: Path) -> None:
 
 
 def test_a_source_that_was_changed_since_makes_all_of_them_plain(tree: Path) -> None:
-    other = tree / "appliance/wire/inbox.py"
+    other = tree / "appliance/wire/http/leaves.py"
     was = other.read_bytes()
     try:
         other.write_bytes(was + b"\n")
@@ -65,7 +66,7 @@ def test_a_source_that_was_changed_since_makes_all_of_them_plain(tree: Path) -> 
 
 
 def test_a_module_that_is_missing_makes_all_of_them_plain(tree: Path) -> None:
-    (one,) = (tree / "appliance/compiled").glob("appliance.wire.inbox.*.so")
+    (one,) = (tree / "appliance/compiled").glob("appliance.wire.http.leaves.*.so")
     aside = one.rename(tree / "aside")
     try:
         assert where(tree).endswith("core.py")
