@@ -28,6 +28,7 @@ MODULES = [
             "wait",
         )
     ),
+    *(f"appliance.wire.{name}" for name in ("inbox", "mysql.packets")),
     *(f"appliance.wire.http.{name}" for name in ("connection", "content", "leaves", "reply")),
     *(
         f"appliance.wire.postgres.{name}"
