@@ -12,12 +12,13 @@ from collections import Counter, OrderedDict
 
 import msgspec
 
-from appliance.facts import Copy, Facts
+from appliance.facts import Facts
+from appliance.facts.datagram import Reading
 from appliance.facts.hosts import public
 from appliance.facts.moved import Moved
 from appliance.facts.shared import Shared
 from appliance.facts.words.dns import TYPES
-from appliance.model import Column, Learned, Message, Process
+from appliance.model import Learned, Message, Process
 
 MAX_OPEN = 256  # questions of a flow whose facts are kept for their answers; as many as the wire keeps
 MAX_KEPT = 8192  # the same of all flows of a worker; ours: 5 kB each with the longest names. A second of questions of 8
@@ -57,13 +58,12 @@ def follow(shared: Shared, process: Process | None) -> "DNS":
     return DNS(shared, process)
 
 
-class DNS:
+class DNS(Reading):
     """Reader of one flow, as `facts.Reader` says; and it tells what answers do."""
 
     def __init__(self, shared: Shared, process: Process | None) -> None:
-        self.needs_catalog = False
-        self._shared, self._process = shared, process
-        self._moved, self._due = shared.of(Moves), shared.of(Due)
+        super().__init__(shared, process, Moves)
+        self._due = shared.of(Due)
         self._asked: OrderedDict[str, tuple[Facts, int]] = OrderedDict()  # with the answers that are due
 
     def ask(self, message: Message) -> Facts | None:
@@ -82,7 +82,7 @@ class DNS:
             "option": frozenset((value.data or b"").decode() for value in message.values),
             "size": frozenset((str(size),)),
             "text": frozenset((message.name,)),
-            **self._moved.values(self._process, self._shared.now, size),
+            **self._volumes(size),
         }
         return Facts("dns", values, subject=message.text)
 
@@ -95,14 +95,11 @@ class DNS:
         self._due.add(self, key)
         if len(self._asked) > MAX_OPEN:
             self._due.drop(self, self._asked.popitem(last=False)[0])
-        self._moved.add(self._process, self._shared.now, 1, len(message.raw))
+        self._went(len(message.raw))
 
     def forget(self, key: str) -> None:
         """Its answer could not be judged, and is withheld."""
         self._asked.pop(key, None)
-
-    def heard(self, message: Message) -> None:
-        self._moved.add(self._process, self._shared.now, 0, len(message.raw))
 
     def told(self, message: Message) -> Facts | None:
         """Return what an answer would do: the facts of its question, and what it tells."""
@@ -136,15 +133,6 @@ class DNS:
         while len(labels) > 1 and labels[0].startswith("_"):  # "_8443._https.www.example" tells of www.example
             labels.pop(0)
         return Learned(".".join(labels), hosts, min(max(float(message.cursor), MIN_TTL_S), MAX_TTL_S))
-
-    def wanted(self, facts: Facts | None) -> str:
-        return ""
-
-    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
-        return frozenset()
-
-    def copy(self, message: Message) -> Copy | None:
-        return None
 
 
 def typed(message: Message) -> Message:

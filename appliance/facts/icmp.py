@@ -8,10 +8,11 @@ As a person types it a message is its type, code and size: "echo 0 64"; code and
 
 import msgspec
 
-from appliance.facts import Copy, Facts
+from appliance.facts import Facts
+from appliance.facts.datagram import Reading
 from appliance.facts.moved import Moved
 from appliance.facts.shared import Shared
-from appliance.model import Column, Message, Process
+from appliance.model import Message, Process
 
 HEAD = 8  # bytes before the data
 USUAL = 64  # bytes of ping(8)
@@ -24,16 +25,11 @@ class Moves(Moved):
 
 def follow(shared: Shared, process: Process | None) -> "ICMP":
     """Return a reader for one flow, as `facts.readers.open` says."""
-    return ICMP(shared, process)
+    return ICMP(shared, process, Moves)
 
 
-class ICMP:
+class ICMP(Reading):
     """Reader of one flow, as `facts.Reader` says."""
-
-    def __init__(self, shared: Shared, process: Process | None) -> None:
-        self.needs_catalog = False
-        self._shared, self._process = shared, process
-        self._moved = shared.of(Moves)
 
     def ask(self, message: Message) -> Facts | None:
         message = typed(message) if message.kind == "query" else message
@@ -42,24 +38,12 @@ class ICMP:
             "code": frozenset((message.name,)),
             "size": frozenset((str(len(message.raw)),)),
             "text": frozenset((message.raw[HEAD:].decode("utf-8", "replace"),)),
-            **self._moved.values(self._process, self._shared.now, len(message.raw)),
+            **self._volumes(len(message.raw)),
         }
         return Facts("icmp", values, subject=message.text)
 
     def sent(self, message: Message) -> None:
-        self._moved.add(self._process, self._shared.now, 1, len(message.raw))
-
-    def heard(self, message: Message) -> None:
-        self._moved.add(self._process, self._shared.now, 0, len(message.raw))
-
-    def wanted(self, facts: Facts | None) -> str:
-        return ""
-
-    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
-        return frozenset()
-
-    def copy(self, message: Message) -> Copy | None:
-        return None
+        self._went(len(message.raw))
 
 
 def typed(message: Message) -> Message:

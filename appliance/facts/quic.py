@@ -7,10 +7,11 @@ Without one, whom it is for is not known. What is inside is never known.
 As a person types it a hello is the server's name.
 """
 
-from appliance.facts import Copy, Facts
+from appliance.facts import Facts
+from appliance.facts.datagram import Reading
 from appliance.facts.moved import Moved
 from appliance.facts.shared import Shared
-from appliance.model import Column, Message, Process
+from appliance.model import Message, Process
 
 NO_NAME = "-"
 MAX_NAMES = 64  # of one flow; ours: behind it nothing more is known of whom its datagrams are for
@@ -28,13 +29,11 @@ def follow(shared: Shared, process: Process | None) -> "QUIC":
     return QUIC(shared, process)
 
 
-class QUIC:
+class QUIC(Reading):
     """Reader of one flow, as `facts.Reader` says."""
 
     def __init__(self, shared: Shared, process: Process | None) -> None:
-        self.needs_catalog = False
-        self._shared, self._process = shared, process
-        self._moved = shared.of(Moves)
+        super().__init__(shared, process, Moves)
         self._said: dict[str, frozenset[str]] = {}  # by the hellos that went up
         self._full = False
 
@@ -48,7 +47,7 @@ class QUIC:
         values = {
             "size": frozenset((str(size),)),
             **(said if known else {}),
-            **self._moved.values(self._process, self._shared.now, size),
+            **self._volumes(size),
         }
         unknown = frozenset(("text",)) if known else UNKNOWN
         why = "QUIC is not opened" if known else "whom it is for is not known"
@@ -60,19 +59,7 @@ class QUIC:
                 self._said[key] = self._said.get(key, frozenset()) | values
                 self._full = self._full or len(self._said[key]) > MAX_NAMES
         if message.kind != "partial":
-            self._moved.add(self._process, self._shared.now, 1, len(message.raw))
-
-    def heard(self, message: Message) -> None:
-        self._moved.add(self._process, self._shared.now, 0, len(message.raw))
-
-    def wanted(self, facts: Facts | None) -> str:
-        return ""
-
-    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
-        return frozenset()
-
-    def copy(self, message: Message) -> Copy | None:
-        return None
+            self._went(len(message.raw))
 
 
 def _hello(message: Message) -> dict[str, frozenset[str]]:

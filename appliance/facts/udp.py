@@ -6,10 +6,11 @@ Keys of `Facts.values` (facts/words/udp.py has the rules' side): size, begins, r
 As a person types it, a datagram is its bytes in hexadecimal digits; what is no such number is a text in UTF-8.
 """
 
-from appliance.facts import Copy, Facts
+from appliance.facts import Facts
+from appliance.facts.datagram import Reading
 from appliance.facts.moved import Moved
 from appliance.facts.shared import Shared
-from appliance.model import Column, Message, Process, Side
+from appliance.model import Message, Process, Side
 
 BEGIN = 16  # bytes that `begins` has; RFC 768 leaves the payload to others: ours, the fixed heads of NTP and DHCP fit
 
@@ -20,16 +21,11 @@ class Moves(Moved):
 
 def follow(shared: Shared, process: Process | None) -> "UDP":
     """Return a reader for one flow, as `facts.readers.open` says."""
-    return UDP(shared, process)
+    return UDP(shared, process, Moves)
 
 
-class UDP:
+class UDP(Reading):
     """Reader of one flow, as `facts.Reader` says."""
-
-    def __init__(self, shared: Shared, process: Process | None) -> None:
-        self.needs_catalog = False
-        self._shared, self._process = shared, process
-        self._moved = shared.of(Moves)
 
     def ask(self, message: Message) -> Facts | None:
         data = typed(message)
@@ -37,24 +33,12 @@ class UDP:
             "size": frozenset((str(len(data)),)),
             "begins": frozenset((data[:BEGIN].hex(),)),
             "text": frozenset((data.decode("utf-8", "replace"),)),
-            **self._moved.values(self._process, self._shared.now, len(data)),
+            **self._volumes(len(data)),
         }
         return Facts("udp", values, subject=message.text)
 
     def sent(self, message: Message) -> None:
-        self._moved.add(self._process, self._shared.now, 1, len(typed(message)))
-
-    def heard(self, message: Message) -> None:
-        self._moved.add(self._process, self._shared.now, 0, len(message.raw))
-
-    def wanted(self, facts: Facts | None) -> str:
-        return ""
-
-    def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
-        return frozenset()
-
-    def copy(self, message: Message) -> Copy | None:
-        return None
+        self._went(len(typed(message)))
 
 
 def typed(message: Message) -> bytes:
