@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from appliance.model import Address, Answered, Cancel, Flow, Learned, Note, Question, Withdraw
+from appliance.relay.asked import Asked
 from appliance.relay.end import reset_on_close, unread
 from appliance.relay.gate import Gate
 from appliance.relay.limits import Limits
@@ -60,7 +61,7 @@ class Relay:
         self._memory = Room(self.limits.memory, self.limits.share)
         self._crowded: set[Pipe] = set()  # they wait until their vendor takes less memory
         self._look: asyncio.TimerHandle | None = None
-        self._asked: dict[str, Callable[[Answered], None]] = {}
+        self._asked = Asked(duties.ask, duties.withdraw)
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -102,14 +103,11 @@ class Relay:
 
     def answer(self, answered: Answered) -> None:
         """Give an answer to the flow that asked; nothing happens if it is gone."""
-        give = self._asked.pop(answered.id, None)
-        if give:
-            give(answered)
+        self._asked.answer(answered)
 
     def deny_held(self, reason: str) -> None:
         """Deny every question that waits, when nobody can answer any more."""
-        for id in list(self._asked):
-            self.answer(Answered(id, approved=False, by="vendorgate", reason=reason))
+        self._asked.deny_all(reason)
 
     def fail(self, text: str, flow: str = "") -> None:
         """End all flows, or one by its id, with an error of their protocol."""
@@ -231,16 +229,10 @@ class Relay:
         self._duties.record(flow, notes)
 
     def ask(self, question: Question, answer: Callable[[Answered], None]) -> None:
-        self._asked[question.id] = answer
-        try:
-            self._duties.ask(question)
-        except ValueError as error:
-            no = Answered(question.id, approved=False, by="vendorgate", reason=str(error))
-            self._loop.call_soon(self.answer, no)
+        self._asked.ask(question, answer)
 
     def withdraw(self, effect: Withdraw) -> None:
-        if self._asked.pop(effect.id, None):
-            self._duties.withdraw(effect)
+        self._asked.withdraw(effect)
 
     def cancel(self, effect: Cancel) -> None:
         self._duties.cancel(effect)

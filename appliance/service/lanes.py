@@ -27,6 +27,7 @@ from appliance.model import (
 from appliance.packet.decode import Packet, decode
 from appliance.packet.events import Choices, Happening, Odd, Over, Taken
 from appliance.packet.tracker import Tracker
+from appliance.relay.asked import Asked
 from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
 from appliance.relay.tally import Account, Counts
@@ -84,7 +85,7 @@ class Lanes:
         self._places = Room(limits.flows, limits.share)
         self._packets = Room(limits.packets, limits.share)
         self._memory = Room(limits.memory, limits.share)
-        self._asked: dict[str, Callable[[Answered], None]] = {}
+        self._asked = Asked(duties.ask, duties.withdraw, self._flush)
         self.outlet: Outlet
         self.taking = self._stopped = False
         self._empty = asyncio.Event()
@@ -110,14 +111,10 @@ class Lanes:
         return {**self.figures, "waiting": self._packets.total, "lost": self.outlet.lost if self.taking else 0}
 
     def answer(self, answered: Answered) -> None:
-        give = self._asked.pop(answered.id, None)
-        if give:
-            give(answered)
-            self._flush()
+        self._asked.answer(answered)
 
     def deny_held(self, reason: str) -> None:
-        for id in list(self._asked):
-            self.answer(Answered(id, approved=False, by="vendorgate", reason=reason))
+        self._asked.deny_all(reason)
 
     def fail(self, text: str, flow: str = "") -> None:
         self._end(text, lambda one: flow in ("", one.id))
@@ -354,16 +351,10 @@ class Lanes:
         self._duties.record(flow, notes)
 
     def ask(self, question: Question, answer: Callable[[Answered], None]) -> None:
-        self._asked[question.id] = answer
-        try:
-            self._duties.ask(question)
-        except ValueError as error:
-            no = Answered(question.id, approved=False, by="vendorgate", reason=str(error))
-            self._loop.call_soon(self.answer, no)
+        self._asked.ask(question, answer)
 
     def withdraw(self, effect: Withdraw) -> None:
-        if self._asked.pop(effect.id, None):
-            self._duties.withdraw(effect)
+        self._asked.withdraw(effect)
 
     def cancel(self, effect: Cancel) -> None:
         self._duties.cancel(effect)
