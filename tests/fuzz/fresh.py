@@ -6,12 +6,21 @@ test run of some hundred megabytes, a fuzzer would be over its limit before it b
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def fuzz(name: str, home: Path, megabytes: int = 512) -> "subprocess.CompletedProcess[str]":
-    """Run `tests.fuzz.NAME` for some seconds on the corpus in `home`."""
-    words = [sys.executable, "-m", f"tests.fuzz.{name}", str(home / "corpus"), "-max_total_time=5"]
+    """Run the harness on the input NAME for some seconds, on the corpus in `home`."""
+    words = [sys.executable, "-m", "tests.fuzz.harness", name, str(home / "corpus"), "-max_total_time=5"]
     words += [f"-rss_limit_mb={megabytes}", f"-artifact_prefix={home}/"]
     between = ["sh", "-c", '"$@"; exit $?', "sh", *words]  # not the last word of the shell, so a child of its own
     return subprocess.run(between, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+
+
+def changed(data: bytes, changes: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """Return bytes with each change made: anywhere, so many bytes taken out and others put in."""
+    for anywhere, gone, new in changes:
+        place = anywhere % (len(data) + 1)
+        data = data[:place] + new + data[place + gone :]
+    return data

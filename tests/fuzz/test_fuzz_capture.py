@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.capture_input import corpus, run
-from tests.fuzz.fresh import fuzz
+from tests.fuzz.fresh import changed, fuzz
 
 CORPUS = corpus()
 CHANGE = st.tuples(st.integers(0, 4000), st.integers(0, 6), st.binary(max_size=6))
@@ -21,13 +21,10 @@ def test_corpus() -> None:
 @given(st.sampled_from(CORPUS), st.lists(CHANGE, min_size=1, max_size=5))
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 def test_changed_corpus(data: bytes, changes: list[tuple[int, int, bytes]]) -> None:
-    for anywhere, gone, new in changes:
-        place = anywhere % (len(data) + 1)
-        data = data[:place] + new + data[place + gone :]
-    run(data)
+    run(changed(data, changes))
 
 
 def test_atheris_for_some_seconds(tmp_path: Path) -> None:
     """Coverage-guided, from the corpus; the harness exits with an error when it finds something."""
-    done = fuzz("fuzz_capture", tmp_path)
+    done = fuzz("capture", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

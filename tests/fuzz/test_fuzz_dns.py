@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.dns_input import corpus, run
-from tests.fuzz.fresh import fuzz
+from tests.fuzz.fresh import changed, fuzz
 
 CORPUS = corpus()
 BYTES = st.one_of(st.binary(max_size=6), st.sampled_from([b"\xc0\x0c", b"\0", b"\x3f", b"\0\x41\0\1", b"\0\x29", b"\0\5", b"\xff\xff", b"\x81\x80"]))
@@ -21,10 +21,7 @@ def test_corpus() -> None:
 @given(st.sampled_from(CORPUS), st.lists(CHANGE, min_size=1, max_size=5))
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 def test_changed_corpus(data: bytes, changes: list[tuple[int, int, bytes]]) -> None:
-    for anywhere, gone, new in changes:
-        place = anywhere % (len(data) + 1)
-        data = data[:place] + new + data[place + gone :]
-    run(data)
+    run(changed(data, changes))
 
 
 @given(st.lists(st.tuples(st.integers(0, 31), st.binary(max_size=80)), max_size=8))
@@ -35,5 +32,5 @@ def test_any_bytes(parts: list[tuple[int, bytes]]) -> None:
 
 def test_atheris_for_some_seconds(tmp_path: Path) -> None:
     """Coverage-guided, from the corpus; the harness exits with an error when it finds something."""
-    done = fuzz("fuzz_dns", tmp_path)
+    done = fuzz("dns", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.fresh import fuzz
+from tests.fuzz.fresh import changed, fuzz
 from tests.fuzz.packet_input import corpus, listed, run
 
 CORPUS = corpus()
@@ -21,10 +21,7 @@ def test_corpus() -> None:
 @given(st.sampled_from(CORPUS), st.lists(CHANGE, min_size=1, max_size=5))
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 def test_changed_corpus(data: bytes, changes: list[tuple[int, int, bytes]]) -> None:
-    for anywhere, gone, new in changes:
-        place = anywhere % (len(data) + 1)
-        data = data[:place] + new + data[place + gone :]
-    run(data)
+    run(changed(data, changes))
 
 
 @given(st.integers(0, 15), st.lists(st.binary(max_size=80), max_size=8))
@@ -35,5 +32,5 @@ def test_any_bytes(flags: int, packets: list[bytes]) -> None:
 
 def test_atheris_for_some_seconds(tmp_path: Path) -> None:
     """Coverage-guided, from the corpus; the harness exits with an error when it finds something."""
-    done = fuzz("fuzz_packet", tmp_path)
+    done = fuzz("packet", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
