@@ -12,7 +12,7 @@ from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
 from appliance.lab.nginx import Nginx
 from appliance.service.authority import Authority
-from tests.peer.tls.conftest import readable
+from tests.conftest import reachable
 
 pytestmark = [pytest.mark.kernel, pytest.mark.peer, pytest.mark.slow]
 
@@ -53,8 +53,8 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def place(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Appliance, Path]]:
-    ca = readable(tmp_path_factory.mktemp("ca"))
-    home = readable(tmp_path_factory.mktemp("web"))
+    ca = reachable(tmp_path_factory.mktemp("ca"))
+    home = reachable(tmp_path_factory.mktemp("web"))
     pem = home / "server.pem"
     pem.write_text(Authority(ca).certify((f"IP:{lab.target_ip}",)))
     (home / "files").mkdir()
@@ -64,7 +64,7 @@ def place(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
     rules = RULES.format(ip=lab.target_ip, ca=ca / "authority.pem")
     vg = tmp_path_factory.mktemp("vg")
     with Nginx(home, 80, lab.target, lab.target_ip, pem, connections=4 * IDLE), Appliance(lab, vg, {"10.yaml": rules}) as appliance:
-        trusted = readable(tmp_path_factory.mktemp("trusted")) / "authority.pem"
+        trusted = reachable(tmp_path_factory.mktemp("trusted")) / "authority.pem"
         trusted.write_bytes((appliance.home / "state/authority.pem").read_bytes())
         yield appliance, trusted
 

@@ -14,7 +14,7 @@ from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
 from appliance.lab.nginx import Nginx
 from appliance.service.authority import Authority
-from tests.peer.tls.conftest import readable
+from tests.conftest import reachable
 
 pytestmark = [pytest.mark.kernel, pytest.mark.peer]
 
@@ -40,12 +40,12 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return readable(tmp_path_factory.mktemp("webca"))
+    return reachable(tmp_path_factory.mktemp("webca"))
 
 
 @pytest.fixture(scope="module")
 def nginx(lab: Lab, ca: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    home = readable(tmp_path_factory.mktemp("web"))
+    home = reachable(tmp_path_factory.mktemp("web"))
     pem = home / "server.pem"
     pem.write_text(Authority(ca).certify((f"IP:{lab.target_ip}", "DNS:web.example")))
     files = home / "files"
@@ -93,7 +93,7 @@ def appliance(lab: Lab, nginx: Nginx, ca: Path, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def trusted(appliance: Appliance, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `trust install` would have clients believe."""
-    pem = readable(tmp_path_factory.mktemp("trusted")) / "authority.pem"
+    pem = reachable(tmp_path_factory.mktemp("trusted")) / "authority.pem"
     pem.write_bytes((appliance.home / "state/authority.pem").read_bytes())
     return pem
 

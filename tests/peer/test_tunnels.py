@@ -18,8 +18,9 @@ from appliance.record.frame import Frame
 from appliance.service.authority import Authority
 from appliance.service.whatif import Again, Counts, Report
 from appliance.session.ground import NO_PROXY
+from tests.conftest import reachable
 from tests.gate import Gate
-from tests.peer.tls.conftest import context, readable
+from tests.peer.tls.conftest import context
 from tests.peer.tls.test_tls import echo
 from tests.ports import free_port
 
@@ -42,20 +43,8 @@ targets:
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Path]:
-    home = readable(tmp_path_factory.mktemp("theirs"))
-    return Authority(home), home / "authority.pem"
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Path]:
-    home = readable(tmp_path_factory.mktemp("ours"))
-    return Authority(home), home / "authority.pem"
-
-
-@pytest.fixture(scope="module")
 def nginx(theirs: tuple[Authority, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    home = readable(tmp_path_factory.mktemp("nginx"))
+    home = reachable(tmp_path_factory.mktemp("nginx"))
     (home / "files").mkdir()
     (home / "files/hello").write_text("hello\n")
     (home / "files/people").write_text('{"ssn": "123-45-6789"}')
@@ -67,7 +56,7 @@ def nginx(theirs: tuple[Authority, Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    with Redis(readable(tmp_path_factory.mktemp("redis")), free_port()) as server:
+    with Redis(reachable(tmp_path_factory.mktemp("redis")), free_port()) as server:
         yield server
 
 

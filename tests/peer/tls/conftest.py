@@ -10,39 +10,16 @@ import pytest
 
 from appliance.lab.servers import Postgres
 from appliance.service.authority import Authority
+from tests.conftest import reachable
 from tests.ports import free_port
 
 SCHEMA = (Path(__file__).parents[2] / "data/shop.sql").read_text()
 
 
-def readable(home: Path) -> Path:
-    """Let servers of other users reach what is below `home`."""
-    for folder in (home, *home.parents):
-        if folder.stat().st_uid == 0 and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-        if folder.name.startswith("pytest-of"):
-            break
-    return home
-
-
-@pytest.fixture(scope="session")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Path]:
-    """The authority of the servers, and its certificate."""
-    home = readable(tmp_path_factory.mktemp("theirs"))
-    return Authority(home), home / "authority.pem"
-
-
-@pytest.fixture(scope="session")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Path]:
-    """The appliance's authority, and its certificate."""
-    home = readable(tmp_path_factory.mktemp("ours"))
-    return Authority(home), home / "authority.pem"
-
-
 @pytest.fixture(scope="session")
 def secured(theirs: tuple[Authority, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A PostgreSQL that takes TLS, for db.example and 127.0.0.1."""
-    home = readable(tmp_path_factory.mktemp("pgtls"))
+    home = reachable(tmp_path_factory.mktemp("pgtls"))
     pem = home / "server.pem"
     pem.write_text(theirs[0].certify(("DNS:db.example", "IP:127.0.0.1")))
     files = {"ssl": "on", "ssl_cert_file": str(pem), "ssl_key_file": str(pem), "password_encryption": "md5"}
