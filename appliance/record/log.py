@@ -36,6 +36,20 @@ SALTS = 512  # frames whose salts are asked of the kernel at once
 CHAIN_BYTES = 16  # of a chain's name; random, so that no two are the same
 
 
+Entry = tuple[Flow, Sequence[Note]]
+
+
+class _Batch:
+    """What one write is to bring: frames, and what is true of the log when they are in it."""
+
+    def __init__(self, header: bytes, head: bytes) -> None:
+        self.items = [header] if header else []
+        self.head = leaf(header) if header else head  # the hash of the last item
+        self.data = b""
+        self.frames = 0
+        self.counts: dict[str, int] = {}  # frames of each flow in it; 0: it was closed
+
+
 class Log:
     """Appends the notes of one worker's flows to segments in `directory`. One thread; `sync` from another."""
 
@@ -81,27 +95,36 @@ class Log:
         Raises:
             OSError: they are not in the record.
         """
-        if not notes:
+        self.append_all([(flow, notes)], now)
+
+    def append_all(self, entries: Sequence[Entry], now: float) -> None:
+        """Write the notes of several flows by one write, in that order, all of them or none.
+
+        Raises:
+            OSError: none of them is in the record.
+        """
+        stays = [(flow, [self._kept(note) for note in notes]) for flow, notes in entries if notes]
+        if not stays:
             return
-        stays = [kept(note, self._level) for note in notes]
         if self._fd >= 0 and now - self._begun >= self._segment_age_s:
             self.seal()
         if self._fd < 0:
             self._begin(now)
-        batch, head = self._batch(flow, stays, now)
-        if self._size and self._size + len(batch) > self._segment_bytes:
+        batch = self._batch(stays, now)
+        if self._size and self._size + len(batch.data) > self._segment_bytes:
             self.seal()
             self._begin(now)
-            batch, head = self._batch(flow, stays, now)
-        self._write(batch, len(notes))
-        self._head = head
-        self._sequence += len(notes)
-        if any(note.kind == "closed" for note in notes):
-            self._known.discard(flow.id)
-            self._counts.pop(flow.id, None)
-        else:
-            self._known.add(flow.id)
-            self._counts[flow.id] = self._counts.get(flow.id, 0) + len(notes)
+            batch = self._batch(stays, now)
+        self._write(batch.data, batch.frames)
+        self._head = batch.head
+        self._sequence += batch.frames
+        for flow_id, count in batch.counts.items():
+            if count:
+                self._known.add(flow_id)
+                self._counts[flow_id] = count
+            else:
+                self._known.discard(flow_id)
+                self._counts.pop(flow_id, None)
 
     def seal(self) -> None:
         """End the open segment; it can be sealed and dropped from then on. The next append begins another."""
@@ -139,26 +162,44 @@ class Log:
     def _new_chain(self) -> None:
         self._chain, self._segment, self._head = secrets.token_hex(CHAIN_BYTES), 0, b""
 
-    def _batch(self, flow: Flow, notes: Sequence[tuple[Note, int]], now: float) -> tuple[bytes, bytes]:
-        """Return the frames, after the header if none was written, and the hash of the last."""
-        whose = None if flow.id in self._known else flow
-        count = self._counts.get(flow.id, 0)
-        frames = [self._header] if self._size == 0 else []
-        head = leaf(self._header) if self._size == 0 else self._head
-        for number, (note, dropped) in enumerate(notes):
-            salt = self._salt()
-            frame = Frame(
-                self._sequence + number, now, flow.id, note, dropped, whose, count + number + 1, head, salt
-            )
-            try:
-                frames.append(pack(frame))
-            except ValueError as error:
-                if self._size == 0:
-                    self._undo(0)
-                raise OSError(errno.EFBIG, str(error)) from None
-            head = leaf(frames[-1])
+    def _kept(self, note: Note) -> tuple[Note, int]:
+        if self._level == "full" and not note.level and note.message != "auth":
+            return note, 0  # most there are
+        return kept(note, self._level)
+
+    def _batch(self, entries: Sequence[tuple[Flow, Sequence[tuple[Note, int]]]], now: float) -> "_Batch":
+        """Return the frames, after the header if none was written."""
+        first = self._size == 0
+        batch = _Batch(self._header if first else b"", self._head)
+        try:
+            for flow, notes in entries:
+                self._add(batch, flow, notes, now)
+        except ValueError as error:
+            if first:
+                self._undo(0)
+            raise OSError(errno.EFBIG, str(error)) from None
+        batch.data = b"".join(batch.items)
+        return batch
+
+    def _add(self, batch: "_Batch", flow: Flow, notes: Sequence[tuple[Note, int]], now: float) -> None:
+        """Put one flow's frames at the end of a batch. After a note that closes, the flow is as one never seen."""
+        flow_id = flow.id
+        count = batch.counts.get(flow_id, -1)
+        known = count > 0
+        if count < 0:
+            count, known = self._counts.get(flow_id, 0), flow_id in self._known
+        whose = None if known else flow
+        closed = False
+        for note, dropped in notes:
+            count += 1
+            batch.frames += 1
+            sequence = self._sequence + batch.frames - 1
+            item = pack(Frame(sequence, now, flow_id, note, dropped, whose, count, batch.head, self._salt()))
+            batch.items.append(item)
+            batch.head = leaf(item)
             whose = None
-        return b"".join(frames), head
+            closed = closed or note.kind == "closed"
+        batch.counts[flow_id] = 0 if closed else count
 
     def _salt(self) -> bytes:
         at = self._salted
