@@ -113,6 +113,7 @@ class Ground:
         """TLS is opened, by these names. Beyond a proxy it is by the name that was asked of that, and no other's."""
         named = self._tunnel and (self.trust.name or self._place.names)
         self.inside = frozenset((self.trust.name, *self._place.names)) - {""} if named else names
+        self._decided.clear()  # verdicts look at it
 
     @property
     def called(self) -> tuple[str, ...]:

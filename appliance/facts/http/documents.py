@@ -9,35 +9,23 @@ import io
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-from graphql import GraphQLError, parse
-from graphql.language import FieldNode, FragmentDefinitionNode, OperationDefinitionNode, SelectionSetNode
 from multipart import MultipartError, MultipartParser, MultipartPart
+
+from appliance.facts.http.found import Form, Found, Pairs
 
 WIDE = (BOM_UTF16_BE, BOM_UTF16_LE, b"\0")  # how JSON begins in UTF-16 and UTF-32: RFC 4627 section 3
 MAX_LEAVES = 10_000  # of one document
-MAX_DEPTH = 64  # of a document, and of a GraphQL selection; honest ones have less than ten
-MAX_TOKENS = 20_000  # of one GraphQL document
+MAX_DEPTH = 64  # of a document; honest ones have less than ten
 MAX_PLACES = 4096  # paths whose places are remembered; the answers of a service have some dozens
 MAX_PARTS = 200  # of a multipart body
 BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 section 5.1.1
 STEP = re.compile(r'\.[^.\[]+|\[[0-9]+\]|\["(?:[^"\\]|\\.)*"\]')  # of paths as `leaves` writes them
 PLAIN = re.compile(r"[^\W\d][\w-]*")
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What a document says. `whole`: that is all of it."""
-
-    values: frozenset[str] = frozenset()
-    whole: bool = True
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """The members of an object, in order, doubled names kept."""
+NOTHING = Found()
+DECODER = json.JSONDecoder(object_pairs_hook=Pairs, parse_int=str, parse_float=str, parse_constant=str)
 
 
 def leaves(body: bytes, claimed: bool) -> tuple[Found, Any]:
@@ -48,61 +36,79 @@ def leaves(body: bytes, claimed: bool) -> tuple[Found, Any]:
     text = body.strip()
     text = text[3:].lstrip() if text.startswith(BOM_UTF8) else text
     if not claimed and text[:1] not in (b"{", b"[") and not text.startswith(WIDE):
-        return Found(), None
+        return NOTHING, None
     try:
-        document = json.loads(text, object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=str)
+        document = DECODER.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
     except (ValueError, RecursionError):
         return Found(whole=not claimed and text[:1] not in (b"{", b"[")), None
-    found: set[str] = set()
-    whole = True
+    walk = _Walk()
     try:
-        for leaf in _walk(document, "$", 0):
-            known = _encodable(leaf)
-            found.add(known)
-            whole = whole and known == leaf
-            if len(found) > MAX_LEAVES:
-                return Found(frozenset(found), whole=False), document
+        walk.take(document, "$", 0)
     except RecursionError:
-        return Found(frozenset(found), whole=False), None
-    return Found(frozenset(found), whole), document
+        walk.whole = False
+    return Found(frozenset(walk.found), whole=walk.whole), document
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Halves of surrogates, which only escapes can say, have no form in UTF-8; servers differ on them."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _walk(value: Any, path: str, depth: int) -> Iterator[str]:
-    if depth > MAX_DEPTH:
-        raise RecursionError
-    if isinstance(value, _Pairs):
-        for name, inner in value:
-            yield from _walk(inner, path + _named(name), depth + 1)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _walk(inner, f"{path}[{number}]", depth + 1)
-    elif path != "$":
-        yield f"{path} = {_text(value)}"
+class _Walk:
+    """Collects the leaves of a document."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self.whole = True
+
+    def take(self, value: Any, path: str, depth: int) -> None:
+        """Take the leaves of what is at `path`.
+
+        Raises:
+            RecursionError: it is too deep, or has too many.
+        """
+        if depth > MAX_DEPTH:
+            raise RecursionError
+        if isinstance(value, str):
+            self._leaf(path, value)
+        elif isinstance(value, Pairs):
+            for name, inner in value:
+                self.take(inner, path + _named(name), depth + 1)
+        elif isinstance(value, list):
+            for number, inner in enumerate(value):
+                self.take(inner, f"{path}[{number}]", depth + 1)
+        else:
+            self._leaf(path, "null" if value is None else "true" if value else "false")
+
+    def _leaf(self, path: str, text: str) -> None:
+        if path == "$":
+            return
+        leaf = f"{path} = {text}"
+        known = encodable(leaf)
+        self.found.add(known)
+        if known != leaf:
+            self.whole = False
+        if len(self.found) > MAX_LEAVES:
+            raise RecursionError
 
 
-def strings(value: Any, depth: int = 0) -> Iterator[str]:
-    """Yield the names and strings of a document without their escapes, for detectors."""
+def strings(value: Any, out: list[str], depth: int = 0) -> None:
+    """Add the names and strings of a document without their escapes, for detectors."""
     if isinstance(value, str):
-        yield _encodable(value)
+        out.append(encodable(value))
+    elif isinstance(value, Pairs):
+        if depth <= MAX_DEPTH:
+            for name, inner in value:
+                if name:
+                    out.append(encodable(name))
+                strings(inner, out, depth + 1)
     elif isinstance(value, list) and depth <= MAX_DEPTH:
-        for one in value:
-            name, inner = one if isinstance(one, tuple) else ("", one)
-            if name:
-                yield _encodable(name)
-            yield from strings(inner, depth + 1)
+        for inner in value:
+            strings(inner, out, depth + 1)
 
 
 def _named(name: str) -> str:
     return f".{name}" if PLAIN.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"
-
-
-def _text(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else value
 
 
 @lru_cache(maxsize=MAX_PLACES)
@@ -114,68 +120,46 @@ def places(path: str) -> frozenset[str]:
 
 def graphql(document: Any, query: list[tuple[str, str]]) -> Found:
     """Return the operations that a JSON body or a query string asks a GraphQL server for."""
-    texts = [value for name, value in query if name == "query"]
-    # Of a form with files (GraphQL multipart request specification) the field `operations` is the document.
-    sent = [leaves(value.encode(), claimed=True) for name, value in query if name == "operations"]
-    for one in _ones([document, *(inner for _, inner in sent)]):
+    if document is None and not query:
+        return NOTHING
+    texts: list[str] = []
+    ones, whole = [document], True
+    for name, value in query:
+        if name == "query":
+            texts.append(value)
+        elif name == "operations":
+            # Of a form with files (GraphQL multipart request specification) this field is the document.
+            form, inner = leaves(value.encode(), claimed=True)
+            ones.append(inner)
+            whole = whole and form.whole
+    for one in ones:
         for members in _operations_of(one):
             texts += [value for name, value in members if name == "query" and isinstance(value, str)]
     found: set[str] = set()
-    whole = all(form.whole for form, _ in sent)
     for text in texts:
         if "{" not in text:
             continue  # a parameter of that name that is no GraphQL
-        try:
-            found |= _operations(text)
-        except (GraphQLError, RecursionError):
-            whole = False
-    return Found(frozenset(found), whole)
+        named = _named_in(text)
+        whole = whole and named is not None
+        found |= named or set()
+    return Found(frozenset(found), whole) if found or not whole else NOTHING
 
 
-def _ones(documents: list[Any]) -> Iterator[Any]:
-    """Yield each document, and each of those that come in a list."""
-    for one in documents:
-        yield from one if isinstance(one, list) and not isinstance(one, _Pairs) else [one]
+def _named_in(text: str) -> set[str] | None:
+    # The grammar takes 0.1 s and 8 MB to load, and most flows never say a word of GraphQL.
+    from appliance.facts.http.operations import named  # noqa: PLC0415
+
+    return named(text)
 
 
-def _operations_of(document: Any) -> Iterator[_Pairs]:
-    """Yield the objects that may hold an operation; in a WebSocket (graphql-transport-ws) it is in `payload`."""
-    if isinstance(document, _Pairs):
-        yield document
-        yield from (value for name, value in document if name == "payload" and isinstance(value, _Pairs))
-
-
-def _operations(text: str) -> set[str]:
-    document = parse(text, no_location=True, max_tokens=MAX_TOKENS)
-    parts = {d.name.value: d.selection_set for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
-    found: set[str] = set()
-    for definition in document.definitions:
-        if isinstance(definition, OperationDefinitionNode):
-            kind = definition.operation.value
-            found |= {kind, *(f"{kind}.{name}" for name in _fields(definition.selection_set, parts, 0))}
+def _operations_of(document: Any) -> list[Pairs]:
+    """Return the objects that may hold an operation; in a WebSocket (graphql-transport-ws) it is in `payload`."""
+    found: list[Pairs] = []
+    for one in document if isinstance(document, list) and not isinstance(document, Pairs) else [document]:
+        if isinstance(one, Pairs):
+            found.append(one)
+            found += [value for name, value in one if name == "payload" and isinstance(value, Pairs)]
     return found
-
-
-def _fields(selected: SelectionSetNode, parts: dict[str, SelectionSetNode], depth: int) -> Iterator[str]:
-    """Yield the names at the root, those of fragments included."""
-    if depth > MAX_DEPTH:
-        raise RecursionError
-    for selection in selected.selections:
-        if isinstance(selection, FieldNode):
-            yield selection.name.value
-        elif (inner := getattr(selection, "selection_set", None)) is not None:
-            yield from _fields(inner, parts, depth + 1)
-        elif selection.name.value in parts:  # type: ignore[attr-defined]
-            yield from _fields(parts[selection.name.value], parts, depth + 1)  # type: ignore[attr-defined]
-
-
-class Form(msgspec.Struct, frozen=True):
-    """The parts of a multipart body."""
-
-    fields: tuple[tuple[str, str], ...] = ()
-    files: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()  # what is in the files
-    whole: bool = True
 
 
 def multipart(body: bytes, header: str) -> Form:

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 MAX_READINGS = 64  # forms of one path; honest ones have one or two
+AMBIGUOUS = re.compile(r"[%\\\\;.\0]|//")  # what a step below looks for; an empty path is `/` besides
 
 
 def readings(path: str) -> tuple[frozenset[str], bool]:
     """Return the forms of a path, and whether those are all."""
+    if path and AMBIGUOUS.search(path) is None:
+        return frozenset((path,)), True
     found, left = {path}, [path]
     while left:
         here = left.pop()

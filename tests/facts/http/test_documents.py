@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.facts.http import documents
-from appliance.facts.http.documents import Found, graphql, leaves, multipart
+from appliance.facts.http.documents import graphql, leaves, multipart
+from appliance.facts.http.found import Found
+from appliance.facts.http.operations import MAX_TOKENS
 
 from .test_http import asked
 
@@ -90,7 +92,7 @@ def test_graphql(text: str) -> None:
     assert graphql(None, [("query", text)]) == Found(frozenset(GRAPHQL[text]))
 
 
-@pytest.mark.parametrize("text", ["{ a", "{" * 500 + "}" * 500, "{ " + "a " * documents.MAX_TOKENS + "}"])
+@pytest.mark.parametrize("text", ["{ a", "{" * 500 + "}" * 500, "{ " + "a " * MAX_TOKENS + "}"])
 def test_graphql_that_is_not_read_is_not_known(text: str) -> None:
     assert not graphql(None, [("query", text)]).whole
 

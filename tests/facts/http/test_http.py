@@ -3,8 +3,9 @@
 import pytest
 
 from appliance.facts import Facts
-from appliance.facts.http import MAX_PAIRS, SHOWN, Http
 from appliance.facts.http.paths import MAX_READINGS, readings
+from appliance.facts.http.reader import Http
+from appliance.facts.http.request import MAX_PAIRS, SHOWN
 from appliance.facts.readers import open as open_reader
 from appliance.facts.shared import Shared
 from appliance.model import Message, Side, Value

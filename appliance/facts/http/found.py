@@ -1,0 +1,36 @@
+"""What is found in the body of a request, as values."""
+
+from typing import Any
+
+import msgspec
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a document says. `whole`: that is all of it."""
+
+    values: frozenset[str] = frozenset()
+    whole: bool = True
+
+
+class Form(msgspec.Struct, frozen=True):
+    """The parts of a multipart body."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()  # what is in the files
+    whole: bool = True
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a body says."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    json: frozenset[str] = frozenset()
+    graphql: frozenset[str] = frozenset()
+    texts: tuple[str, ...] = ()
+    unknown: frozenset[str] = frozenset()
+
+
+class Pairs(list[tuple[str, Any]]):
+    """The members of an object, in order, doubled names kept."""
