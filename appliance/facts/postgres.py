@@ -46,9 +46,6 @@ from appliance.facts.store import Store
 from appliance.facts.traffic import Traffic
 from appliance.model import Column, Message
 
-MAX_KEPT = 256  # facts kept by text, for texts without names of the session
-MAX_KEPT_TEXT = 8_192  # characters of such a text
-
 _SILENT = frozenset(
     (
         "auth", "ssl-request", "gss-request", "describe", "close", "sync", "flush", "copy-data", "copy-done",
@@ -72,8 +69,6 @@ class Postgres:
         self._traffic = Traffic()
         self._statements, self._portals = Names(), Names()
         self._login: dict[str, frozenset[str]] = {}
-        self._kept: dict[str, Facts] = {}
-        self._kept_in: object = None
         self._shapes = Shapes()
         self._reading: tuple[Message, Reading] | None = None  # of the message asked about last
         self._bound: Facts | None = None  # the same, of a Bind
@@ -150,7 +145,6 @@ class Postgres:
                 self._settings.reported(message.name, message.status)
                 if message.name == "application_name":
                     self._login["application"] = frozenset((message.status,))
-                    self._kept.clear()
                     self._shapes.clear()
             case "error":
                 self._traffic.failed()
@@ -199,22 +193,16 @@ class Postgres:
     # -----------------------------------------------------------------------------------------------
 
     def _query(self, message: Message) -> Facts:
+        text = message.text
+        if message.status:
+            return self._remember(message, unread(f"the statement is {message.status}"), text)
         world = self._settings.world()
-        if self._kept_in is not world:
-            self._kept.clear()
-            self._kept_in = world
-        kept = self._kept.get(message.text) if not message.status else None
-        if kept is not None:
-            self._reading = (message, self._store.read(message.text, world))
-            self._settings.used()
-            return kept
-        reading = self._whole(self._oversize(message) or self._store.read(message.text, world))
-        facts = self._remember(message, reading, message.text)
-        if not reading.steps and not message.status and len(message.text) <= MAX_KEPT_TEXT:
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
-            self._kept[message.text] = facts
-        return facts
+        reading = self._store.read(text, world)  # one object for texts that differ in constants only, and no more
+        shape = self._known("query", message, reading, world)
+        if shape is None:
+            whole = self._whole(reading)
+            shape = self._shape("query", reading, world, self._remember(message, whole, ""), whole)
+        return shape.facts(text, frozenset((text,)))
 
     def _parse(self, message: Message) -> Facts:
         reading = self._whole(self._oversize(message) or self._store.read(message.text, self._settings.world()))

@@ -1,7 +1,9 @@
 """What the PostgreSQL flows of one worker share: catalogues, and texts already read."""
 
 from appliance.facts.catalog import Catalog
-from appliance.facts.sql import Reading, World, read
+from appliance.facts.sql import Reading, World
+from appliance.facts.sql.alike import Alike, cut, looked
+from appliance.facts.sql.read import examined
 
 MAX_READINGS = 2_000  # texts kept with what they mean; drivers send fewer distinct ones
 MAX_READ_TEXT = 8_192  # characters of a text that is kept; with MAX_READINGS at most 16 MB
@@ -30,6 +32,7 @@ class Store:
         self._entries: dict[tuple[str, str], Entry] = {}
         self._worlds: dict[tuple[object, ...], World] = {}
         self._readings: dict[tuple[str, World], Reading] = {}
+        self._alike = Alike()
 
     def entry(self, server: str, database: str) -> Entry:
         """Return the place of a database's catalogue; one of its own for a server without a name."""
@@ -45,6 +48,7 @@ class Store:
             if len(self._worlds) >= MAX_WORLDS:
                 self._worlds.clear()
                 self._readings.clear()
+                self._alike.clear()
             self._worlds[key] = world
         return self._worlds[key]
 
@@ -53,13 +57,20 @@ class Store:
         if catalog is not None:
             self._worlds = {key: world for key, world in self._worlds.items() if world.catalog is not catalog}
             self._readings = {key: r for key, r in self._readings.items() if key[1].catalog is not catalog}
+            self._alike.drop(catalog)
 
     def read(self, text: str, world: World) -> Reading:
         """Return what the text means in this world."""
         key = (text, world)
         found = self._readings.get(key)
+        if found is not None:
+            return found
+        parts = cut(text)
+        found = self._alike.find(parts, world) if parts is not None else None
         if found is None:
-            found = read(text, world)
+            found, passed = examined(text, world)
+            if parts is not None and passed:
+                self._alike.learn(parts, world, found, looked(text, passed))
             if len(text) <= MAX_READ_TEXT:
                 if len(self._readings) >= MAX_READINGS:
                     del self._readings[next(iter(self._readings))]

@@ -536,8 +536,8 @@ class TestCatalogue:
 class TestStore:
     def test_a_text_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[str] = []
-        real = store.read
-        monkeypatch.setattr(store, "read", lambda text, world: calls.append(text) or real(text, world))
+        real = store.examined
+        monkeypatch.setattr(store, "examined", lambda text, world: calls.append(text) or real(text, world))
         shared = Shared()
         for talk in (Talk(shared=shared), Talk(shared=shared)):
             for _ in range(3):
@@ -549,7 +549,7 @@ class TestStore:
         shared = Shared()
         talk = Talk(shared=shared)
         for n in range(10):
-            talk.query(f"select {n}")
+            talk.query(f"select a{n}")
         assert len(shared.of(store.Store)._readings) == 3
 
     def test_long_texts_are_not_kept(self) -> None:

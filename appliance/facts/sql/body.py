@@ -79,7 +79,7 @@ def _set(walk: Walk, options: Any) -> None:
         if item.def_elem.defname == "set":
             setting = item.def_elem.arg.variable_set_stmt
             walk.add("setting", setting.name.lower() or "all")
-            becomes(walk, setting.name.lower(), [constant(arg) for arg in setting.args])
+            becomes(walk, setting.name.lower(), [constant(walk, arg) for arg in setting.args])
 
 
 @visits("AlterFunctionStmt")

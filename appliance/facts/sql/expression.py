@@ -194,12 +194,12 @@ def _xml(walk: Walk, node: Any, env: Env) -> Names:
 def _set_config(walk: Walk, node: Any) -> None:
     """set_config('search_path', ...): the setting is known, but whether and when it is called is not."""
     walk.changes = True
-    name = node.args[0].a_const.sval.sval.lower() if node.args else ""
+    name = walk.look(node.args[0]).sval.sval.lower() if node.args else ""
     if not name:
         walk.doubt("set_config of a setting that is not known", frozenset(("setting", "role")))
     else:
         walk.add("setting", name)
-    becomes(walk, name, [constant(arg) for arg in node.args[1:2]])
+    becomes(walk, name, [constant(walk, arg) for arg in node.args[1:2]])
     unsure(walk, name)
 
 

@@ -328,7 +328,7 @@ def _role(walk: Walk, node: Any, env: Env) -> Names:
     if name == "AlterRoleSetStmt":
         name = node.setstmt.name.lower()
         walk.add("setting", name or "all")  # of later sessions, not of this one
-        becomes(walk, name, [constant(arg) for arg in node.setstmt.args])
+        becomes(walk, name, [constant(walk, arg) for arg in node.setstmt.args])
     return NONE
 
 

@@ -230,7 +230,7 @@ def _ordered(walk: Walk, nodes: Any, env: Env, outputs: list[Output]) -> Names:
             names |= _ordered(walk, item.grouping_set.content, env, outputs)
             continue
         if item.HasField("a_const"):
-            at = item.a_const.ival.ival
+            at = walk.look(item).ival.ival
             sure = 0 < at <= len(outputs) and not any(o.name == "*" for o in outputs)
             names |= outputs[at - 1].names if sure else union(outputs)
             continue

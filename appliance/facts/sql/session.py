@@ -50,7 +50,7 @@ def _set(walk: Walk, node: Any, env: Env) -> Names:
         return NONE
     name = node.name.lower()
     walk.add("setting", name or "all")
-    values = [constant(arg) for arg in node.args]
+    values = [constant(walk, arg) for arg in node.args]
     becomes(walk, name, values)
     if node.kind == pb.VAR_SET_VALUE and None not in values:
         assign(walk, name, tuple(v for v in values if v is not None), node.is_local)

@@ -42,9 +42,9 @@ def becomes(walk: Walk, name: str, values: Iterable[str | None]) -> None:
                 walk.add("role", value)
 
 
-def constant(node: Any) -> str | None:
+def constant(walk: Walk, node: Any) -> str | None:
     """Return what a pb.Node says if it is a constant."""
-    value = node.a_const
+    value = walk.look(node)
     match value.WhichOneof("val"):
         case "sval":
             return str(value.sval.sval)

@@ -93,7 +93,7 @@ def _simple(name: str, tag: str, effects: tuple[str, ...]) -> Visitor:
         walk.children(node, Env(variables=True), "setstmt")
         if name in _SETTING:
             walk.add("setting", node.setstmt.name.lower() or "all")  # of later sessions, not of this one
-            becomes(walk, node.setstmt.name.lower(), [constant(arg) for arg in node.setstmt.args])
+            becomes(walk, node.setstmt.name.lower(), [constant(walk, arg) for arg in node.setstmt.args])
         if "schema" in effects:
             walk.ddl = True
         if name in _ALL_TABLES:

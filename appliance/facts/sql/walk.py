@@ -154,6 +154,8 @@ class Walk:
         self.outputs: list[Output] = []
         self.count = 0
         self.statement = ""  # the text of the statement at hand, if it is one of the text itself
+        self.passed: set[int] = set()  # where in the text constants are that were visited
+        self.looked: set[int] = set()  # and of those whose value was looked at
         self._nesting = self._work = 0
 
     def add(self, key: str, *words: str) -> None:
@@ -177,8 +179,15 @@ class Walk:
         """Visit a pb.Node, and return the columns its value comes from."""
         kind = node.WhichOneof("node")
         if kind is None or kind in _LEAVES:
+            if kind == "a_const":
+                self.passed.add(node.a_const.location)
             return NONE
         return self.enter(_TYPE_OF[kind], getattr(node, kind), env)
+
+    def look(self, node: Any) -> Any:
+        """Return the constant that a pb.Node is, to look at its value. The only way to one: see alike.py."""
+        self.looked.add(node.a_const.location)
+        return node.a_const
 
     def enter(self, name: str, message: Any, env: Env) -> Names:
         """Visit a message of the type named."""
