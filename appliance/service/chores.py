@@ -112,7 +112,8 @@ class Chores:
             return
         if stamp != self._stamp:
             self._stamp = stamp
-            self._hub.reload_quietly("a file was saved")
+            if stamp != self._hub.files.stamp or self._hub.rules_error:  # else someone asked for them already
+                self._hub.reload_quietly("a file was saved")
 
     # -- in threads ------------------------------------------------------------------------------------------
 

@@ -242,6 +242,13 @@ def test_rules_are_taken_up(lab: Lab, appliance: Appliance, how: str) -> None:
     assert say_hello(lab) == ""
 
 
+def test_rules_asked_for_are_taken_up_once(lab: Lab, appliance: Appliance) -> None:
+    appliance.rule("10-echo.yaml", rules(lab, "block"))
+    revision = ask(appliance, "/reload", "POST")["revision"]
+    time.sleep(2.5)  # two looks at what was saved
+    assert appliance.log.read_text().count(f"rules of revision {revision} are in force") == 1
+
+
 def test_bad_rules_keep_the_old_and_are_told(lab: Lab, appliance: Appliance) -> None:
     before = ask(appliance, "/status")
     appliance.rule("20-bad.yaml", "rules:\n  - {id: x, dooo: block}\n")
