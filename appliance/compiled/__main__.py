@@ -19,6 +19,7 @@ from appliance.compiled import HERE, LIST, PLAIN, digest, source
 
 MODULES = [
     *(f"appliance.facts.{name}" for name in ("names", "parameters", "postgres", "settings", "traffic")),
+    *(f"appliance.facts.http.{name}" for name in ("documents", "paths", "reader", "request")),
     "appliance.policy.masks",
     *(f"appliance.relay.{name}" for name in ("end", "joined", "pipe")),
     *(

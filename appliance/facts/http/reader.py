@@ -13,7 +13,7 @@ from appliance.facts.http.request import Lines, Target, facts, subject, text_of
 from appliance.facts.shared import Shared
 from appliance.model import Column, Message
 
-SOCKET = ("ws-text", "ws-binary", "ws-control")  # kinds of what a client says in a WebSocket
+ASKS = frozenset(("request", "ws-text", "ws-binary", "ws-control"))  # the last three in a WebSocket
 MAX_KEPT = 16  # requests of a flow, and their first lines; programs that poll repeat a few. About 5 kB each
 MAX_KEPT_SIZE = 2048  # bytes of one; browsers' and SDKs' heads have some 500 to 1,500
 
@@ -34,7 +34,7 @@ class Http:
     def ask(self, message: Message) -> Facts | None:
         if message.kind == "query":
             return _typed(message.text)
-        if message.kind not in ("request", *SOCKET) or not message.values:
+        if message.kind not in ASKS or not message.values:
             return None
         lines, body = message.values[0].data or b"", message.values[1].data or b""
         if message.kind != "request":
