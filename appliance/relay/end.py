@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Protocol, cast
 
-from appliance.model import Address, Side
+from appliance.model import Side
 from appliance.relay.gate import Gate
 from appliance.relay.limits import MAX_READ, Limits
 from appliance.relay.tls import Layer
@@ -48,20 +48,6 @@ def unread(sock: socket.socket, last: bool = False) -> int:
     except OSError:
         return 0  # closed already
     return int(waiting)
-
-
-async def dial(server: Address) -> socket.socket:
-    """Return a connection to a server; OSError if there is none."""
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        await asyncio.get_running_loop().sock_connect(sock, (server.host, server.port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 class Owner(Protocol):

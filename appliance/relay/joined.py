@@ -17,17 +17,19 @@ def joined(effects: Sequence[Effect]) -> Iterator[Effect]:
         if isinstance(effect, Send):
             sends.append(effect)
         elif not isinstance(effect, Note):
-            yield from _written(sends)
+            yield from as_few(sends)
             sends = []
             yield effect
-    yield from _written(sends)
+    yield from as_few(sends)
 
 
-def _written(sends: list[Send]) -> Iterator[Send]:
+def as_few(sends: list[Send]) -> list[Send]:
+    """Return one Send for each side, what goes upstream first; each side's bytes are in the order they were."""
     if len(sends) < 2:
-        yield from sends
-        return
+        return sends
+    found = []
     for to in (S, C):
         parts = [send.data for send in sends if send.to is to]
         if parts:
-            yield Send(to, b"".join(parts))
+            found.append(Send(to, b"".join(parts)))
+    return found

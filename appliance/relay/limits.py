@@ -21,5 +21,8 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     answers: int = 4 * 1024 * 1024  # bytes waiting for one side that stop reading from that side too
     held: int = 1024 * 1024  # bytes of complete messages waiting in a session that stop reading its client
     tick_s: float = 0.001  # at least between two wakes of a session that does not move its deadline
+    # bytes of one flow that are not weighed; what `flows` of them have is an eighth of `memory`
+    unweighed: int = 16 * 1024
+    gathered: int = 1024 * 1024  # bytes of all flows that wait for the end of a turn; four reads of MAX_READ
     crowded_s: float = 0.05  # between two looks at whether a vendor over its share of `memory` may read on
     out_of_files_s: float = 0.2  # pause of accepting when the process has no descriptor left

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from appliance.model import Answered, Cancel, Flow, Learned, Note, Question, Withdraw
 from appliance.relay.gate import Gate
+from appliance.relay.gather import Gather
 from appliance.relay.limits import Limits
 from appliance.relay.tally import Counts
 from appliance.relay.tls import Contexts
@@ -19,6 +20,7 @@ class Outside(Protocol):
     limits: Limits
     counts: Counts
     contexts: Contexts
+    gather: Gather
 
     @property
     def gate(self) -> Gate | None:

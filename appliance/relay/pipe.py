@@ -2,7 +2,7 @@
 
 What a session returns is performed strictly in order, after the notes of the batch were recorded: nothing
 leaves before its note is in the record. If it cannot be recorded, nothing of the batch leaves and the flow
-ends.
+ends. Notes and bytes, when there is nothing else to do, wait for the end of the loop's turn (gather.py).
 
 The life of a flow: the session is started; upstream is connected (bytes of the client wait in the kernel
 until then); both run; `Close` winds up: each end is told that no more comes, what waits is written, and what
@@ -40,12 +40,16 @@ from appliance.model import (
     Woke,
 )
 from appliance.relay import tls
-from appliance.relay.end import End, dial
-from appliance.relay.joined import joined
-from appliance.relay.limits import MAX_READ
+from appliance.relay.alarm import Alarm
+from appliance.relay.end import End
+from appliance.relay.gather import only_told
+from appliance.relay.joined import as_few, joined
+from appliance.relay.linger import Linger
 from appliance.relay.outside import Outside
 from appliance.relay.session_type import Session
 from appliance.relay.tally import Tally
+from appliance.relay.upstream import Upstream
+from appliance.relay.valve import Valve
 
 log = logging.getLogger(__name__)
 C, S = Side.CLIENT, Side.SERVER
@@ -58,20 +62,22 @@ class Pipe:
     def __init__(self, flow: Flow, session: Session, client: socket.socket, outside: Outside) -> None:
         self.flow = flow
         self._session, self._outside, self._limits = session, outside, outside.limits
+        self._gather, self._counts = outside.gather, outside.counts
         self._loop = asyncio.get_running_loop()
         self.client = End(C, self, self._limits, client, outside.gate)
         self._ends = {C: self.client, S: End(S, self, self._limits, None, outside.gate)}
+        self._valve = Valve(flow, session, self.client, self._ends[S], outside)
         self._questions: set[str] = set()
-        self._deadline: asyncio.TimerHandle | None = None
-        self._connecting: asyncio.Timeout | None = None
+        self._upstream = Upstream(self._ends[S], self._limits.connect_s)
+        self._alarm = Alarm(session, self._limits.tick_s, lambda: self._give(Woke()))
         self._securing: asyncio.Task[None] | None = None
-        self._linger: asyncio.TimerHandle | None = None
-        self._linger_until = 0.0
+        self._linger = Linger(self._ends, self._limits, self._settle)
         self._greeting: asyncio.TimerHandle | None = None
         self._tally = Tally()
-        self._unfinished = {C: 0, S: 0}  # bytes since the session last had something to do with them
-        self._weight = 0
-        self._left = {C: -1, S: -1}  # bytes unread when the linger timer last rang
+        self._sent = self._tally.sent
+        self._notes: Sequence[Note] = ()  # to be recorded at the end of this turn
+        self._sends: list[Send] = []  # and to be done then
+        self._gathered = False  # there are some
         self._opening = True
         self._closing = self._ended = False
 
@@ -96,43 +102,29 @@ class Pipe:
 
     def fail(self, text: str) -> None:
         """End the flow with an error of its protocol."""
+        self._now()
         if not self._closing:
             self._step(lambda: self._session.fail(text))
             self._close(abort=False)
 
     def abort(self) -> None:
         """End the flow at once, by resets."""
+        self._now()
         self._close(abort=True)
 
     # -- opening ---------------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        server, end = self.flow.server, self._ends[S]
-        sock: socket.socket | None = None
         try:
-            async with asyncio.timeout(self._limits.connect_s) as self._connecting:
-                try:
-                    sock = await dial(server)
-                except ConnectionRefusedError:
-                    # Perhaps only because of our source port (kernel/nft.py): with another it is the server's word.
-                    sock = await dial(server)
-            self._connecting = None
-            if self._closing:
-                sock.close()
-                return
-            end.sock = sock
-            await self._loop.create_connection(end.protocol, sock=sock)
+            await self._upstream.connect(self.flow.server, lambda: not self._closing)
         except OSError as error:  # TimeoutError is one
-            self._connecting = None
-            if sock:
-                sock.close()
-            self._unreached(server, error)
+            self._unreached(self.flow.server, error)
 
     def _unreached(self, server: Address, error: OSError) -> None:
         """End the flow as the network would have: the client gets a reset, not words of ours."""
         if self._closing:
             return
-        self._outside.counts.unreached += 1
+        self._counts.unreached += 1
         self._ends[C].shut = True
         why = os.strerror(error.errno) if error.errno else "no answer in time"
         note = Note("incident", f"cannot connect to {server}: {why}")
@@ -150,10 +142,10 @@ class Pipe:
     # -- what the ends tell ----------------------------------------------------------------------------------
 
     def arrived(self, side: Side, data: bytes) -> None:
-        self._unfinished[side] += len(data)
+        self._now()
+        self._valve.came(side, len(data))
         self._give(Received(side, data))
-        if self._crowded() and self._unfinished[side] > MAX_READ:
-            # Reading on is the only way to the end of a message, and there is no room for it.
+        if self._valve.bursts(side):
             self._outside.incident(self.flow, NO_ROOM)
             self.fail(NO_ROOM)
 
@@ -163,6 +155,7 @@ class Pipe:
 
     def lost(self, side: Side) -> None:
         self._give(Ended(side, lost=True))
+        self._now()
         if self._ends[side.other].gone:
             self._close(abort=True)
         self._settle()
@@ -172,27 +165,8 @@ class Pipe:
 
     def regulate(self) -> None:
         """Read from a side only while what comes of it can go somewhere."""
-        if self._closing:
-            for end in self._ends.values():
-                end.read(True)
-            return
-        client, server, limits = self._ends[C], self._ends[S], self._limits
-        crowded = self._crowded()
-        most = 0 if crowded else limits.answers
-        held = self._session.held
-        client.read(not server.full and client.buffered <= most and held <= (0 if crowded else limits.held))
-        server.read(not client.full and server.buffered <= most and not (crowded and client.buffered))
-        if crowded:
+        if not self._valve.regulate():
             self._outside.crowded(self)
-
-    def _crowded(self) -> bool:
-        """Weigh what waits here; True if the flow's vendor has more waiting than it may."""
-        waiting = 0 if self._closing else self._session.held + self._unfinished[C] + self._unfinished[S]
-        weight = 0 if self._ended else waiting + self._ends[C].buffered + self._ends[S].buffered
-        if weight == self._weight == 0:
-            return False
-        more, self._weight = weight - self._weight, weight
-        return not self._outside.weigh(self.flow, more) and weight > 0
 
     def _silent(self) -> None:
         """End a flow that has not come to its first message: it would keep its place for nothing."""
@@ -202,17 +176,24 @@ class Pipe:
     # -- events in, effects out ------------------------------------------------------------------------------
 
     def _give(self, event: Event) -> None:
-        if not self._closing:
-            self._step(lambda: self._heard(event))
-
-    def _heard(self, event: Event) -> Sequence[Effect]:
-        effects = self._session.receive(event, self._loop.time())
-        if effects and isinstance(event, Received):
-            self._unfinished[event.side] = 0
-            if self._greeting:
-                self._greeting.cancel()
-                self._greeting = None
-        return effects
+        """Have the session take an event, when all it asked for before is done."""
+        self._now()
+        if self._closing:
+            return
+        try:
+            effects = self._session.receive(event, self._loop.time())
+            if effects and type(event) is Received:
+                self._valve.used(event.side)
+                if self._greeting:
+                    self._greeting.cancel()
+                    self._greeting = None
+            if self._leaves(effects):
+                return
+            if self._recorded(effects):
+                self._perform(effects)
+        except Exception as error:
+            self._broken(error)
+        self._after()
 
     def _step(self, ask: Callable[[], Sequence[Effect]]) -> None:
         try:
@@ -221,9 +202,49 @@ class Pipe:
                 self._perform(effects)
         except Exception as error:
             self._broken(error)
+        self._after()
+
+    def _after(self) -> None:
         if not self._closing:
-            self._set_timer()
+            self._alarm.set()
             self.regulate()
+
+    def _leaves(self, effects: Sequence[Effect]) -> bool:
+        """Leave notes and bytes to the end of this turn, if there is nothing else to do."""
+        told = only_told(effects)
+        if told is None:
+            return False
+        notes, self._sends, size = told
+        self._notes, self._gathered = self._tally.completed(notes), True
+        self._gather.add(self, size)
+        return True
+
+    def _now(self) -> None:
+        """Carry out what was left to the end of this turn."""
+        if self._gathered:
+            self._gather.now()
+
+    @property
+    def noted(self) -> tuple[Flow, Sequence[Note]]:
+        """What is to be recorded before what was left is done."""
+        return self.flow, self._notes
+
+    def recorded(self, error: Exception | None) -> None:
+        """What was left is recorded: do it. Or it is not, for this reason."""
+        notes, sends = self._notes, self._sends
+        self._notes, self._sends, self._gathered = (), [], False
+        try:
+            if error is None:
+                self._count(notes)
+                for send in as_few(sends):
+                    self._write(send.to, send.data)
+            elif isinstance(error, OSError):
+                self._unrecorded(error)
+            else:
+                self._broken(error)
+        except Exception as fault:
+            self._broken(fault)
+        self._after()
 
     def _recorded(self, effects: Sequence[Effect]) -> bool:
         """Record the notes among `effects`; end the flow if that fails."""
@@ -235,16 +256,26 @@ class Pipe:
         except OSError as error:
             self._unrecorded(error)
             return False
-        self._outside.counts.messages += sum([note.kind == "message" for note in notes])
+        self._count(notes)
         return True
+
+    def _count(self, notes: Sequence[Note]) -> None:
+        messages = 0
+        for note in notes:
+            if note.kind == "message":
+                messages += 1
+        self._counts.messages += messages
+
+    def _write(self, to: Side, data: bytes) -> None:
+        self._counts.bytes += len(data)
+        self._sent[to] += len(data)
+        self._ends[to].write(data)
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in joined(effects):
             match effect:
                 case Send(to, data):
-                    self._outside.counts.bytes += len(data)
-                    self._tally.sent[to] += len(data)
-                    self._ends[to].write(data)
+                    self._write(to, data)
                 case Note():
                     pass  # recorded before the first effect of its batch
                 case Shut(to):
@@ -293,7 +324,7 @@ class Pipe:
 
     def _unrecorded(self, error: OSError) -> None:
         """End the flow in the words of its protocol. Nothing goes upstream; notes are kept if they can be."""
-        self._outside.counts.unrecorded += 1
+        self._counts.unrecorded += 1
         text = f"the record cannot be written: {error}"
         self._outside.incident(self.flow, text)
         last = list(self._session.fail("the session cannot be recorded"))
@@ -304,7 +335,7 @@ class Pipe:
     def _broken(self, error: Exception) -> None:
         """Close this flow for a fault of ours; the others live."""
         log.exception("flow %s to %s is closed: %s", self.flow.id, self.flow.server, error)
-        self._outside.counts.failed += 1
+        self._counts.failed += 1
         text = f"internal error: {type(error).__name__}"
         self._outside.incident(self.flow, text)
         self._keep([Note("incident", text), Note("closed", text)])
@@ -316,40 +347,22 @@ class Pipe:
         except OSError as error:
             log.error("flow %s: its end is not recorded: %s", self.flow.id, error)
 
-    def _set_timer(self) -> None:
-        """Keep one timer that rings at the session's deadline, or before it."""
-        deadline, timer = self._session.deadline, self._deadline
-        if timer and (deadline is None or timer.when() > deadline):
-            timer.cancel()
-            self._deadline = timer = None
-        if timer is None and deadline is not None:
-            soon = self._loop.time() + self._limits.tick_s
-            self._deadline = self._loop.call_at(max(deadline, soon), self._woken)
-
-    def _woken(self) -> None:
-        self._deadline = None
-        deadline = self._session.deadline
-        if deadline is not None and self._loop.time() >= deadline:
-            self._give(Woke())
-        elif not self._closing:
-            self._set_timer()
-
     # -- the end ---------------------------------------------------------------------------------------------
 
     def _close(self, abort: bool) -> None:
         """Begin to wind up; a second call can only make it an abort."""
         if not self._closing:
-            self._closing = True
-            for timer in filter(None, (self._deadline, self._greeting)):
-                timer.cancel()
+            self._closing = self._valve.closing = True
+            self._alarm.stop()
+            if self._greeting:
+                self._greeting.cancel()
             if self._securing:
                 self._securing.cancel()
-            if self._connecting:
-                self._connecting.reschedule(self._loop.time())
+            self._upstream.give_up()
             for id in self._questions:
                 self._outside.withdraw(Withdraw(id, "the flow ended"))
             self._questions.clear()
-            self._linger_until = self._loop.time() + self._limits.linger_max_s
+            self._linger.begin()
         if abort:
             for end in self._ends.values():
                 end.reset()
@@ -373,27 +386,9 @@ class Pipe:
                 end.close()
         if any(end.open for end in ends):
             self.regulate()
-            self._linger = self._linger or self._loop.call_later(self._limits.linger_s, self._lingered)
+            self._linger.look()
             return
         self._ended = True
-        if self._linger:
-            self._linger.cancel()
-        self._crowded()  # gives back what it took
+        self._linger.stop()
+        self._valve.over()
         self._outside.ended(self)
-
-    def _lingered(self) -> None:
-        """End what made no progress since the last time.
-
-        An end with nothing left to write is closed, not reset: what the kernel still has gets its time.
-        """
-        self._linger = None
-        late = self._loop.time() >= self._linger_until
-        for side, end in self._ends.items():
-            left = end.unread
-            if left == 0 or late or left == self._left[side]:
-                if end.buffered:
-                    end.reset()
-                else:
-                    end.close()
-            self._left[side] = left
-        self._settle()

@@ -15,6 +15,7 @@ from appliance.model import Address, Answered, Cancel, Flow, Learned, Note, Ques
 from appliance.relay.asked import Asked
 from appliance.relay.end import reset_on_close, unread
 from appliance.relay.gate import Gate
+from appliance.relay.gather import Entry, Gather
 from appliance.relay.limits import Limits
 from appliance.relay.pipe import Pipe
 from appliance.relay.room import Room, vendor
@@ -41,6 +42,8 @@ class Duties(msgspec.Struct, frozen=True):
     over: Callable[[Flow], None] = lambda flow: None  # the flow is no more
     missed: Callable[[socket.socket, Address], Flow | None] = lambda sock, client: None  # what was refused, if known
     gate: Callable[[], Gate | None] = lambda: None  # where bytes wait until their record is on the disk
+    # The notes of many flows, by one write: for each why it is not recorded. None: each flow's by themselves
+    record_all: Callable[[Sequence[Entry]], Sequence[Exception | None]] | None = None
     mint: Mint | None = None  # certificates for clients; without it TLS is not opened
 
 
@@ -51,6 +54,7 @@ class Relay:
         self.limits = limits or Limits()
         self.counts = Counts()
         self.contexts = Contexts(duties.mint or _no_authority)
+        self.gather = Gather(duties.record_all or self._each, self.limits.gathered)
         self._accounts = Accounts()
         self._duties = duties
         self._loop = asyncio.get_running_loop()
@@ -227,6 +231,17 @@ class Relay:
 
     def record(self, flow: Flow, notes: Sequence[Note]) -> None:
         self._duties.record(flow, notes)
+
+    def _each(self, entries: Sequence[Entry]) -> list[Exception | None]:
+        found: list[Exception | None] = []
+        for flow, notes in entries:
+            try:
+                self._duties.record(flow, notes)
+            except Exception as error:
+                found.append(error)
+            else:
+                found.append(None)
+        return found
 
     def ask(self, question: Question, answer: Callable[[Answered], None]) -> None:
         self._asked.ask(question, answer)

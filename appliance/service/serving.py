@@ -24,12 +24,13 @@ from appliance.control.desk import plain_process
 from appliance.facts.readers import Shared
 from appliance.model import Answered, Cancel, ConfigError, Flow, Note, Question, Withdraw
 from appliance.policy import Policy
-from appliance.record.log import Log
+from appliance.record.log import Entry, Log
 from appliance.relay import channel
 from appliance.relay.channel import (
     Answer,
     Asked,
     Cancelled,
+    Contain,
     Drain,
     Health,
     Incident,
@@ -47,8 +48,8 @@ from appliance.relay.channel import (
 )
 from appliance.relay.tally import Account, Counts
 from appliance.relay.tls import met_with, why
-from appliance.service import reaction
 from appliance.service.arrivals import Arrivals
+from appliance.service.book import Book
 from appliance.service.syncing import Syncer
 
 log = logging.getLogger("vendorgate.worker")
@@ -219,6 +220,8 @@ class Serving(ABC):
         self._log = Log(records, f"{self.record}{setup.worker}", setup.level, synced=setup.sync)
         if setup.sync:
             self._syncer = Syncer(self._log, setup.required, lambda text: self._incident(None, text))
+        appended = self._syncer.recorded if self._syncer else None
+        self._book = Book(self._log, setup.required, self._tell, self._unkept, appended)
 
     async def _judge_by(self, rules: Rules) -> None:
         """Put rules in force for the next message of every flow. Compiling them is done aside."""
@@ -228,6 +231,7 @@ class Serving(ABC):
             self._channel.send(Ready(self._policy.revision if self._policy else "", str(error)))
             return
         first, self._policy = self._policy is None, policy
+        self._book.judge_by(policy)
         self._renew()
         if first:
             self._open()
@@ -276,22 +280,21 @@ class Serving(ABC):
         return self._policy
 
     def _record(self, flow: Flow, notes: Sequence[Note]) -> None:
-        asked, notes = reaction.contain(self._policy, flow, notes)
-        if asked and self._told < INCIDENTS_S:
+        self._book.keep(flow, notes)
+
+    def _record_all(self, entries: Sequence[Entry]) -> list[Exception | None]:
+        return self._book.keep_all(entries)
+
+    def _tell(self, message: Contain | Recorded) -> None:
+        if isinstance(message, Contain):
+            if self._told >= INCIDENTS_S:
+                return  # it is in the record
             self._told += 1
-            self._channel.send(asked)
-        try:
-            self._log.append(flow, notes, time.time())
-        except OSError as error:
-            if self._setup.required:
-                raise
-            self._unrecorded += len(notes)
-            self._incident(flow, f"goes on unrecorded: {error}")
-            return
-        if self._syncer:
-            self._syncer.recorded()
-        if flow.sequence and notes and notes[0].kind == "opened":
-            self._channel.send(Recorded(flow.epoch, flow.scope, flow.sequence))
+        self._channel.send(message)
+
+    def _unkept(self, flow: Flow, notes: int, error: OSError) -> None:
+        self._unrecorded += notes
+        self._incident(flow, f"goes on unrecorded: {error}")
 
     def _ask(self, question: Question) -> None:
         self._asking.add(question.flow.id)

@@ -81,6 +81,7 @@ class Worker(Serving):
             identify=self._identify,
             session=lambda flow: Session(flow, self._rules, self._shared, time.perf_counter),
             record=self._record,
+            record_all=self._record_all,
             ask=self._ask,
             withdraw=self._withdraw,
             cancel=self._cancel,
