@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
 from appliance.lab.servers import postgres_bin
 from tests.bench.machine import report
+from tests.bench.meter import metered, paired
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "4"))
@@ -35,21 +37,27 @@ def latencies(lab: Lab, cgroup: str | None, clients: int, place: Path) -> list[f
 
 @pytest.mark.parametrize("clients", [1, 8])
 def test_latency(bench: tuple[Lab, Appliance], tmp_path: Path, clients: int) -> None:
-    lab, _ = bench
-    pairs = [(latencies(lab, None, clients, tmp_path), latencies(lab, "acme.service", clients, tmp_path)) for _ in range(RUNS)]
+    lab, appliance = bench
+    found: dict[str | None, list[list[float]]] = {None: [], "acme.service": []}
+    costs: dict[str, list[Mapping[str, float]]] = {"direct": [], "vendorgate": []}
+
+    def work(cgroup: str | None) -> tuple[float, float]:
+        found[cgroup].append(latencies(lab, cgroup, clients, tmp_path))
+        return 0.0, len(found[cgroup][-1])
+
+    for _ in range(RUNS):
+        for way, cgroup in {"direct": None, "vendorgate": "acme.service"}.items():
+            costs[way].append(metered(lab, appliance, work, cgroup)[1])
     for name, share in SHARES.items():
-        direct, through = ([times[int(len(times) * share)] for times in column] for column in zip(*pairs, strict=True))
+        direct, through = ([times[int(len(times) * share)] for times in column] for column in found.values())
         promise = "added 0.10 ms" if (name, clients) == ("p50", 1) else "none stated"
-        report(f"a prepared query, {clients} clients, {name}", "ms", direct, through, promise)
+        report(f"a prepared query, {clients} clients, {name}", "ms", direct, through, promise, costs)
 
 
 def test_connections(bench: tuple[Lab, Appliance]) -> None:
-    lab, _ = bench
-
-    def rate(cgroup: str | None) -> float:
-        found = re.search(r"tps = ([\d.]+)", pgbench(lab, cgroup, "-C", "-c", "1"))
+    def work(cgroup: str | None) -> tuple[float, float]:
+        found = re.search(r"tps = ([\d.]+)", pgbench(bench[0], cgroup, "-C", "-c", "1"))
         assert found
-        return float(found[1])
+        return float(found[1]), float(found[1]) * SECONDS
 
-    pairs = [(rate(None), rate("acme.service")) for _ in range(RUNS)]
-    report("connections set up, login and one query each", "1/s", [a for a, _ in pairs], [b for _, b in pairs], "none stated")
+    paired("connections set up, login and one query each", "1/s", bench, work, "none stated", RUNS)

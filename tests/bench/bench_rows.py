@@ -1,13 +1,15 @@
 """What does a masked result of 200,000 rows x 5 columns cost, and one with nothing to mask?"""
 
+import os
 import time
 
 from appliance.lab.appliance import Appliance
 from appliance.lab.hosts import Lab
 from appliance.lab.servers import postgres_bin
-from tests.bench.machine import report
+from tests.bench.meter import paired
 
-RUNS = 3
+RUNS = int(os.environ.get("BENCH_RUNS", "3"))
+ROWS = 200_000
 
 
 def seconds(lab: Lab, cgroup: str | None, statement: str) -> float:
@@ -19,10 +21,12 @@ def seconds(lab: Lab, cgroup: str | None, statement: str) -> float:
 
 
 def test_rows(bench: tuple[Lab, Appliance]) -> None:
-    lab, _ = bench
     for what, statement in {
         "200,000 rows, one column masked": "select id, a, b, c, secret from cells",
         "200,000 rows, nothing to mask": "select id, a, b, c from cells",
     }.items():
-        pairs = [(seconds(lab, None, statement), seconds(lab, "acme.service", statement)) for _ in range(RUNS)]
-        report(what, "s", [a for a, _ in pairs], [b for _, b in pairs], "3 us a cell; 40 MB/s with nothing to mask")
+
+        def work(cgroup: str | None, statement: str = statement) -> tuple[float, float]:
+            return seconds(bench[0], cgroup, statement), ROWS
+
+        paired(what, "s", bench, work, "3 us a cell; 40 MB/s with nothing to mask", RUNS)

@@ -31,7 +31,7 @@ Costs = Sequence[Mapping[str, float]]  # of each run: process -> us of processor
 PEERS = {
     "openssl": ["openssl", "version"],
     "mariadb": ["mariadbd", "--version"],
-    "redis": ["redis-server", "--version"],
+    "redis": ["redis-cli", "--version"],
     "nginx": ["nginx", "-v"],
     "pgbouncer": ["pgbouncer", "--version"],
     "haproxy": ["haproxy", "-v"],
