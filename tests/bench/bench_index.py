@@ -1,12 +1,11 @@
 """How long does a search among a million sessions take, and making the index anew?"""
 
-import statistics
 import time
 from pathlib import Path
 
 from appliance.record.index import Index
 from appliance.record.session import Filter
-from tests.bench.machine import machine
+from tests.bench.machine import compare
 from tests.record.samples import T
 from tests.record.synthetic import EVERY_S, RARE, write_sessions
 
@@ -37,14 +36,15 @@ def test_a_million_sessions(tmp_path: Path) -> None:
     frames = index.catch_up().frames
     took = time.perf_counter() - began
     own = sum(one.stat().st_size for one in tmp_path.glob("index.sqlite*"))
-    print(f"\n{machine()}")
     print(f"{SESSIONS:,} sessions, {frames:,} frames, {size / 1e9:.2f} GB of logs, one session in {RARE} drops a table")
-    print(f"index made in {took:.0f} s ({frames / took:,.0f} frames/s), {own / 1e9:.2f} GB")
+    compare("index: made anew of a million sessions", "frames/s", {"index": [frames / took]}, "none stated")
+    compare("index: on disk beside the record", "GB", {"record": [size / 1e9], "index": [own / 1e9]}, "none stated")
     for what, wanted in SEARCHES.items():
         times = []
         for _ in range(REPEATS):
             began = time.perf_counter()
             found = len(index.sessions(wanted))
-            times.append(time.perf_counter() - began)
-        print(f"{what:34} {statistics.median(times) * 1000:9.1f} ms, {found} found, {REPEATS} repeats")
+            times.append((time.perf_counter() - began) * 1000)
+        print(f"\n{found} found", end="")
+        compare(f"index: {what}", "ms", {"search": times}, "none stated")
     index.close()

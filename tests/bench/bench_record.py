@@ -1,7 +1,6 @@
 """What does one recorded message cost, what does a session take on disk, and what does `record.sync: always` add?"""
 
 import os
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from appliance.record.log import Log
 from appliance.record.read import read
 from appliance.record.signing import Signer
 from appliance.record.verify import verify
-from tests.bench.machine import machine
+from tests.bench.machine import compare
 from tests.record.samples import closed, flow, opened
 
 RUNS = 5
@@ -51,12 +50,6 @@ def work(log: Log) -> Iterator[float]:
         log.append(of, [closed()], time.time())
 
 
-def put(question: str, unit: str, figures: Sequence[float], promise: str) -> None:
-    middle = statistics.median(figures)
-    print(f"\n{question}\n  {machine()}")
-    print(f"  {middle:10.3f} {unit}  ({min(figures):.3f} .. {max(figures):.3f}, {len(figures)} runs)   promise: {promise}")
-
-
 def test_cost_of_a_recorded_message(tmp_path: Path) -> None:
     figures = []
     for number in range(RUNS):
@@ -64,7 +57,7 @@ def test_cost_of_a_recorded_message(tmp_path: Path) -> None:
         home.mkdir()
         spent = sum(work(Log(home, "w0")))
         figures.append(1e6 * spent / sum(1 for _ in read(home)))
-    put("one note appended: chained, hashed, in the page cache", "us", figures, "20 us, of 0.10 ms for a query")
+    compare("one note appended: chained, hashed, in the page cache", "us", {"note": figures}, "20 us, of 0.10 ms for a query")
 
 
 def test_bytes_on_disk(tmp_path: Path) -> None:
@@ -80,13 +73,11 @@ def test_bytes_on_disk(tmp_path: Path) -> None:
     sealed_s = time.perf_counter() - began
     packed = sum(path.stat().st_size for path in (tmp_path / "records").iterdir())
     frames = SESSIONS * (2 + 5 * QUERIES)
-    print(f"\na session of {QUERIES} queries on disk\n  {machine()}")
-    print(f"  open        {plain / SESSIONS:10.0f} bytes  ({plain / frames:.0f} a note)")
-    print(f"  sealed      {packed / SESSIONS:10.0f} bytes  ({packed / frames:.0f} a note, of them 40 of hash and salt)")
-    print(f"  sealing     {plain / sealed_s / 1e6:10.0f} MB/s in the hub")
+    compare("one note on disk", "bytes", {"open": [plain / frames], "sealed": [packed / frames]}, "of them 40 of hash and salt")
+    compare("sealing, in the hub", "MB/s", {"plain": [plain / sealed_s / 1e6]}, "none stated")
     began = time.perf_counter()
     assert verify(tmp_path).whole
-    print(f"  verify      {frames / (time.perf_counter() - began):10.0f} notes a second")
+    compare("verify", "notes/s", {"sealed": [frames / (time.perf_counter() - began)]}, "none stated")
     keeper.close()
 
 
@@ -103,4 +94,4 @@ def test_cost_of_waiting_for_the_disk(tmp_path: Path, flows: int) -> None:
                 log.append(of, notes[part], time.time())
             log.sync()
         figures.append(1e3 * (time.perf_counter() - began))
-    put(f"the record of a query on the disk, {flows} flows at once", "ms", figures, "with sync: 5s nothing waits")
+    compare(f"the record of a query on the disk, {flows} flows at once", "ms", {"query": figures}, "with sync: 5s nothing waits")
