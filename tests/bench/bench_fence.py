@@ -21,7 +21,7 @@ import pytest
 from appliance.kernel import fence
 from appliance.kernel.judge import Judge
 from appliance.lab.hosts import Lab
-from tests.bench.machine import machine
+from tests.bench.machine import compare
 from tests.kernel.entry import Entry
 from tests.kernel.stage import Inside
 
@@ -132,7 +132,6 @@ def test_fence(lab: Lab, what: str, way: str) -> None:
     finally:
         inside.close()
     unit, scale = UNITS[what]
-    without, with_fence = (statistics.median(column) / scale for column in zip(*pairs, strict=True))
-    ratio = statistics.median(after / before for before, after in pairs)
-    print(f"\n{machine()}; {PAIRS} pairs of {SECONDS:g} s, medians")
-    print(f"fence, {way:<8} {what:<10} {without:>10.0f} without, {with_fence:>10.0f} with, {unit}; ratio {ratio:.3f}")
+    ways = {"no fence": [one / scale for one, _ in pairs], "fence": [other / scale for _, other in pairs]}
+    compare(f"fence: {way}, {what}, {PAIRS} pairs of {SECONDS:g} s", unit, ways, "within 3 %")
+    print(f"  ratio of the pairs {statistics.median(other / one for one, other in pairs):.3f}")
