@@ -92,9 +92,22 @@ WIDEST = {
 }
 
 
+VARIED = frozenset(
+    (
+        "SORT", "GEORADIUS", "GEORADIUSBYMEMBER", "BITFIELD", "XREAD", "XREADGROUP", "SET", "GETEX", "MIGRATE",
+        "CLIENT PAUSE",
+    )
+)  # fmt: skip
+"""Commands whose arguments decide what they do."""
+
+
 def effects(command: Command, words: Words) -> frozenset[str]:
     """Return what a command with these words does."""
     found = EFFECTS[command.name]
+    return _varied(command, words, found) if command.name in VARIED else found
+
+
+def _varied(command: Command, words: Words, found: frozenset[str]) -> frozenset[str]:
     given = {word.upper() for word in words[2:]}
     match command.name:
         case "SORT" | "GEORADIUS" | "GEORADIUSBYMEMBER" if not given & {b"STORE", b"STOREDIST"}:
@@ -141,12 +154,16 @@ COPIES = frozenset("DUMP MIGRATE MOVE SMOVE".split())
 """Commands that put the value they read elsewhere, whatever the server's flags say."""
 
 
+COMPARE_BY = {
+    "ZRANGE": (b"BYSCORE", b"BYLEX"), "ZRANGESTORE": (b"BYSCORE", b"BYLEX"), "SSCAN": (b"MATCH",), "ZSCAN": (b"MATCH",),
+}  # fmt: skip
+"""Commands that do so with one of these words."""
+
+
 def compares(command: Command, words: Words, count: int) -> bool:
     """Return whether a command with `count` keys compares, sorts or measures values it reads."""
     name = command.name
     if name in COMPARES or (name in COMPARE_SEVERAL and count > 1):
         return True
-    given = {word.upper() for word in words[2:]}
-    if name in ("ZRANGE", "ZRANGESTORE"):
-        return bool(given & {b"BYSCORE", b"BYLEX"})
-    return name in ("SSCAN", "ZSCAN") and b"MATCH" in given
+    by = COMPARE_BY.get(name)
+    return by is not None and any(word.upper() in by for word in words[2:])

@@ -2,18 +2,26 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from appliance.facts import Copy, Facts
-from appliance.facts.redis.reading import MAX_KEY, MAX_TEXT, Meaning, meaning
+from appliance.facts.redis.meaning import Meaning
+from appliance.facts.redis.reading import MAX_KEY, MAX_TEXT, meaning
 from appliance.facts.redis.scripts import Scripts
 from appliance.facts.redis.text import quoted, shown, typed
 from appliance.facts.shared import Shared
 from appliance.model import Column, Message
 
 MAX_ASKED = 64 * 1024  # bytes of a command whose keys the server is asked for; ours: it is sent twice then
+MAX_SHAPES = 128  # of one flow; about 2 kB each. Programs repeat a few dozen commands on a few keys
+MAX_KEPT = 8_192  # bytes of a command whose shape is kept; with MAX_SHAPES at most 2 MB
 
 Words = Sequence[bytes]
+Shape = tuple[object, ...]
 _CHANGING = frozenset(("AUTH", "HELLO", "SELECT", "RESET"))
 """Commands that change who the client is, or which database later ones are about."""
+_CHANGES = frozenset(name.encode() for name in _CHANGING)
+_CANCELS = frozenset(("CLIENT UNBLOCK", "CLIENT KILL"))
 _ELSEWHERE = frozenset(("SELECT", "MOVE", "COPY", "SWAPDB", "FLUSHALL"))
 """Commands that a script may have for another database than its connection's."""
 
@@ -34,7 +42,8 @@ class Redis:
         self._next: tuple[str, str] = ("", "")  # user and database, if what was sent succeeds
         self._asked: Message | None = None  # the message whose keys the server was asked for
         self._answer: tuple[str, ...] | None = None  # those keys
-        self._last: tuple[Message, Facts] | None = None
+        self._last: tuple[Message, Facts, Words, Meaning] | None = None
+        self._shapes: dict[Shape, Facts] = {}  # facts of the first command of each shape
 
     def ask(self, message: Message) -> Facts | None:
         if message.kind == "nothing":
@@ -44,16 +53,21 @@ class Redis:
         words = self._words(message)
         if not words:
             return None
-        facts = self._facts(message, words, meaning(words, self._scripts))
-        self._last = (message, facts)
+        found = meaning(words, self._scripts)
+        facts = self._facts(message, words, found)
+        self._last = (message, facts, words, found)
         return facts
 
     def sent(self, message: Message) -> None:
-        words = self._words(message)
+        words = self._last[2] if self._last is not None and self._last[0] is message else self._words(message)
+        if not words or words[0].upper() not in _CHANGES:
+            self._last = None
+            return
         user, database = _becomes(message, words)
         if (user or database) and message.kind == "query":  # nobody will answer
             self._user = frozenset((user,)) if user else self._user
             self._database = frozenset((database,)) if database else self._database
+            self._shapes.clear()
         elif user or database:
             self._next = (user, database)
         self._last = None
@@ -72,6 +86,7 @@ class Redis:
         """Note that what changes the connection was done, or will be at EXEC, or not."""
         user, database = self._next
         self._next, self._last = ("", ""), None
+        self._shapes.clear()
         if user:
             self._user = (self._user if queued else frozenset()) | {user}
         if database:
@@ -80,9 +95,8 @@ class Redis:
     def wanted(self, facts: Facts | None) -> str:
         if facts is None or self._last is None or self._last[1] is not facts or not self.needs_catalog:
             return ""
-        message = self._last[0]
-        words = self._words(message)
-        if self._asked is message or sum(map(len, words)) > MAX_ASKED or not meaning(words, self._scripts).asks:
+        message, _, words, found = self._last
+        if not found.asks or self._asked is message or sum(map(len, words)) > MAX_ASKED:
             return ""
         self._asked, self._answer = message, None
         return " ".join(["COMMAND GETKEYS", *map(quoted, words)])
@@ -108,12 +122,35 @@ class Redis:
         return [value.data or b"" for value in message.values]
 
     def _facts(self, message: Message, words: Words, found: Meaning) -> Facts:
+        """Return the facts of a command: those of its shape, if one like it came, with its own text."""
+        size = sum(map(len, words))
+        asks, changes = found.asks, found.name in _CHANGING
+        if asks or changes or found.scripts or found.name in _CANCELS or size > MAX_KEPT:
+            return self._made(message, words, found, size)
+        databases = _databases(found.name, words) or self._about(words)
+        # All of what is told but what is empty for all of these, or what `_become` begins anew by.
+        shape = (
+            found.name, found.keys, found.effect, found.compared, found.copied, found.channels, found.unknown,
+            found.why, databases,
+        )  # fmt: skip
+        base = self._shapes.get(shape)
+        if base is None:
+            if len(self._shapes) >= MAX_SHAPES:
+                self._shapes.clear()
+            base = self._made(message, words, found, size)
+            if MAX_SHAPES:
+                self._shapes[shape] = base
+            return base
+        values = {**base.values, "text": frozenset((_text(words, message, found),))}
+        return replace(base, values=values, subject=message.text, shape=base)
+
+    def _made(self, message: Message, words: Words, found: Meaning, size: int) -> Facts:
         keys, unknown, why = found.keys, found.unknown, found.why
         if found.asks and self._asked is message and self._answer is not None:
             keys, unknown = self._answer, unknown - {"key", "count"}
         user, database = _becomes(message, words)
         all_keys = frozenset(keys)
-        long = sum(map(len, words)) > MAX_TEXT
+        long = size > MAX_TEXT
         values = {
             "effect": found.effect,
             "command": found.commands,

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from appliance.facts.redis.commands import COMMANDS, CONTAINERS, Command, name_of
 from appliance.facts.redis.effects import COPIES, EFFECTS, WIDEST, compares, effects
 from appliance.facts.redis.keys import OWN, Keys, keys, whole
+from appliance.facts.redis.meaning import Meaning
 from appliance.facts.redis.scripts import Call, Reading, Scripts
 from appliance.facts.redis.text import shown
 
@@ -34,23 +33,19 @@ SCRIPTS = frozenset(("EVAL", "EVAL_RO", "EVALSHA", "EVALSHA_RO", "FCALL", "FCALL
 Words = Sequence[bytes]
 _NOT_KNOWN = b"\0not known\0"  # in place of an argument a script computes
 _WHOLLY = frozenset(("effect", "command", "key", "compared", "copied", "channel"))
+_NONE: frozenset[str] = frozenset()
+_CALLED = {name: frozenset((name,)) for name in COMMANDS}
 
 
-class Meaning(msgspec.Struct, frozen=True, gc=False):
-    """What a command would do."""
+def _single(command: Command) -> bool:
+    """Return whether a command has one key, which is its first argument, and is said by its words on that."""
+    spec = command.specs[0] if len(command.specs) == 1 else None
+    if spec is None or (spec.at, spec.keyword, spec.last, spec.count) != (1, "", 0, -1) or "not_key" in spec.access:
+        return False
+    return command.name not in {*OWN, *TOUCH_ALL, *COPY_ALL, *COPIES, *CHANNELS, *SCRIPTS, "COPY"}
 
-    name: str
-    effect: frozenset[str] = frozenset()
-    commands: frozenset[str] = frozenset()
-    keys: tuple[str, ...] = ()  # in the order of the command
-    compared: frozenset[str] = frozenset()
-    copied: frozenset[str] = frozenset()
-    channels: frozenset[str] = frozenset()
-    scripts: frozenset[str] = frozenset()
-    unknown: frozenset[str] = frozenset()
-    why: str = ""
-    more: str = ""  # the text of a script it runs
-    asks: bool = False  # the server could tell its keys
+
+SINGLE = frozenset(name for name, command in COMMANDS.items() if _single(command))
 
 
 def meaning(words: Words, scripts: Scripts) -> Meaning:
@@ -59,6 +54,10 @@ def meaning(words: Words, scripts: Scripts) -> Meaning:
     command = COMMANDS.get(name)
     if command is None:
         return _not_known(name)
+    if name in SINGLE and command.fits(len(words)) and len(words[1]) <= MAX_KEY:
+        key = shown(words[1])
+        compared = frozenset((key,)) if compares(command, words, 1) else _NONE
+        return Meaning(name, effects(command, words), _CALLED[name], (key,), compared)
     if name in SCRIPTS and command.fits(len(words)):
         return _script(command, words, scripts)
     found = keys(command, words)
@@ -68,7 +67,7 @@ def meaning(words: Words, scripts: Scripts) -> Meaning:
     return Meaning(
         name,
         effects(command, words),
-        frozenset((name,)),
+        _CALLED[name],
         (*texts, EVERY) if name in TOUCH_ALL else texts,
         _every(name) or (_shown(found.read or found.all) if compares(command, words, several) else frozenset()),
         _every(name) or _shown(_copied(name, found)),

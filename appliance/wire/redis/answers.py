@@ -14,8 +14,10 @@ from appliance.wire.redis import frames, replies
 from appliance.wire.redis.beginnings import BEGINS_STREAM, LINE, MAX_LINE_HEAD, MOVED, PUSHED, TAGS
 from appliance.wire.redis.frames import CRLF, MAX_INJECTED, MAX_MASKED, MAX_QUEUED, MAX_SMALL
 from appliance.wire.redis.layouts import ALL, LAYOUTS, NOTHING
-from appliance.wire.redis.ledger import APART, SORTS, Ledger, Link, Request
+from appliance.wire.redis.ledger import APART, SORTS, Ledger, Link
+from appliance.wire.redis.owed import Request
 from appliance.wire.redis.replies import Each, Masked, Passed
+from appliance.wire.redis.short import short
 from appliance.wire.redis.small import Tree, first, whole
 
 
@@ -45,6 +47,9 @@ class Answers:
         while inbox.left:
             if self._link.stream:
                 yield Message(Side.SERVER, "replication", inbox.take(inbox.left))
+            elif self._reader is None and (said := short(inbox, self._link, self._ledger.head)) is not None:
+                self._answered()
+                yield said
             elif self._reader is not None:
                 yield from self._more(self._reader)
                 if self._reader is not None:

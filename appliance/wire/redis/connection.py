@@ -15,8 +15,9 @@ from appliance.model import Message, ProtocolError, Send, Side
 from appliance.wire import Plan
 from appliance.wire.redis import frames
 from appliance.wire.redis.answers import Answers
-from appliance.wire.redis.layouts import ALL, layout
-from appliance.wire.redis.ledger import APART, SORTS, Kind, Ledger, Link, Request
+from appliance.wire.redis.layouts import ALL, LAYOUTS, layout
+from appliance.wire.redis.ledger import APART, SORTS, Ledger, Link
+from appliance.wire.redis.owed import Kind, Request
 from appliance.wire.redis.requests import Requests
 
 REFUSED = frames.command(b"vendorgate.refused")  # no command of any version or module
@@ -33,6 +34,9 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 SECRET = frozenset(("CONFIG GET", "ACL GETUSER", "ACL LIST", "ACL GENPASS"))
 """Commands whose replies hold passwords, or what passwords can be guessed from."""
+ODD = {*KINDS, *LOADS, "DEBUG", "REPLCONF"}  # commands that are looked into before they go up
+PLAIN = {name: Request(name, secret=name in SECRET) for name in {*LAYOUTS, *SECRET} - ODD}
+"""What is owed for commands that change nothing of the connection, when nothing of their replies is masked."""
 
 
 class Redis:
@@ -68,6 +72,11 @@ class Redis:
             return send
         if self._link.stream:
             return self._in_stream(message)
+        plain = PLAIN.get(message.name) if plan is None else None
+        if plain is not None:
+            self._link.plan = None
+            self._ledger.push(plain)
+            return send
         words = [value.data or b"" for value in message.values]
         self._read(message.name, words)
         kind = KINDS.get(message.name, "plain")

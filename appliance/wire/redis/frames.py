@@ -143,13 +143,16 @@ def _single(line: bytes, at: int, word: bytearray) -> int:
 
 def text(arguments: Sequence[bytes]) -> str:
     """Return a command as a person would type it, long arguments cut."""
-    return " ".join(_typed(argument) for argument in arguments)
+    return " ".join([_typed(argument) for argument in arguments])
 
 
 def _typed(argument: bytes) -> str:
+    if argument.isalnum() and len(argument) <= MAX_SHOWN:  # of ASCII, most of what commands are made of
+        return argument.decode("ascii")
     said = argument[:MAX_SHOWN].decode("utf-8", "surrogateescape")
     more = f"... ({len(argument)} bytes)" if len(argument) > MAX_SHOWN else ""
-    if said.isprintable() and said and not set(said) & set(" \"'\\"):
+    quotes = " " in said or '"' in said or "'" in said or "\\" in said
+    if said and not quotes and said.isprintable():
         return said + more
     return '"' + "".join(map(_escaped, said)) + '"' + more
 

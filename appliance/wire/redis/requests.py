@@ -119,13 +119,18 @@ def _message(raw: bytes, words: list[bytes]) -> Message:
         raw,
         text=frames.text(told or words),
         name=name,
-        values=tuple(Value(word) for word in words),
+        values=tuple([Value(word) for word in words]),
         secret=told is not None,
     )
 
 
+SECRETIVE = frozenset(("AUTH", "HELLO", "MIGRATE", "CONFIG SET", "ACL SETUSER"))
+
+
 def _hidden(name: str, words: list[bytes]) -> list[bytes] | None:
     """Return the arguments of a command that carries a secret without it; None: it carries none."""
+    if name not in SECRETIVE and not name.startswith("SENTINEL"):
+        return None
     match name:
         case "AUTH":
             return [words[0], *(words[1:-1] if len(words) == 3 else ()), WITHHELD]
