@@ -21,7 +21,12 @@ MODULES = [
     *(f"appliance.facts.{name}" for name in ("names", "parameters", "postgres", "settings", "traffic")),
     *(f"appliance.facts.http.{name}" for name in ("documents", "paths", "reader", "request")),
     "appliance.policy.masks",
-    *(f"appliance.relay.{name}" for name in ("end", "joined", "pipe")),
+    "appliance.record.log",
+    *(
+        f"appliance.relay.{name}"
+        for name in ("alarm", "end", "gate", "gather", "joined", "linger", "pipe", "room", "upstream", "valve")
+    ),
+    "appliance.service.book",
     *(
         f"appliance.session.{name}"
         for name in (
@@ -30,7 +35,10 @@ MODULES = [
         )
     ),
     *(f"appliance.wire.{name}" for name in ("inbox", "mysql.packets")),
-    *(f"appliance.wire.http.{name}" for name in ("connection", "content", "leaves", "reply")),
+    *(
+        f"appliance.wire.http.{name}"
+        for name in ("answers", "body", "connection", "content", "head", "leaves", "reply", "upgrade")
+    ),
     *(
         f"appliance.wire.postgres.{name}"
         for name in ("cells", "client", "columns", "connection", "flow", "frames", "masks", "server")

@@ -15,7 +15,7 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -62,8 +62,14 @@ class Log:
         segment_age_s: float = SEGMENT_AGE_S,
         *,
         synced: bool = False,
+        clock: Callable[[], float] | None = None,
+        begun: Callable[[int], object] = lambda descriptor: None,
     ) -> None:
-        """`synced`: somebody calls `sync`, so ended segments are kept open until it has seen them."""
+        """`synced`: somebody calls `sync`, so ended segments are kept open until it has seen them.
+
+        `clock` tells when a segment is begun, where that is another time than its notes'; `begun` is called with the
+        descriptor of each.
+        """
         if not NAME.fullmatch(f"{worker}.{0:013d}.record"):
             raise ValueError(f"not a name for a worker: {worker!r}")
         self._directory, self._worker, self._level = directory, worker, level
@@ -78,7 +84,7 @@ class Log:
         self._known: set[str] = set()  # open flows whose addresses the open segment has
         self._counts: dict[str, int] = {}  # frames of each open flow
         self._salts, self._salted = b"", 0  # drawn, and how much of it was used: none is used twice
-        self._synced = synced
+        self._synced, self._clock, self._on_begun = synced, clock, begun
         self._ended: list[int] = []  # segments that `sync` has still to see
         self._fresh = False  # the name of the open segment may not be on the disk
         self._lock = threading.Lock()  # of what `sync` looks at
@@ -209,6 +215,8 @@ class Log:
         return self._salts[at : at + SALT_BYTES]
 
     def _begin(self, now: float) -> None:
+        if self._clock is not None:
+            now = self._clock()
         self._number = max(int(now * 1000), self._number + 1)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
         for _ in range(MAX_TRIES):
@@ -229,6 +237,7 @@ class Log:
             )
             with self._lock:
                 self._fd, self._fresh = fd, True
+            self._on_begun(fd)
             return
         raise OSError(errno.EEXIST, "no free name for a segment", str(self._directory))
 

@@ -13,11 +13,15 @@ BUILD = "from appliance.compiled.__main__ import build; build(level='0')"  # wha
 WHERE = "import appliance.session.core as c; print(c.__file__)"
 TESTS = [  # of each part that is compiled, those that see the most of it; all together in ten seconds
     *(f"tests/session/test_{name}.py" for name in ("fast", "kept", "rigid", "session")),
-    *(f"tests/wire/http/test_{name}.py" for name in ("http", "leaves")),
+    *(f"tests/wire/http/test_{name}.py" for name in ("http", "known", "leaves")),
+    *(f"tests/facts/http/test_{name}.py" for name in ("documents", "http", "kept")),
+    "tests/session/test_fast_http.py",
     *(f"tests/wire/{name}/test_dialogues.py" for name in ("mysql", "redis")),
     "tests/wire/test_dialogues.py",
     "tests/wire/test_masks.py",
+    "tests/record/test_log.py",
     "tests/relay/test_relay.py",
+    "tests/relay/test_limits.py",
 ]
 
 pytestmark = pytest.mark.slow

@@ -42,7 +42,13 @@ class Imports:
         records = state_dir / RECORDS
         try:
             records.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._log = _Past(records, f"{IMPORT}{secrets.token_hex(4)}")
+            # What is recorded happened before, and the segments are whose the directory is.
+            self._log = Log(
+                records,
+                f"{IMPORT}{secrets.token_hex(4)}",
+                clock=time.time,
+                begun=lambda descriptor: os.fchown(descriptor, *_owner(records)),
+            )
         except OSError as error:
             hint = "only root imports: the record is the host's"
             raise HostError(f"{records}: {error.strerror}", hint) from None
@@ -77,14 +83,6 @@ class Imports:
                 keeper.close()
         else:
             Checkpoints(self._state_dir / PROOF, self._signer).append(Said(deeds=(deed,)))
-
-
-class _Past(Log):
-    """A log of what happened before it was begun."""
-
-    def _begin(self, now: float) -> None:
-        super()._begin(time.time())
-        os.fchown(self._fd, *_owner(self._directory))
 
 
 def _owner(directory: Path) -> tuple[int, int]:
