@@ -6,18 +6,19 @@ shipped is asked for again.
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from appliance.record.brief import Brief, briefs
 from appliance.record.chain import Item
 from appliance.record.frame import NAME
+from appliance.record.parts import Parts
 
 FORMAT = 1  # in PRAGMA user_version
 FLUSH = 5_000  # sessions summed up before they are written; some MB
-MOST = 1 << 63  # what SQLite takes as a number
 WAIT_S = 10.0  # for the lock of another process
 IMPORT = "import-"  # how the names of segments begin that have what happened elsewhere, and long ago
 
@@ -35,62 +36,12 @@ _PART = """INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     bytes = bytes + excluded.bytes, first = min(first, excluded.first), last = max(last, excluded.last)"""
 
 
-class _Flow(msgspec.Struct, frozen=True, gc=False):
-    sequence: int = 0
-    scope: int = 0
-    epoch: int = 0
-
-
-class _Decision(msgspec.Struct, frozen=True, gc=False):
-    rule: str = ""
-
-
-class _Note(msgspec.Struct, frozen=True, gc=False):
-    decision: _Decision | None = None
-    identity: str = ""
-    masks: tuple[str, ...] = ()
-
-
-class Brief(msgspec.Struct, frozen=True, gc=False):
-    """Of a frame, what says how long it is kept."""
-
-    time: float
-    id: str
-    note: _Note
-    flow: _Flow | None = None
-
-
-_briefs = msgspec.msgpack.Decoder(Brief)
-
-
 def brief(item: Item) -> Brief | None:
     """Return it of a frame; None for what only a worker that was taken over would write."""
     try:
-        return _briefs.decode(item.body)
+        return briefs.decode(item.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-class _Part:
-    """What one segment has of one session."""
-
-    def __init__(self, when: float) -> None:
-        self.frames = self.bytes = 0
-        self.first = self.last = when
-        self.identity = ""
-        self.rules: set[str] = set()
-        self.flow = _Flow()
-
-    def add(self, said: Brief, size: int) -> None:
-        self.frames += 1
-        self.bytes += size
-        self.first, self.last = min(self.first, said.time), max(self.last, said.time)
-        self.identity = said.note.identity or self.identity
-        if said.note.decision and said.note.decision.rule:
-            self.rules.add(said.note.decision.rule)
-        self.rules.update(said.note.masks)
-        if said.flow and said.flow.sequence and max(said.flow.sequence, said.flow.scope, said.flow.epoch) < MOST:
-            self.flow = said.flow
 
 
 class Catalog:
@@ -135,31 +86,26 @@ class Catalog:
 
     def put(self, name: str, size: int, items: Iterable[Item]) -> None:
         """Take in a segment whose file has `size` bytes."""
-        for _ in self.tap(name, items):
-            pass
-        self.sized(name, size)
-
-    def tap(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items of a segment and take them in, when all have passed."""
         with self as db:
-            db.execute("DELETE FROM parts WHERE segment = ?", (name,))
-            parts: dict[str, _Part] = {}
-            since = _imported(name)
+            _begin(db, name)
+            parts = Parts(FLUSH + 1)
             for number, item in enumerate(items):
                 said = brief(item) if number and not item.gap else None
                 if said:
-                    part = parts.get(said.id)
-                    if part is None:
-                        part = parts[said.id] = _Part(said.time)
-                    part.add(said, item.end - item.start)
-                    part.last = max(part.last, since)
-                    if len(parts) >= FLUSH:
+                    parts.add(said, item.end - item.start)
+                    if len(parts.of) >= FLUSH:
                         _flush(db, name, parts)
-                yield item
             _flush(db, name, parts)
-            last = db.execute("SELECT max(last) FROM parts WHERE segment = ?", (name,)).fetchone()[0]
-            db.execute("INSERT INTO segments VALUES (?, 0, 0, ?, 0) ON CONFLICT DO UPDATE SET last = excluded.last",
-                       (name, last or 0.0))  # fmt: skip
+            _end(db, name)
+        self.sized(name, size)
+
+    def take(self, name: str, size: int, parts: Parts) -> None:
+        """Take in a segment whose file has `size` bytes, by what it has of each session."""
+        with self as db:
+            _begin(db, name)
+            _flush(db, name, parts)
+            _end(db, name)
+        self.sized(name, size)
 
     def sized(self, name: str, size: int) -> None:
         """Note how many bytes the file of a segment has, for what is left in it."""
@@ -198,17 +144,28 @@ def _take(db: sqlite3.Connection, name: str, sessions: Iterable[str]) -> None:
             db.execute("DELETE FROM sessions WHERE id = ?", (id,))
 
 
-def _flush(db: sqlite3.Connection, name: str, parts: dict[str, _Part]) -> None:
-    for id, part in parts.items():
+def _begin(db: sqlite3.Connection, name: str) -> None:
+    db.execute("DELETE FROM parts WHERE segment = ?", (name,))
+
+
+def _end(db: sqlite3.Connection, name: str) -> None:
+    last = db.execute("SELECT max(last) FROM parts WHERE segment = ?", (name,)).fetchone()[0]
+    db.execute("INSERT INTO segments VALUES (?, 0, 0, ?, 0) ON CONFLICT DO UPDATE SET last = excluded.last",
+               (name, last or 0.0))  # fmt: skip
+
+
+def _flush(db: sqlite3.Connection, name: str, parts: Parts) -> None:
+    since = _imported(name)
+    for id, part in parts.of.items():
         row = db.execute("SELECT identity, rules, epoch, scope, sequence FROM sessions WHERE id = ?", (id,)).fetchone()
         identity, rules, *flow = row or ("", "", 0, 0, 0)
-        if part.flow.sequence:
-            flow = [part.flow.epoch, part.flow.scope, part.flow.sequence]
+        if part.sequence:
+            flow = [part.epoch, part.scope, part.sequence]
         words = " ".join(sorted({*rules.split(), *part.rules}))
         db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?)",
                    (id, part.identity or identity, words, *flow))  # fmt: skip
-        db.execute(_PART, (name, id, part.frames, part.bytes, part.first, part.last))
-    parts.clear()
+        db.execute(_PART, (name, id, part.frames, part.bytes, part.first, max(part.last, since)))
+    parts.of.clear()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -19,6 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 from appliance.record.frame import HEAD, MARK, MAX_FRAME, BadFrame
+from appliance.record.runs import ends
 
 HASH = 32  # bytes; SHA-256
 GAP_MARK = 0xC9
@@ -94,7 +95,20 @@ READ = 1 << 18  # bytes asked for at a time; a frame is some hundred
 OnEnd = Callable[[int, int], object]
 
 
-def plain(path: Path, file: BinaryIO, start: int, on_end: OnEnd = lambda start, left: None) -> Iterator[Item]:
+def ignore(start: int, left: int) -> None:
+    """Say nothing of an end."""
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Items that follow one another: `data` begins at `start` of the stream, and each ends at one of `ends` of it."""
+
+    start: int
+    data: bytes
+    ends: list[int]
+    gap: Item | None = None  # it is this one instead
+
+
+def runs(path: Path, file: BinaryIO, start: int, on_end: OnEnd = ignore) -> Iterator[Run]:
     """Yield the items of an unpacked segment from byte `start`, the end of an item, as far as they are whole.
 
     `on_end` is told where the last one ends, and how many bytes come after that are no whole item.
@@ -103,19 +117,34 @@ def plain(path: Path, file: BinaryIO, start: int, on_end: OnEnd = lambda start, 
         BadFrame: what is there is no item.
     """
     file.seek(start)
-    data, at = b"", 0
+    data = b""
     while True:
-        item = parse(path, data, at, start) if at < len(data) else None
-        if item is not None:
-            yield item
-            at += len(item.data) + (GAP_HEAD if item.gap else 0)
-            start = item.end
-            continue
+        found = ends(data, 0)
+        if found:
+            yield Run(start, data, found)
+            start, data = start + found[-1], data[found[-1] :]
+        if data:
+            item = parse(path, data, 0, start)  # what is no frame, or not all here
+            if item is not None:
+                yield Run(start, b"", [], item)
+                start, data = item.end, data[GAP_HEAD + len(item.data) :]
+                continue
         wanted = READ
-        if len(data) - at >= HEAD:
-            wanted = max(READ, int.from_bytes(data[at + 1 : at + HEAD], "big") + HEAD + 1)
+        if len(data) >= HEAD:
+            wanted = max(READ, int.from_bytes(data[1:HEAD], "big") + HEAD + 1)
         more = file.read(wanted)
         if not more:
-            on_end(start, len(data) - at)
+            on_end(start, len(data))
             return
-        data, at = data[at:] + more, 0
+        data += more
+
+
+def plain(path: Path, file: BinaryIO, start: int, on_end: OnEnd = ignore) -> Iterator[Item]:
+    """Yield the same one by one."""
+    for run in runs(path, file, start, on_end):
+        if run.gap is not None:
+            yield run.gap
+        at = 0
+        for end in run.ends:
+            yield Item(run.start + at, run.start + end, run.data[at:end])
+            at = end

@@ -13,20 +13,20 @@ Workers cannot change what is sealed: it is the hub's file, in a directory where
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from appliance.record import packed, read
 from appliance.record.catalog import Catalog
-from appliance.record.chain import Item
 from appliance.record.checkpoint import Checkpoints, Counter, Deed, Lost, Said, Written
 from appliance.record.frame import BadFrame, segments
 from appliance.record.log import sync
 from appliance.record.packed import Packed, Signed, is_packed
-from appliance.record.seal import Head, Seal, Walk, is_open, locked
+from appliance.record.seal import Head, Seal, is_open, locked
 from appliance.record.signing import SEAL, Signer
+from appliance.record.walk import Walk
 
 log = logging.getLogger(__name__)
 
@@ -210,26 +210,28 @@ class Keeper:
         path = self.records / seal.name
         if seal.name in self._stuck:
             return  # what is wrong with it is better seen in the file as it is
-        again = Walk(path)  # what was read while it was open may not be what is there now
-
-        def check() -> None:
-            if (again.items, again.head) != (seal.items, seal.head):
-                raise BadFrame(path, again.size, "it was changed while it was open: it is not what was sealed")
-
-        def items() -> Iterator[Item]:
-            for item in self.catalog.tap(seal.name, read.items(path)):
-                again.take(item)
-                yield item
-
+        walk = self._walks[seal.name]
         try:
-            packed.write(path, items(), signed, check)
+            packed.write(path, walk.blocks(), signed)
         except BadFrame as error:
-            log.error("%s", error)
-            self._stuck[seal.name] = str(error)
+            self._stuck[seal.name] = self._place(path, error)
             return
-        self.catalog.sized(seal.name, path.stat().st_size)
+        size = path.stat().st_size
+        if walk.parts.whole:
+            self.catalog.take(seal.name, size, walk.parts)
+        else:
+            self.catalog.put(seal.name, size, read.items(path))
         self._forget(seal.name)
         self._done.add(seal.name)
+
+    def _place(self, path: Path, changed: BadFrame) -> str:
+        """Return where a segment was changed since it was read, as far as that shows."""
+        try:
+            Walk(path).advance()
+        except BadFrame as error:
+            changed = error
+        log.error("%s", changed)
+        return str(changed)
 
 
 def seal_of(path: Path) -> Signed:
