@@ -8,7 +8,9 @@ MAX_READ = 256 * 1024  # bytes given to a session at once; what asyncio reads at
 class Limits(msgspec.Struct, frozen=True, gc=False):
     """How much one worker takes on, and how long it waits."""
 
-    flows: int = 4096  # at a time; two descriptors each, so RLIMIT_NOFILE must be over twice this
+    # at a time: two descriptors each, half of what a worker has (launch.FILES); one vendor alone may have half of them,
+    # and so 10,000 with the two workers of a small host
+    flows: int = 16384
     share: float = 0.5  # of `flows`, and of `memory`, that one vendor may take when it is alone (room.py)
     memory: int = 512 * 1024 * 1024  # bytes that wait in all flows; four unfinished messages of 64 MiB for one vendor
     accepts: int = 64  # connections taken in one turn of the loop, before live flows get theirs
@@ -22,7 +24,10 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     held: int = 1024 * 1024  # bytes of complete messages waiting in a session that stop reading its client
     tick_s: float = 0.001  # at least between two wakes of a session that does not move its deadline
     # bytes of one flow that are not weighed; what `flows` of them have is an eighth of `memory`
-    unweighed: int = 16 * 1024
+    unweighed: int = 4 * 1024
     gathered: int = 1024 * 1024  # bytes of all flows that wait for the end of a turn; four reads of MAX_READ
     crowded_s: float = 0.05  # between two looks at whether a vendor over its share of `memory` may read on
     out_of_files_s: float = 0.2  # pause of accepting when the process has no descriptor left
+    splice_after: int = 1024 * 1024  # bytes of one direction that nobody looks into, before it is worth a splice
+    splices: int = 256  # directions moved by splice at a time; two descriptors each
+    pipes: int = 16  # of 1 MiB, so four workers have what the kernel gives one user: fs.pipe-user-pages-soft, 64 MiB

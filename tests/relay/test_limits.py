@@ -10,6 +10,8 @@ import pytest
 
 from appliance.model import Answered, Close, Effect, Event, Received, Send
 from appliance.relay.limits import Limits
+from appliance.relay.room import Room
+from appliance.service import launch
 from tests.relay.sessions import C, Holds, Pass, World, looped, until, world
 
 SMALL = Limits(high_water=64 * 1024, low_water=16 * 1024, linger_s=0.2)
@@ -362,3 +364,18 @@ def test_default_limits_fit_the_descriptors_asked_for() -> None:
     limits = Limits()
     assert limits.low_water < limits.high_water < limits.answers
     assert 0 < limits.share <= 1
+    assert 2 * limits.flows * 2 <= launch.FILES, "two descriptors a flow, and as many again for all else"
+
+
+def test_default_flows_let_one_vendor_have_ten_thousand_on_two_workers() -> None:
+    limits = Limits()
+    room, taken = Room(limits.flows, limits.share), 0
+    while room.allows("acme.service"):
+        room.take("acme.service", 1)
+        taken += 1
+    assert 2 * taken >= 10_000
+
+
+def test_default_unweighed_is_an_eighth_of_memory_at_most() -> None:
+    limits = Limits()
+    assert limits.flows * limits.unweighed <= limits.memory / 8
