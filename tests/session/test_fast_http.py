@@ -11,6 +11,7 @@ from appliance.model import Answered, Ask, Effect, Note, Received, Send
 from appliance.policy import Policy
 from appliance.record.frame import Frame, pack
 from appliance.session import Session
+from appliance.wire.http import connection
 from tests.session.test_session import FLOW, C, S
 from tests.wire.http.dialogues import ask, sized
 
@@ -89,6 +90,7 @@ def test_what_is_kept_changes_nothing(script: list[bytes | int], monkeypatch: py
     fast = play([*script, *script])
     with monkeypatch.context() as patch:
         patch.setattr(reader, "MAX_KEPT_SIZE", 0)
+        patch.setattr(connection, "MAX_KEPT_HEAD", 0)
         plain = play([*script, *script])
     assert fast == plain
 

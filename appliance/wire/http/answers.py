@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from appliance.wire.http.coding import Unreadable, opened
 from appliance.wire.http.content import Masker
-from appliance.wire.http.head import Response
+from appliance.wire.http.said import Response
 
 REASONS = {400: "Bad Request", 403: "Forbidden", 502: "Bad Gateway", 503: "Service Unavailable"}
 # What tells of the body as it was: its framing, its digests, the ranges it could be asked in.

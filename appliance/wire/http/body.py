@@ -6,23 +6,15 @@ Source: RFC 9112, sections 6 and 7. Chunk extensions are taken and never looked 
 import re
 from typing import Literal
 
-import msgspec
-
 from appliance.model import ProtocolError
-from appliance.wire.http.head import MAX_LENGTH, Head
+from appliance.wire.http.head import MAX_LENGTH
+from appliance.wire.http.said import Head
 
 MAX_SIZE_LINE = 4096  # bytes of a chunk's size and extensions; nginx and h11 take about as many
 MAX_ASIDE = 4 << 20  # bytes of extensions and trailers kept; over what makes a request oversize (connection.py)
 MAX_TRAILERS = 16 * 1024  # bytes of trailer fields; ours: nobody sends more than a checksum
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,13})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
-
-
-class Piece(msgspec.Struct, frozen=True):
-    """Part of a body: `raw` as on the wire, `data` what it carries."""
-
-    raw: bytes
-    data: bytes
 
 
 class Body:
@@ -35,8 +27,10 @@ class Body:
         self.aside = bytearray()  # what is said beside the data: extensions of chunks and trailers, a line each
         self.done = head.framing == "none" or (head.framing == "length" and not head.length)
 
-    def take(self, buffer: bytearray, single: bool = False) -> Piece:
-        """Take what has come of it; a part of a chunk's size line waits in the buffer.
+    def take(self, buffer: bytearray, single: bool = False) -> tuple[bytes, bytes]:
+        """Take what has come of it, as it was on the wire, and what that carries.
+
+        A part of a chunk's size line waits in the buffer.
 
         `single`: of a chunked one no more than the chunk that comes, so that what a server said at once is one piece.
 
@@ -44,7 +38,7 @@ class Body:
             ProtocolError: the framing is broken.
         """
         if self.done:
-            return Piece(b"", b"")
+            return b"", b""
         if self._framing == "chunked":
             return self._chunks(buffer, single)
         size = len(buffer) if self._framing == "close" else min(self._left, len(buffer))
@@ -53,7 +47,7 @@ class Body:
         if self._framing == "length":
             self._left -= size
             self.done = not self._left
-        return Piece(raw, raw)
+        return raw, raw
 
     def end(self) -> None:
         """The side will send no more.
@@ -66,7 +60,7 @@ class Body:
         elif not self.done:
             raise ProtocolError("the connection ended inside a body")
 
-    def _chunks(self, buffer: bytearray, single: bool) -> Piece:
+    def _chunks(self, buffer: bytearray, single: bool) -> tuple[bytes, bytes]:
         at: int = 0
         data: list[bytes] = []
         while not self.done:
@@ -86,7 +80,7 @@ class Body:
                 break
         raw = bytes(buffer[:at])
         del buffer[:at]
-        return Piece(raw, b"".join(data))
+        return raw, b"".join(data)
 
     def _line(self, buffer: bytearray, at: int) -> bytes | None:
         """Return the line at `at` without its CR LF; None while it is not whole."""

@@ -10,7 +10,7 @@ been answered. How an answer goes down is told in reply.py.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from appliance.model import Message, ProtocolError, Send, Side, Value
 from appliance.wire import Plan
@@ -18,22 +18,39 @@ from appliance.wire.http import answers, upgrade
 from appliance.wire.http.body import Body
 from appliance.wire.http.coding import Unreadable, opened
 from appliance.wire.http.content import Masker
-from appliance.wire.http.head import MAX_HEAD, Request, request, response
+from appliance.wire.http.head import MAX_HEAD, request, response
 from appliance.wire.http.reply import Reply, reply
+from appliance.wire.http.said import Request
 from appliance.wire.http.websocket import WebSocket
 
 MAX_BODY = 1 << 20  # bytes of a request judged whole; nginx takes 1 MiB unless told otherwise
 MAX_WAITING = 100  # requests pipelined before an answer; clients that pipeline send about 10
+MAX_KEPT = 8  # heads of requests that a connection has read and keeps; clients repeat a few
+MAX_KEPT_HEAD = 2048  # bytes of one; SDKs' heads have some 500 to 1,500
 SOCKET = ("ws-text", "ws-binary", "ws-control")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class _Read:
+    """The head of a request, and what follows from it alone. It is kept for requests with the same head."""
+
+    def __init__(self, head: Request) -> None:
+        self.head = head
+        self.line = f"{head.method} {head.target}"
+        self.lines = Value(upgrade.lines(head))
+        self.codings = head.values("content-encoding") if "content-encoding" in head.named else []
+        self.waits = head.waits and head.framing != "none"
+        self.withdrawn = upgrade.Withdrawn(head)
+        # What follows it on its connection may be no HTTP, or another's.
+        self.leaves = head.method == "CONNECT" or upgrade.offers(head)
 
 
 class _Asked:
     """A request that is to be answered: by the server, or by us if `refusal` says what."""
 
-    def __init__(self, head: Request, masker: Masker | None = None, refusal: bytes = b"") -> None:
-        self.head = head
-        self.told = head.waits  # to go on, by us
+    def __init__(self, read: _Read, masker: Masker | None = None, refusal: bytes = b"") -> None:
+        self.read, self.head = read, read.head
+        self.told = read.head.waits  # to go on, by us
         self.masker, self.refusal = masker, refusal
 
 
@@ -44,12 +61,14 @@ class Http:
     cancel_key = b""
 
     def __init__(self) -> None:
-        self._data = {Side.CLIENT: bytearray(), Side.SERVER: bytearray()}
+        self._up, self._down = bytearray(), bytearray()  # of the client, of the server
         self._asked: deque[_Asked] = deque()
-        self._heads: dict[str, Request] = {}  # of requests that are not decided
+        self._heads: dict[str, _Read] = {}  # of requests that are not decided
+        self._kept: dict[bytes, _Read] = {}
         self._number = 0
-        self._refused: set[str] = set()  # requests whose body is still to come and goes nowhere
-        self._request: Request | None = None  # whose body comes
+        self._unended: set[str] = set()  # oversize requests the rest of whose body was not given to `allow` yet
+        self._refused: set[str] = set()  # those among them whose body goes nowhere
+        self._request: _Read | None = None  # whose body comes
         self._gathered, self._content = bytearray(), bytearray()
         self._over = self._owes_continue = False
         self._request_body: Body | None = None
@@ -64,11 +83,14 @@ class Http:
     def feed(self, side: Side, data: bytes) -> Iterator[Message]:
         if self._socket is not None:
             return self._socket.feed(side, data)
-        self._data[side] += data
-        return self._requests() if side is Side.CLIENT else self._answers(ended=not data)
+        if side is Side.CLIENT:
+            self._up += data
+            return self._requests()
+        self._down += data
+        return self._answers(ended=not data)
 
     def _requests(self) -> Iterator[Message]:
-        data = self._data[Side.CLIENT]
+        data = self._up
         while True:
             if self._request is None:
                 if self._offered and data:
@@ -78,61 +100,83 @@ class Http:
                 raw = _head(data)
                 if raw is None:
                     return
-                self._request = head = request(raw)
-                self._number += 1
-                self._request_body, self._over = Body(head), False
-                self._gathered, self._content = bytearray(raw), bytearray()
-                self._owes_continue = head.waits and head.framing != "none" and not data
-            yield from self._gather(data, self._request)
+                message = self._begin(raw, data)
+            else:
+                message = self._gather(data, self._request)
+            if message is not None:
+                yield message
             if self._request is not None:
                 if self._owes_continue and not self._asked and not self._heads:
                     self._owes_continue = False
                     yield Message(Side.SERVER, "interim", CONTINUE)
                 return
 
-    def _gather(self, data: bytearray, head: Request) -> Iterator[Message]:
+    def _begin(self, raw: bytes, data: bytearray) -> Message | None:
+        """Take a head that came, and of its body what is there."""
+        read = self._kept.get(raw) or self._reads(raw)
+        head = read.head
+        self._number += 1
+        self._over = self._owes_continue = False
+        if head.framing == "none" or (head.framing == "length" and head.length <= min(len(data), MAX_BODY)):
+            content = bytes(data[: head.length])
+            del data[: head.length]
+            return self._whole(read, raw + content, content)
+        self._request, self._request_body = read, Body(head)
+        self._gathered, self._content = bytearray(raw), bytearray()
+        self._owes_continue = read.waits and not data
+        return self._gather(data, read)
+
+    def _reads(self, raw: bytes) -> _Read:
+        read = _Read(request(raw))
+        if len(raw) <= MAX_KEPT_HEAD:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[raw] = read
+        return read
+
+    def _gather(self, data: bytearray, read: _Read) -> Message | None:
+        """Take what has come of a body; return what it completes, or what of an oversize one follows."""
         body = self._request_body
         assert body is not None
-        piece = body.take(data)
-        number = str(self._number)
-        if self._over:
-            if piece.raw:
-                last = "last" if body.done else ""
-                yield Message(Side.CLIENT, "body", piece.raw, cursor=number, status=last)
-        else:
-            self._gathered += piece.raw
-            self._content += piece.data
-            self._over = len(self._content) > MAX_BODY or len(self._gathered) > MAX_HEAD + 2 * MAX_BODY
-            if self._over or body.done:
-                yield self._whole(head, number)
+        raw, content = body.take(data)
         if body.done:
             self._request = None
+        if self._over:
+            last = "last" if body.done else ""
+            return Message(Side.CLIENT, "body", raw, cursor=str(self._number), status=last) if raw else None
+        self._gathered += raw
+        self._content += content
+        self._over = len(self._content) > MAX_BODY or len(self._gathered) > MAX_HEAD + 2 * MAX_BODY
+        if not self._over and not body.done:
+            return None
+        return self._whole(read, bytes(self._gathered), bytes(self._content), bytes(body.aside))
 
-    def _whole(self, head: Request, number: str) -> Message:
+    def _whole(self, read: _Read, raw: bytes, content: bytes, aside: bytes = b"") -> Message:
+        """Return a request. What is said beside a body goes up with it, and is judged as header lines are."""
         if len(self._asked) + len(self._heads) >= MAX_WAITING:
             raise ProtocolError(f"more than {MAX_WAITING} requests without an answer")
-        status, content = "oversize" if self._over else "", bytes(self._content)
-        if not status:
+        status = "oversize" if self._over else ""
+        if read.codings and not status:
             try:
-                content = opened(content, head.values("content-encoding"), MAX_BODY)
+                content = opened(content, read.codings, MAX_BODY)
             except Unreadable:
                 status = "encoded"
-        self._heads[number] = head
-        self._offered = number if _leaves(head) else ""
+        number = str(self._number)
+        if self._request is not None:
+            self._unended.add(number)
+        self._heads[number] = read
+        self._offered = number if read.leaves else ""
+        lines = Value((read.lines.data or b"") + aside) if aside else read.lines
         return Message(
             Side.CLIENT,
             "request",
-            bytes(self._gathered),
-            text=f"{head.method} {head.target}",
-            name=head.host,
+            raw,
+            text=read.line,
+            name=read.head.host,
             cursor=number,
-            values=(Value(upgrade.lines(head) + self._aside()), Value(content)),
+            values=(lines, Value(content)),
             status=status,
         )
-
-    def _aside(self) -> bytes:
-        """What is said beside a body goes up with it, and is judged as header lines are."""
-        return bytes(self._request_body.aside) if self._request_body else b""
 
     def encrypted(self) -> bytes:
         return b""
@@ -147,14 +191,15 @@ class Http:
             refused = message.cursor in self._refused
             if message.status == "last":
                 self._refused.discard(message.cursor)
+                self._unended.discard(message.cursor)
             return [] if refused else [Send(Side.SERVER, message.raw)]
-        head = self._heads.pop(message.cursor)
-        raw = upgrade.sendable(message.raw, head)
+        read = self._heads.pop(message.cursor)
+        raw = read.withdrawn.sendable(message.raw)
         masker = Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
+        self._masker = masker
         if masker is not None:
             raw = answers.readable(raw)
-        self._masker = masker
-        self._asked.append(_Asked(head, masker))
+        self._asked.append(_Asked(read, masker))
         return [Send(Side.SERVER, raw)]
 
     def deny(self, message: Message, code: str, text: str) -> list[Send]:
@@ -162,11 +207,11 @@ class Http:
             return self._socket.deny(message, code, text)
         if message.cursor == self._offered:
             self._offered = ""
-        head = self._heads.pop(message.cursor)
-        if self._request is not None and message.cursor == str(self._number):
-            self._refused.add(message.cursor)  # its body is still coming
-        raw = answers.refusal(403, text, code, empty=head.method == "HEAD")
-        self._asked.append(_Asked(head, refusal=raw))
+        read = self._heads.pop(message.cursor)
+        if message.cursor in self._unended:
+            self._refused.add(message.cursor)  # else what follows would go up, as if it were a request
+        raw = answers.refusal(403, text, code, empty=read.head.method == "HEAD")
+        self._asked.append(_Asked(read, refusal=raw))
         return [Send(Side.CLIENT, raw) for raw in self._own()]
 
     def _own(self) -> Iterator[bytes]:
@@ -177,7 +222,7 @@ class Http:
     # -- the server ---------------------------------------------------------------------------------------------
 
     def _answers(self, ended: bool) -> Iterator[Message]:
-        data = self._data[Side.SERVER]
+        data = self._down
         while True:
             if self._reply is None:
                 raw = _head(data)
@@ -198,7 +243,7 @@ class Http:
             self._owes_continue = False
             yield Message(Side.SERVER, "interim", CONTINUE)
 
-    def _answer(self, raw: bytes) -> Iterator[Message]:
+    def _answer(self, raw: bytes) -> Iterable[Message]:
         asked = self._asked[0] if self._asked else None
         masker = asked.masker if asked else self._masker
         http10 = asked is not None and asked.head.version == "1.0"
@@ -209,27 +254,25 @@ class Http:
             self._socket = WebSocket(asked.head, upgrade.agreed(asked.head, head), masker)
             self._asked.clear()
             shown, count = answers.interim(raw, masker) if masker else (raw, 0)
-            yield Message(Side.SERVER, "interim", shown, status="101", masked=count)
-            return
+            return [Message(Side.SERVER, "interim", shown, status="101", masked=count)]
         if asked is not None and asked.head.method == "CONNECT" and 200 <= head.status < 300:
-            yield self._tunnel(asked, raw)
-            return
+            return [self._tunnel(asked, raw)]
         if head.status < 200:
             dropped = head.status == 100 and asked is not None and asked.told
             shown, count = answers.interim(raw, masker) if masker else (raw, 0)
-            yield Message(Side.SERVER, "interim", b"" if dropped else shown, status=str(head.status), masked=count)
-            return
+            said = b"" if dropped else shown
+            return [Message(Side.SERVER, "interim", said, status=str(head.status), masked=count)]
         if asked is None and head.status != 408:  # 408: some servers say so before they close an idle connection
             raise ProtocolError("the server answers where nothing was asked")
         self._body, self._reply = Body(head), reply(raw, head, masker, http10)
-        yield from self._reply.head()
+        return self._reply.head()
 
     def _tunnel(self, asked: _Asked, raw: bytes) -> Message:
         """What follows is for, and of, the place that was asked for: RFC 9110 section 9.3.6."""
         shown, count = answers.interim(raw, asked.masker) if asked.masker else (raw, 0)
         self._asked.clear()
-        rest = bytes(self._data[Side.SERVER])
-        self._data[Side.SERVER].clear()
+        rest = bytes(self._down)
+        self._down.clear()
         return Message(
             Side.SERVER, "tunnel", shown, name=asked.head.target.lower(), values=(Value(rest),), masked=count
         )
@@ -239,20 +282,19 @@ class Http:
         assert body is not None
         assert shown is not None
         while True:
-            piece = body.take(data, shown.single)
-            yield from shown.piece(piece, body.done)
+            raw, content = body.take(data, shown.single)
+            yield from shown.piece(raw, content, body.done)
             if body.done:
                 yield from self._next()
                 return
-            if not (piece.raw and shown.single):
+            if not (raw and shown.single):
                 return
 
-    def _next(self) -> Iterator[Message]:
+    def _next(self) -> list[Message]:
         self._reply = self._body = None
-        if self._asked and _leaves(self._asked.popleft().head):
+        if self._asked and self._asked.popleft().read.leaves:
             self._offered = ""  # it was not taken
-        for raw in self._own():
-            yield Message(Side.SERVER, "error", raw)
+        return [Message(Side.SERVER, "error", raw) for raw in self._own()]
 
     # -- what has no place in HTTP ------------------------------------------------------------------------------
 
@@ -280,11 +322,6 @@ class Http:
     @property
     def busy(self) -> bool:
         return bool(self._asked)
-
-
-def _leaves(head: Request) -> bool:
-    """Return True if what follows the request on its connection may be no HTTP, or another's."""
-    return head.method == "CONNECT" or upgrade.offers(head)
 
 
 def _head(data: bytearray) -> bytes | None:

@@ -4,18 +4,16 @@ Source: RFC 9112, sections 2 to 6; RFC 9110, sections 5 and 7.2.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Literal
-
-import msgspec
+from typing import Final
 
 from appliance.model import ProtocolError
+from appliance.wire.http.said import ONCE, Framing, Request, Response
 
 MAX_HEAD = 64 * 1024  # bytes; nginx takes 4 x 8 kB, Apache 100 lines of 8 kB
 MAX_TARGET = 8 * 1024  # bytes; RFC 9112 section 3 recommends at least 8,000
 MAX_METHOD = 32  # bytes; the longest registered method has 17
 MAX_FIELDS = 200  # lines; Apache takes 100
-SECRET = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))  # never remembered
+SECRET: Final = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))  # never remembered
 MAX_KNOWN = 1024  # header lines remembered as they were read; programs repeat a few dozen
 MAX_KNOWN_LINE = 256  # bytes of one
 MAX_LENGTH = 1 << 50  # bytes of a body; a petabyte is no length but an attack
@@ -27,52 +25,6 @@ HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(:[0-9]{0,5
 DIGITS = re.compile(rb"[0-9]{1,15}")
 ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
-Framing = Literal["none", "length", "chunked", "close"]
-ONCE = frozenset(
-    (
-        "host", "content-length", "transfer-encoding", "content-type", "content-encoding", "expect", "upgrade",
-        "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept",
-    )
-)  # fmt: skip
-
-
-class Head(msgspec.Struct, frozen=True):
-    """The first lines of a message; names of fields in small letters, in order."""
-
-    version: str  # "1.0" or "1.1"
-    fields: tuple[tuple[str, str], ...]
-    framing: Framing
-    length: int  # bytes of the body, where that is how it is framed
-
-    @property
-    def named(self) -> Mapping[str, str]:
-        """Return the fields that come once at most, by name."""
-        return {name: value for name, value in self.fields if name in ONCE}
-
-    def values(self, name: str) -> list[str]:
-        """Return the elements of a list field, in small letters."""
-        found = (value for known, value in self.fields if known == name)
-        return [part.strip().lower() for value in found for part in value.split(",") if part.strip()]
-
-
-class Request(Head, frozen=True):
-    """A request: the target as it was written, the host it is for, without the port's default."""
-
-    method: str
-    target: str
-    host: str
-
-    @property
-    def waits(self) -> bool:
-        """True if the client sends the body only when it is told to go on."""
-        return self.version == "1.1" and self.named.get("expect", "").lower() == "100-continue"
-
-
-class Response(Head, frozen=True):
-    """A response."""
-
-    status: int
-
 
 def request(raw: bytes) -> Request:
     """Read the head of a request, the empty line included.
@@ -80,18 +32,18 @@ def request(raw: bytes) -> Request:
     Raises:
         ProtocolError: it is no request, or not one that every server reads alike.
     """
-    first, fields = _lines(raw)
+    first, fields, named = _lines(raw)
     parts = first.split(b" ")
     if len(parts) != 3 or not TOKEN.fullmatch(parts[0]) or not TARGET.fullmatch(parts[1]):
         raise ProtocolError("the request line is not method, target and version with one space between")
     method, target, version = parts[0].decode(), parts[1].decode(), _version(parts[2])
     if len(method) > MAX_METHOD or len(target) > MAX_TARGET:
         raise ProtocolError(f"a method over {MAX_METHOD} or a target over {MAX_TARGET} bytes")
-    framing, length = _framing(version, fields)
+    framing, length = _framing(version, named)
     if framing == "close":
         framing = "none"
-    host = _host(method, target, version, fields)
-    return Request(version, fields, framing, length, method, target, host)
+    host = _host(method, target, version, named)
+    return Request(version, fields, named, framing, length, method, target, host)
 
 
 def response(raw: bytes, method: str) -> Response:
@@ -100,32 +52,39 @@ def response(raw: bytes, method: str) -> Response:
     Raises:
         ProtocolError: it is no response, or its end cannot be told.
     """
-    first, fields = _lines(raw)
+    first, fields, named = _lines(raw)
     version, _, rest = first.partition(b" ")
     code, _, _ = rest.partition(b" ")
     if len(code) != 3 or not code.isdigit() or code[0:1] not in b"12345":
         raise ProtocolError("the status line has no status of three digits")
     said, status = _version(version), int(code)
-    framing, length = _framing(said, fields)
-    if method == "HEAD" or status < 200 or status in {204, 304}:
+    framing, length = _framing(said, named)
+    if method == "HEAD" or status < 200 or status in (204, 304):
         framing, length = "none", 0
-    return Response(said, fields, framing, length, status)
+    return Response(said, fields, named, framing, length, status)
 
 
-def _lines(raw: bytes) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+def _lines(raw: bytes) -> tuple[bytes, tuple[tuple[str, str], ...], dict[str, str]]:
+    """Return the first line, the fields, and those among them that may come once."""
     inner = raw[:-4]
     lines = inner.split(b"\r\n")
     ends = len(lines) - 1
     if inner.count(b"\r") != ends or inner.count(b"\n") != ends or b"\0" in inner:
         raise ProtocolError("a line that does not end in CR LF, or holds a NUL")
-    if len(lines) - 1 > MAX_FIELDS:
+    if ends > MAX_FIELDS:
         raise ProtocolError(f"more than {MAX_FIELDS} header fields")
-    fields = tuple([_known.get(line) or _field(line) for line in lines[1:]])
-    names = [name for name, _ in fields if name in ONCE]
-    if len(names) != len(set(names)):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ProtocolError(f"the field {twice} comes twice")
-    return lines[0], fields
+    first = lines.pop(0)
+    fields: list[tuple[str, str]] = []
+    named: dict[str, str] = {}
+    for line in lines:
+        field = _known.get(line) or _field(line)
+        fields.append(field)
+        name = field[0]
+        if name in ONCE:
+            if name in named:
+                raise ProtocolError(f"the field {name} comes twice")
+            named[name] = field[1]
+    return first, tuple(fields), named
 
 
 _known: dict[bytes, tuple[str, str]] = {}  # header lines read before
@@ -146,14 +105,15 @@ def _field(line: bytes) -> tuple[str, str]:
 
 
 def _version(raw: bytes) -> str:
-    if raw not in {b"HTTP/1.1", b"HTTP/1.0"}:
-        raise ProtocolError(f"version {raw[:16]!r}: only HTTP/1.0 and HTTP/1.1 are spoken here")
-    return raw[5:].decode()
+    if raw == b"HTTP/1.1":
+        return "1.1"
+    if raw == b"HTTP/1.0":
+        return "1.0"
+    raise ProtocolError(f"version {raw[:16]!r}: only HTTP/1.0 and HTTP/1.1 are spoken here")
 
 
-def _framing(version: str, fields: tuple[tuple[str, str], ...]) -> tuple[Framing, int]:
+def _framing(version: str, said: dict[str, str]) -> tuple[Framing, int]:
     """Tell how the body ends; RFC 9112 section 6.3, and an error where it lets a recipient guess."""
-    said = {name: value for name, value in fields if name in ONCE}
     coding, length = said.get("transfer-encoding"), said.get("content-length")
     if coding is not None:
         if length is not None:
@@ -168,9 +128,8 @@ def _framing(version: str, fields: tuple[tuple[str, str], ...]) -> tuple[Framing
     return "length", int(length)
 
 
-def _host(method: str, target: str, version: str, fields: tuple[tuple[str, str], ...]) -> str:
+def _host(method: str, target: str, version: str, said: dict[str, str]) -> str:
     """Return who the request is for; the target's own word and the field must agree."""
-    said = dict(fields)
     if "host" not in said and version == "1.1":
         raise ProtocolError("no field host")
     host = said.get("host", "")

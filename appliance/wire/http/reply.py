@@ -8,15 +8,14 @@ the connection ends; a client of HTTP/1.0 takes no chunks.
 """
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from appliance.model import Message, ProtocolError, Side
 from appliance.wire.http import answers, events
-from appliance.wire.http.body import Piece
 from appliance.wire.http.coding import Unreadable
 from appliance.wire.http.content import Masker
-from appliance.wire.http.head import Response
+from appliance.wire.http.said import Response
 from appliance.wire.http.stream import Stream
 
 MAX_MASKED = 8 << 20  # bytes of an answer that is gathered to be masked, and of what it opens to
@@ -29,11 +28,14 @@ class Reply(Protocol):
     begun: bool
     single: bool
 
-    def head(self) -> Iterator[Message]:
-        """Yield what goes down before the body comes."""
+    def head(self) -> Iterable[Message]:
+        """Return what goes down before the body comes."""
 
-    def piece(self, piece: Piece, done: bool) -> Iterator[Message]:
-        """Yield what goes down now that `piece` of the body has come; `done`, the last."""
+    def piece(self, raw: bytes, data: bytes, done: bool) -> Iterable[Message]:
+        """Yield what goes down now that a piece of the body has come, as on the wire and what it carries.
+
+        `done`: it is the last.
+        """
 
 
 def reply(raw: bytes, head: Response, masker: Masker | None, http10: bool) -> Reply:
@@ -54,7 +56,7 @@ def reply(raw: bytes, head: Response, masker: Masker | None, http10: bool) -> Re
 
 
 def _coded(head: Response) -> bool:
-    return any(coding != "identity" for coding in head.values("content-encoding"))
+    return "content-encoding" in head.named and any(one != "identity" for one in head.values("content-encoding"))
 
 
 class _Passed:
@@ -63,22 +65,23 @@ class _Passed:
     begun = True
 
     def __init__(self, raw: bytes, head: Response, single: bool) -> None:
-        self._raw, self._head, self.single = raw, head, single
+        self._raw, self._framing, self.single = raw, head.framing, single
+        self._status = str(head.status)
 
-    def head(self) -> Iterator[Message]:
-        yield Message(Side.SERVER, "response", self._raw, status=str(self._head.status))
+    def head(self) -> Iterable[Message]:
+        return [Message(Side.SERVER, "response", self._raw, status=self._status)]
 
-    def piece(self, piece: Piece, done: bool) -> Iterator[Message]:
+    def piece(self, raw: bytes, data: bytes, done: bool) -> Iterable[Message]:
         if done:
-            yield Message(Side.SERVER, "complete", piece.raw, status=str(self._head.status))
-        elif self.single and self._head.framing == "chunked" and piece.raw:
-            whole = any(end for _, end in events.parts(piece.data))
-            yield Message(Side.SERVER, "event" if whole else "body", piece.raw)
-        elif self.single:
-            for part, whole in events.parts(piece.raw):
-                yield Message(Side.SERVER, "event" if whole else "body", part)
-        elif piece.raw:
-            yield Message(Side.SERVER, "body", piece.raw)
+            return [Message(Side.SERVER, "complete", raw, status=self._status)]
+        if not raw:
+            return []
+        if not self.single:
+            return [Message(Side.SERVER, "body", raw)]
+        if self._framing == "chunked":
+            whole = any(end for _, end in events.parts(data))
+            return [Message(Side.SERVER, "event" if whole else "body", raw)]
+        return [Message(Side.SERVER, "event" if end else "body", part) for part, end in events.parts(raw)]
 
 
 class _Gathered:
@@ -91,20 +94,20 @@ class _Gathered:
         self._raw, self._head, self._masker = raw, head, masker
         self._content = bytearray()
 
-    def head(self) -> Iterator[Message]:
-        yield from ()
+    def head(self) -> Iterable[Message]:
+        return []
 
-    def piece(self, piece: Piece, done: bool) -> Iterator[Message]:
-        self._content += piece.data
+    def piece(self, raw: bytes, data: bytes, done: bool) -> Iterator[Message]:
+        self._content += data
         if len(self._content) > MAX_MASKED:
             raise ProtocolError(f"an answer over {MAX_MASKED} bytes cannot be masked")
         if done:
             try:
-                raw, count = answers.masked(self._raw, self._head, bytes(self._content), self._masker, MAX_MASKED)
+                shown, count = answers.masked(self._raw, self._head, bytes(self._content), self._masker, MAX_MASKED)
             except Unreadable as error:
                 why = self._masker.text(f"the answer could not be masked: {error}") or ""
-                raw, count = answers.refusal(502, why, "unreadable"), 1
-            yield Message(Side.SERVER, "complete", raw, status=str(self._head.status), masked=count)
+                shown, count = answers.refusal(502, why, "unreadable"), 1
+            yield Message(Side.SERVER, "complete", shown, status=str(self._head.status), masked=count)
 
 
 class _Anew:
@@ -117,9 +120,9 @@ class _Anew:
         self._chunked = head.framing != "close"
         self.begun = False
 
-    def head(self) -> Iterator[Message]:
+    def head(self) -> Iterable[Message]:
         """The head goes down with the first of the body, so that the server can still be found to be unreadable."""
-        yield from ()
+        return []
 
     def _begin(self) -> Iterator[Message]:
         if not self.begun:
@@ -142,12 +145,12 @@ class _Events(_Anew):
         super().__init__(raw, head, masker)
         self._events = events.Events()
 
-    def head(self) -> Iterator[Message]:
+    def head(self) -> Iterable[Message]:
         """A client waits for the head before it takes the stream for begun."""
-        yield from self._begin()
+        return list(self._begin())
 
-    def piece(self, piece: Piece, done: bool) -> Iterator[Message]:
-        for event in self._events.take(piece.data):
+    def piece(self, raw: bytes, data: bytes, done: bool) -> Iterator[Message]:
+        for event in self._events.take(data):
             yield self._shown("event", *events.masked(event, self._masker))
         if done:
             rest = self._events.end()
@@ -166,12 +169,11 @@ class _Streamed(_Anew):
         self._gathered: _Gathered | None = _Gathered(raw, head, masker)
         self._held = bytearray()  # what came while it is not known whether it begins like JSON
 
-    def piece(self, piece: Piece, done: bool) -> Iterator[Message]:
-        data = piece.data
+    def piece(self, raw: bytes, data: bytes, done: bool) -> Iterator[Message]:
         if self._gathered is not None:
             self._held += data
             if len(self._held) <= MAX_MASKED and (done or self._may_be_json()):
-                yield from self._gathered.piece(Piece(b"", bytes(self._held) if done else b""), done)
+                yield from self._gathered.piece(b"", bytes(self._held) if done else b"", done)
                 return
             if self._held[:2] in UTF16:
                 raise ProtocolError("an answer in UTF-16 cannot be masked as it comes")

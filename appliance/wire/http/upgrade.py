@@ -12,10 +12,8 @@ import binascii
 import hashlib
 from collections.abc import Iterator
 
-import msgspec
-
 from appliance.model import ProtocolError
-from appliance.wire.http.head import Head, Request, Response
+from appliance.wire.http.said import Agreed, Head, Request, Response
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 KEY = 16  # bytes; RFC 6455 section 4.1
@@ -30,17 +28,9 @@ ALLOWED = {  # RFC 7692 section 7.1: the values of each parameter
 GONE = ("upgrade", "http2-settings")
 
 
-class Agreed(msgspec.Struct, frozen=True):
-    """What client and server of a WebSocket agreed on."""
-
-    deflate: bool = False
-    client_keeps: bool = True  # what it has said before, to pack what it says by that
-    server_keeps: bool = True
-
-
 def offers(head: Request) -> bool:
     """Return True if a request offers another protocol once it is `sendable`."""
-    return bool(head.values("upgrade")) and not _withdrawn(head)
+    return "upgrade" in head.named and bool(head.values("upgrade")) and not _withdrawn(head)
 
 
 def is_websocket(head: Request) -> bool:
@@ -60,23 +50,32 @@ def _withdrawn(head: Request) -> bool:
     return "h2c" in offered or ("websocket" in offered and not is_websocket(head))
 
 
-def sendable(raw: bytes, head: Request) -> bytes:
-    """Return a request without the offers that cannot be followed."""
-    asked, drop, more = head.values("connection"), set[str](), list[bytes]()
-    if _withdrawn(head):
-        drop = {*GONE, "connection"}
-        kept = [word for word in asked if word not in GONE]
-        more = [b"Connection: " + ", ".join(kept).encode("latin-1")] if kept else []
-    elif head.named.get("upgrade", "").lower() == "websocket":
-        extensions = [one for one in head.values("sec-websocket-extensions") if _is_read(one)]
-        if extensions != head.values("sec-websocket-extensions"):
-            drop = {"sec-websocket-extensions"}
-            more = [b"Sec-WebSocket-Extensions: " + ", ".join(extensions).encode("latin-1")] if extensions else []
-    if not drop:
-        return raw
-    first, end, body = raw.partition(b"\r\n\r\n")
-    lines = [line for line in first.split(b"\r\n") if line.partition(b":")[0].decode("latin-1").lower() not in drop]
-    return b"\r\n".join([*lines, *more]) + end + body
+class Withdrawn:
+    """What of a request does not go up: the offers that cannot be followed."""
+
+    def __init__(self, head: Request) -> None:
+        self._drop, self._more = set[str](), list[bytes]()
+        if "upgrade" not in head.named:
+            return
+        if _withdrawn(head):
+            self._drop = {*GONE, "connection"}
+            kept = [word for word in head.values("connection") if word not in GONE]
+            self._more = [b"Connection: " + ", ".join(kept).encode("latin-1")] if kept else []
+        elif head.named["upgrade"].lower() == "websocket":
+            offered = head.values("sec-websocket-extensions")
+            read = [one for one in offered if _is_read(one)]
+            if read != offered:
+                self._drop = {"sec-websocket-extensions"}
+                self._more = [b"Sec-WebSocket-Extensions: " + ", ".join(read).encode("latin-1")] if read else []
+
+    def sendable(self, raw: bytes) -> bytes:
+        """Return the request without them."""
+        drop = self._drop
+        if not drop:
+            return raw
+        first, end, body = raw.partition(b"\r\n\r\n")
+        lines = [line for line in first.split(b"\r\n") if line.partition(b":")[0].decode("latin-1").lower() not in drop]
+        return b"\r\n".join([*lines, *self._more]) + end + body
 
 
 def agreed(asked: Request, answer: Response) -> Agreed:
@@ -123,4 +122,4 @@ def _parameters(extension: str) -> Iterator[tuple[str, str]]:
 
 def lines(head: Head) -> bytes:
     """Return the fields of a head, a line each."""
-    return "".join(f"{name}: {value}\n" for name, value in head.fields).encode("latin-1")
+    return "".join([f"{name}: {value}\n" for name, value in head.fields]).encode("latin-1")

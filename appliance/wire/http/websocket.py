@@ -22,8 +22,8 @@ from appliance.wire import Plan
 from appliance.wire.http import answers, frames
 from appliance.wire.http.content import Masker
 from appliance.wire.http.frames import Frame, Inflater
-from appliance.wire.http.head import Request
-from appliance.wire.http.upgrade import Agreed, lines
+from appliance.wire.http.said import Agreed, Request
+from appliance.wire.http.upgrade import lines
 
 MAX_MESSAGE = 1 << 20  # bytes of a client's message, opened; servers take 1 MiB to 4 MiB unless told otherwise
 MAX_FRAMES = 10_000  # of one message; each costs a server some bytes, and us too

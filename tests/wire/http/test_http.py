@@ -158,6 +158,27 @@ def test_the_rest_of_a_refused_body_goes_nowhere(monkeypatch: pytest.MonkeyPatch
     assert wire.allow(after) == [Send(S, GET)]
 
 
+def test_the_rest_of_a_body_that_came_before_the_refusal_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reviewer denies when all of it is here already: else a body could hold a request that nobody judged."""
+    monkeypatch.setattr(connection, "MAX_BODY", 10)
+    wire = Http()
+    (first,) = wire.feed(C, ask("POST / HTTP/1.1", f"Content-Length: {11 + len(GET)}", body=b"x" * 11))
+    rest, after = [*wire.feed(C, GET), *wire.feed(C, GET)]
+    assert (rest.kind, rest.status, after.kind) == ("body", "last", "request")
+    assert [s.to for s in wire.deny(first, "denied", "no")] == [C]
+    assert wire.allow(rest) == []
+    assert wire.allow(after) == [Send(S, GET)]
+    assert not wire._refused and not wire._unended
+
+
+def test_nothing_is_kept_of_requests_that_were_refused() -> None:
+    wire = Http()
+    for _ in range(100):
+        (said,) = wire.feed(C, POST)
+        wire.deny(said, "denied", "no")
+    assert not wire._refused and not wire._unended and not wire._asked and not wire._heads
+
+
 def test_max_head() -> None:
     big = ask("GET / HTTP/1.1", *(f"X-{i}: {'v' * 1000}" for i in range(66)))
     with pytest.raises(ProtocolError, match="over 65536 bytes"):
@@ -348,4 +369,4 @@ def test_a_long_answer_is_not_kept() -> None:
     for _ in range(64):
         (said,) = wire.feed(S, bytes(1 << 16))
         assert replace(said, raw=b"") == Message(S, "body", b"")
-    assert sum(map(len, wire._data.values())) == 0
+    assert not wire._down

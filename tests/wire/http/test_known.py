@@ -4,8 +4,9 @@ from itertools import count
 
 import pytest
 
-from appliance.model import ProtocolError
-from appliance.wire.http import head
+from appliance.model import Message, ProtocolError, Side
+from appliance.wire.http import Http, connection, head
+from appliance.wire.http.connection import MAX_KEPT, MAX_KEPT_HEAD
 from appliance.wire.http.head import MAX_KNOWN, MAX_KNOWN_LINE, SECRET, request
 
 
@@ -47,3 +48,40 @@ def test_max_known_line_and_max_known() -> None:
         assert len(head._known) <= MAX_KNOWN
         if number > MAX_KNOWN:
             break
+
+
+def said(wire: Http, raw: bytes) -> Message:
+    (message,) = wire.feed(Side.CLIENT, raw)
+    return message
+
+
+def test_a_head_that_is_kept_by_its_connection_says_the_same() -> None:
+    wire, raw = Http(), asked("Accept: text/html", "Cookie: a=b")
+    first, second = said(wire, raw), said(wire, raw)
+    assert (first.values, first.text, first.name) == (second.values, second.text, second.name)
+    assert len(wire._kept) == 1
+
+
+def test_max_kept() -> None:
+    wire = Http()
+    for number in range(3 * MAX_KEPT):
+        wire.deny(said(wire, asked(f"x-number: {number}")), "denied", "no")
+        assert len(wire._kept) <= MAX_KEPT
+
+
+def test_max_kept_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire, short = Http(), asked("x-long: " + "y" * (MAX_KEPT_HEAD - len(asked("x-long: "))))
+    said(wire, short)
+    assert len(short) == MAX_KEPT_HEAD and len(wire._kept) == 1
+    said(wire, asked("x-long: " + "y" * MAX_KEPT_HEAD))
+    assert list(wire._kept) == [short]
+    monkeypatch.setattr(connection, "MAX_KEPT_HEAD", 0)
+    none = Http()
+    assert said(none, asked()).values == said(none, asked()).values
+    assert not none._kept
+
+
+def test_heads_of_other_connections_are_not_used() -> None:
+    """They may carry credentials."""
+    said(Http(), asked("Authorization: Bearer x"))
+    assert not Http()._kept

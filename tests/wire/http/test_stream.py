@@ -109,7 +109,7 @@ def test_memory_is_flat() -> None:
         assert out <= (1 << 16) + LIMIT
     assert isinstance(wire._reply, reply._Streamed)
     assert wire._reply._stream._size <= LIMIT
-    assert not wire._data[S]
+    assert not wire._down
     assert not wire._reply._held
 
 
