@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol, cast
 from appliance.model import Side
 from appliance.relay.gate import Gate
 from appliance.relay.limits import MAX_READ, Limits
+from appliance.relay.splice import Splice
 from appliance.relay.tls import Layer
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST and forgets what was not sent
@@ -92,12 +93,14 @@ class End:
         self.finished = False  # its peer will send no more
         self.shut = False  # we send no more
         self.gone = False  # there is no connection any more
+        self.taken = 0  # bytes of its peer
         self._side, self._owner, self._limits = side, owner, limits
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
-        self._taken = 0  # bytes of its peer
         self._wanted = self._reading = True
         self._others_turn = False
+        self._splice: Splice | None = None  # takes what its peer says
+        self._feeder: Splice | None = None  # sends to its peer
         self._layer: Layer | None = None
         self._said_end = self._told_end = False
         self._gate = gate
@@ -108,7 +111,8 @@ class End:
     @property
     def full(self) -> bool:
         """True while so much waits to be written that no more should be read for it."""
-        return self._full or self._held_bytes > self._limits.high_water
+        fed = self._feeder is not None and self._feeder.waiting > 0
+        return self._full or fed or self._held_bytes > self._limits.high_water
 
     @property
     def open(self) -> bool:
@@ -121,6 +125,8 @@ class End:
         if self.gone:
             return 0
         waiting = self._transport.get_write_buffer_size() if self._transport else sum(map(len, self._unsent))
+        if self._feeder is not None:
+            waiting += self._feeder.waiting
         return waiting + self._held_bytes + (self._layer.waiting if self._layer else 0)
 
     @property
@@ -140,7 +146,7 @@ class End:
     @property
     def received(self) -> int:
         """Bytes that its peer's host got rid of: those we read, and those that wait in the kernel."""
-        return self._taken + (unread(self.sock) if self.sock and not self.gone else 0)
+        return self.taken + (unread(self.sock) if self.sock and not self.gone else 0)
 
     # -- what its owner does ---------------------------------------------------------------------------------
 
@@ -153,6 +159,8 @@ class End:
         """Write `data` after what was written before; dropped when nobody can take it any more."""
         if self.gone or self.shut or not data:
             return
+        if self._feeder is not None:
+            self._feeder.stop()
         if self._gate and (self._held or self._gate.shut):
             self._held.append((self._layer, data))
             self._held_bytes += len(data)
@@ -182,6 +190,30 @@ class End:
                 then()
         self._owner.regulate()
 
+    def leave_to(self, splice: Splice | None) -> None:
+        """Have a splice take what comes, or nobody but us again."""
+        self._splice = splice
+        self._apply()
+
+    def fed_by(self, splice: Splice | None) -> None:
+        """Have a splice write, as soon as nothing of ours waits to be written; or it is over."""
+        self._feeder = splice
+        if self._transport and not self.gone:
+            high, low = (self._limits.high_water, self._limits.low_water) if splice is None else (0, 0)
+            self._transport.set_write_buffer_limits(high=high, low=low)
+
+    def lose(self) -> None:
+        """The connection broke, as a splice found."""
+        if self._transport and not self.gone:
+            self._transport.abort()
+
+    def _leave_splices(self, flush: bool) -> None:
+        """Be what the loop reads and writes by, alone; what is in a pipe is written or dropped."""
+        if self._splice is not None:
+            self._splice.stop()
+        if self._feeder is not None:
+            self._feeder.stop() if flush else self._feeder.drop()
+
     def secure(self, layer: Layer | None) -> None:
         """Have TLS from here on, or no more."""
         self._layer = layer
@@ -205,6 +237,8 @@ class End:
 
     def finish(self) -> None:
         """Send no more after what was written."""
+        if self._feeder is not None:
+            self._feeder.stop()
         if self._held:
             self._after.append(self._finish)
         else:
@@ -223,6 +257,7 @@ class End:
 
     def close(self) -> None:
         """Close after what was written."""
+        self._leave_splices(flush=True)
         if self._held:
             self._after.append(self.close)
         elif self._transport:
@@ -234,6 +269,7 @@ class End:
         """Close at once, by a reset; what is not written yet is dropped."""
         if self.gone:
             return
+        self._leave_splices(flush=False)
         self._held.clear()
         self._held_bytes = 0
         self._after.clear()
@@ -260,7 +296,7 @@ class End:
             self._finish()
 
     def data_received(self, data: bytes) -> None:
-        self._taken += len(data)
+        self.taken += len(data)
         if len(data) > MAX_READ // 2 and not self._others_turn:
             # After a full buffer libuv reads on, up to 32 times, before other flows have their turn.
             self._others_turn = True
@@ -304,7 +340,8 @@ class End:
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.sock:
-            self._taken += unread(self.sock, last=True)  # the loop closes it after this call
+            self.taken += unread(self.sock, last=True)  # the loop closes it after this call
+        self._leave_splices(flush=False)
         self.gone = True
         self._owner.lost(self._side)
 
@@ -319,7 +356,7 @@ class End:
     def _end(self) -> None:
         """Close a connection that the loop does not know of."""
         assert self.sock
-        self._taken += unread(self.sock, last=True)
+        self.taken += unread(self.sock, last=True)
         self.sock.close()
         self.gone = True
 
@@ -332,6 +369,9 @@ class End:
         if transport is None or self.gone or self.finished or transport.is_closing():
             return
         reading = self._wanted and not self._others_turn
+        if self._splice is not None:
+            self._splice.read(reading)
+            reading = False
         if reading and not self._reading:
             transport.resume_reading()
         elif self._reading and not reading:

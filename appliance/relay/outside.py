@@ -7,6 +7,7 @@ from appliance.model import Answered, Cancel, Flow, Learned, Note, Question, Wit
 from appliance.relay.gate import Gate
 from appliance.relay.gather import Gather
 from appliance.relay.limits import Limits
+from appliance.relay.pipes import Pipes
 from appliance.relay.tally import Counts
 from appliance.relay.tls import Contexts
 
@@ -20,6 +21,7 @@ class Outside(Protocol):
     limits: Limits
     counts: Counts
     contexts: Contexts
+    pipes: Pipes
     gather: Gather
 
     @property

@@ -47,6 +47,7 @@ from appliance.relay.joined import as_few, joined
 from appliance.relay.linger import Linger
 from appliance.relay.outside import Outside
 from appliance.relay.session_type import Session
+from appliance.relay.splice import Bulk
 from appliance.relay.tally import Tally
 from appliance.relay.upstream import Upstream
 from appliance.relay.valve import Valve
@@ -75,6 +76,7 @@ class Pipe:
         self._greeting: asyncio.TimerHandle | None = None
         self._tally = Tally()
         self._sent = self._tally.sent
+        self._bulk = Bulk(session, self._ends, outside, self._tally, self.regulate)
         self._notes: Sequence[Note] = ()  # to be recorded at the end of this turn
         self._sends: list[Send] = []  # and to be done then
         self._gathered = False  # there are some
@@ -148,6 +150,8 @@ class Pipe:
         if self._valve.bursts(side):
             self._outside.incident(self.flow, NO_ROOM)
             self.fail(NO_ROOM)
+        if not (self._gathered or self._closing):
+            self._bulk.came(side)
 
     def ended(self, side: Side) -> None:
         self._give(Ended(side))

@@ -18,6 +18,7 @@ from appliance.relay.gate import Gate
 from appliance.relay.gather import Entry, Gather
 from appliance.relay.limits import Limits
 from appliance.relay.pipe import Pipe
+from appliance.relay.pipes import Pipes
 from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
 from appliance.relay.tally import Account, Accounts, Counts
@@ -55,6 +56,7 @@ class Relay:
         self.counts = Counts()
         self.contexts = Contexts(duties.mint or _no_authority)
         self.gather = Gather(duties.record_all or self._each, self.limits.gathered)
+        self.pipes = Pipes(self.limits.pipes, self.limits.splices)
         self._accounts = Accounts()
         self._duties = duties
         self._loop = asyncio.get_running_loop()

@@ -20,6 +20,13 @@ class Session(Protocol):
         Not those of a message still on its way: the relay stops reading by this number.
         """
 
+    @property
+    def passing(self) -> bool:
+        """True while bytes of either side go to the other whatever they are: they need not be given to it.
+
+        It is asked again before each piece.
+        """
+
     def start(self, now: float, wall: float) -> Sequence[Effect]:
         """Open the flow; `wall` is unix seconds at `now`."""
 

@@ -44,6 +44,7 @@ from appliance.session.ground import Ground
 from appliance.session.meter import Clock, sooner
 from appliance.session.plans import Plans
 from appliance.session.scribe import Scribe
+from appliance.session.unread import Unread
 from appliance.session.wait import Wait
 from appliance.wire import Wire
 
@@ -62,6 +63,7 @@ class Session:
         self._ground = Ground(flow, rules())
         self._scribe = Scribe(flow.id, clock)
         self._encryption = Encryption(self._scribe, flow.names)
+        self._raw = Unread(self._ground, self._scribe)
         self._wire: Wire | None = None
         self._reader: Reader | None = None
         self._queue: deque[Message] = deque()
@@ -83,6 +85,11 @@ class Session:
     def held(self) -> int:
         """Bytes of the client that wait for an answer."""
         return self._queued
+
+    @property
+    def passing(self) -> bool:
+        """True while all that comes goes to the other side as it comes, whatever it is."""
+        return self._wire is None and not self._closed and self._raw.rests(self._rules())
 
     def start(self, now: float, wall: float) -> list[Effect]:
         """Open the flow; `wall` is the time of day, in unix seconds, at `now`."""
@@ -169,19 +176,10 @@ class Session:
     def _pass(self, side: Side, data: bytes) -> None:
         """A raw flow lives as long as a rule passes it: rules that no longer do end it."""
         self._meet()
-        passed = self._unread(side, data) if self._encryption.unread else self._ground.passes()
-        if passed is None or passed.verdict != "allow":
-            self._close("the rules in force no longer pass this flow", abort=True)
-        else:
+        if self._raw.passes(self._encryption, side, data):
             self._scribe.send(side.other, data)
-
-    def _unread(self, side: Side, data: bytes) -> Decision:
-        """Judge TLS that is not opened by what of it is said in the clear."""
-        news = self._encryption.looks(side, data)
-        decision = self._ground.unread(self._encryption.facts)
-        if news:
-            self._scribe.decision(decision, f"not opened: {self._encryption.facts.subject}")
-        return decision
+        else:
+            self._close("the rules in force no longer pass this flow", abort=True)
 
     def _down(self, wire: Wire, data: bytes, now: float) -> None:
         """Send on what the server said; then the queue may move."""

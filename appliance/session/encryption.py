@@ -97,6 +97,11 @@ class Encryption:
             raise ProtocolError(seen.changed)
         return True
 
+    @property
+    def seen(self) -> bool:
+        """True when nothing more of TLS that is passed on will be in the clear."""
+        return self._seen.over
+
     def opened(self, event: Opened) -> frozenset[str]:
         """Note that what follows is inside TLS; return the names it was opened by."""
         spoken = f", {event.alpn}" if event.alpn else ""

@@ -51,6 +51,11 @@ class Ground:
         self.by_shape = not policy.reads_text(self._who, self._place)
         self._decided: dict[int, tuple[Facts, Decision]] = {}  # by id of the shape, which is kept with it
 
+    @property
+    def policy(self) -> Policy:
+        """The rules it stands on."""
+        return self._policy
+
     def wire(self) -> Wire:
         """Return the wire for what is spoken."""
         return open_wire(self.protocol, self._place.transport, self._place.port)

@@ -8,11 +8,12 @@ import msgspec
 
 from appliance.facts import Facts, Reader
 from appliance.facts.readers import Shared
-from appliance.model import Decision, Effect, Flow, Message, Side, Trust
+from appliance.model import Decision, Effect, Flow, Message, Trust
 from appliance.policy import Policy
 from appliance.session.core import Session
 from appliance.session.ground import Ground
 from appliance.session.plans import Plans
+from appliance.session.unread import Unread
 from appliance.wire import Wire
 
 CONNECT = "connect to "  # how the text of a decision about a whole connection begins, as in a session's start
@@ -24,7 +25,7 @@ class Onlooker(Session):
     def __init__(self, flow: Flow, policy: Policy, shared: Shared) -> None:
         super().__init__(flow, lambda: policy, shared)
         self._ground = self._beyond = Beyond(flow, policy)
-        self._plans = Plans(self._ground)
+        self._plans, self._raw = Plans(self._ground), Unread(self._ground, self._scribe)
         self._encryption.looks_on = True
 
     @property
@@ -54,9 +55,6 @@ class Onlooker(Session):
         self._scribe.request(message, subject, facts)
         self._scribe.decision(decision, subject)
         self._forward(wire, message, facts)
-
-    def _unread(self, side: Side, data: bytes) -> Decision:
-        return msgspec.structs.replace(super()._unread(side, data), verdict="allow")
 
     def _enter(self, tunnel: Message, now: float) -> None:
         self._wire = None  # where a tunnel leads is not looked up from here

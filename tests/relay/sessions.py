@@ -40,6 +40,8 @@ RESET = struct.pack("ii", 1, 0)
 class Pass:
     """Lets everything through, noted; keeps half-closes."""
 
+    passing = False
+
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.deadline: float | None = None
@@ -124,8 +126,10 @@ class Breaks(Pass):
 class World:
     """A relay that sends every flow to one server, and what it told the outside."""
 
-    def __init__(self, session: type[Pass], server: Address, limits: Limits) -> None:
+    def __init__(self, session: type[Pass], server: Address, limits: Limits, *, together: bool = False) -> None:
+        """`together`: the notes of many flows are recorded by one call."""
         self.server = server
+        self.turns: list[list[str]] = []  # the flows of each such call
         self.sessions: list[Pass] = []
         self.notes: list[Note] = []
         self.questions: list[Question] = []
@@ -147,6 +151,7 @@ class World:
                 withdraw=self.withdrawn.append,
                 cancel=self.cancels.append,
                 incident=lambda flow, text: self.incidents.append(text),
+                record_all=self.record_all if together else None,
             ),
             limits,
         )
@@ -175,6 +180,18 @@ class World:
             raise OSError(28, "No space left on device")
         self.notes += notes
 
+    def record_all(self, entries: Sequence[tuple[Flow, Sequence[Note]]]) -> list[Exception | None]:
+        self.turns.append([flow.id for flow, _ in entries])
+        found: list[Exception | None] = []
+        for flow, notes in entries:
+            try:
+                self.record(flow, notes)
+            except Exception as error:
+                found.append(error)
+            else:
+                found.append(None)
+        return found
+
     async def client(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(*self.address)
 
@@ -194,11 +211,13 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @asynccontextmanager
-async def world(session: type[Pass] = Pass, serve: Serve = echo, limits: Limits | None = None):  # type: ignore[no-untyped-def]
+async def world(  # type: ignore[no-untyped-def]
+    session: type[Pass] = Pass, serve: Serve = echo, limits: Limits | None = None, *, together: bool = False
+):
     """Yield a World whose flows go to a server that does `serve`; nothing of it is left after."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    here = World(session, Address(host, port), limits or Limits(linger_s=0.3, connect_s=2.0))
+    here = World(session, Address(host, port), limits or Limits(linger_s=0.3, connect_s=2.0), together=together)
     try:
         yield here
     finally:

@@ -92,6 +92,47 @@ def test_what_follows_passes_without_a_word(talks: dict[ssl.TLSVersion, Flights]
         p << sent(S, b"\x17\3\3\0\3abc")
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_rests_when_nothing_more_is_in_the_clear_and_the_rules_are_the_same(
+    talks: dict[ssl.TLSVersion, Flights], version: ssl.TLSVersion
+) -> None:
+    policies = [config.rules([("r.yaml", HEAD + NAME)], lambda name: [name]) for _ in range(2)]
+    looks = Session(FLOW, lambda: policies[0], Shared())
+    looks.start(1.0, 1.0)
+    for side, data in talks[version][:2]:
+        assert not looks.passing, "who is asked for, or who answers, is still to be said"
+        looks.receive(Received(side, data), 1.0)
+    looks.receive(Received(C, b"\x17\3\3\0\3abc"), 1.0)
+    assert looks.passing
+    policies.pop(0)
+    assert not looks.passing, "other rules have not judged it yet, though they say the same"
+    looks.receive(Received(C, b"\x17\3\3\0\3abc"), 1.0)
+    assert looks.passing
+    looks.fail("over")
+    assert not looks.passing
+
+
+def test_what_is_inspected_never_rests() -> None:
+    inspected = session("  - {id: reads, to: far, when: {version: TLSv1.3}, do: allow}\n")
+    inspected.start(1.0, 1.0)
+    inspected.receive(Received(C, real("db.example")[:20]), 1.0)
+    assert not inspected.passing
+
+
+def test_a_place_passed_unread_rests_after_its_first_bytes() -> None:
+    texts = [HEAD + "  - {id: raw, to: far, do: allow, inspect: false}\n", HEAD + "  - {id: none, to: far, do: block}\n"]
+    policies = [config.rules([("r.yaml", text)], lambda name: [name]) for text in texts]
+    raw = Session(FLOW, lambda: policies[0], Shared())
+    raw.start(1.0, 1.0)
+    assert not raw.passing
+    raw.receive(Received(C, b"one"), 1.0)
+    assert raw.passing
+    policies.pop(0)
+    assert not raw.passing
+    assert isclose(raw.receive(Received(S, b"two"), 1.0)[-1])
+    assert not raw.passing
+
+
 def test_new_rules_end_what_they_would_not_have_let_begin(talks: dict[ssl.TLSVersion, Flights]) -> None:
     policies = [config.rules([("r.yaml", HEAD + rules)], lambda name: [name]) for rules in (NAME, NAME.replace("db.", "other."))]
     book = Playbook(Session(FLOW, lambda: policies[0], Shared()))
