@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from appliance.model import Decision, Note, Side
 from appliance.record import frame as layout
 from appliance.record import log as log_module
+from appliance.record.chain import leaf
 from appliance.record.frame import FORMAT, MAX_FRAME, BadFrame, Frame, Header, pack, segments
 from appliance.record.log import SEGMENT_AGE_S, SEGMENT_BYTES, Log, kept, sync
-from appliance.record.read import Torn, header, read, segment
+from appliance.record.read import Torn, header, items, read, segment
 from tests.record.samples import NO_DROP, C, S, T, asked, closed, flow, opened, rows, write
 
 ROOT = Path(__file__).parents[2]
@@ -272,6 +273,63 @@ def test_any_sequence_of_notes_is_read_back(
         for placed in segment(Path(one.path)):
             named |= {placed.frame.flow.id} if placed.frame.flow else set()
             assert placed.frame.id in named, "a segment can be read alone"
+
+
+def whole(directory: Path) -> bool:
+    """Tell whether each item has the hash of the one before, over segments."""
+    head = b""
+    for one in segments(directory):
+        for item in items(Path(one.path)):
+            kind = Header if item.start == 0 else Frame
+            if msgspec.msgpack.decode(item.body, type=kind).previous != head:
+                return False
+            head = leaf(item.data)
+    return True
+
+
+@PATIENT
+@given(batches=BATCHES, cuts=st.lists(st.integers(1, 4), max_size=8), segment_bytes=st.integers(100, 2000))
+def test_the_notes_of_many_flows_by_one_write_are_as_by_many(
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: list[tuple[int, list[Note]]],
+    cuts: list[int],
+    segment_bytes: int,
+) -> None:
+    entries = [(flow(f"f{number}"), notes) for number, notes in batches]
+    found = []
+    for together in (False, True):
+        directory = tmp_path_factory.mktemp("many")
+        log, left, sizes = Log(directory, "w0", segment_bytes=segment_bytes), list(entries), list(cuts)
+        while left:
+            take = (sizes.pop() if sizes else 2) if together else 1
+            log.append_all(left[:take], T)
+            left = left[take:]
+        log.seal()
+        assert whole(directory)
+        found.append([(f.sequence, f.time, f.id, f.note, f.dropped, f.number) for f in read(directory)])
+        for one in segments(directory):
+            named: set[str] = set()
+            for placed in segment(Path(one.path)):
+                named |= {placed.frame.flow.id} if placed.frame.flow else set()
+                assert placed.frame.id in named, "a segment can be read alone"
+    assert found[0] == found[1]
+
+
+def test_a_batch_of_many_flows_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(tmp_path, "w0")
+    log.append(flow("f1"), [opened()], T)
+    before = only(tmp_path).read_bytes()
+    many = [(flow("f1"), [rows(b"x")]), (flow("f2"), [opened(), closed()])]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            log.append_all(many, T)
+    assert only(tmp_path).read_bytes() == before
+    log.append_all(many, T)
+    assert [(f.sequence, f.id, f.number) for f in read(tmp_path)] == [(1, "f1", 1), (2, "f1", 2), (3, "f2", 1), (4, "f2", 2)]
+    assert whole(tmp_path)
 
 
 @PATIENT
