@@ -16,6 +16,9 @@ from appliance.facts.mysql.world import World
 from appliance.facts.shared import Shared
 from appliance.model import Column, Message
 
+MAX_SHAPES = 128  # of one flow; about 2 kB each. Programs repeat a few dozen statements
+MAX_KEPT = 8_192  # characters of a statement whose shape is kept; with MAX_SHAPES at most 2 MB
+
 _SILENT = frozenset("auth tls long-data close reset copy-data copy-done terminate".split())
 
 _COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -50,6 +53,8 @@ class MySQL:
         self._diagnoses = Diagnoses()
         self._login: dict[str, Names] = {}
         self._asked: tuple[Message, Facts, Reading] | None = None
+        # Facts of the first message that said the same in one world, with what they are of: by id of both, and kind.
+        self._shapes: dict[tuple[str, int, int], tuple[Facts, Reading, World]] = {}
         self._started = False  # the login is through
         self._changing: list[Message] = []  # logins that are not answered
 
@@ -97,6 +102,7 @@ class MySQL:
                     "user": frozenset((message.name,)),
                     "database": frozenset(filter(None, (message.status,))),
                 }
+                self._shapes.clear()
                 self._settings.login(message.name, message.status)
                 self._statements = Statements()
                 self._diagnoses.forget()
@@ -113,9 +119,9 @@ class MySQL:
         self._asked = None
 
     def heard(self, message: Message) -> None:
-        words = frozenset(message.cursor.split())
         match message.kind:
             case "complete":
+                words = frozenset(message.cursor.split())
                 self._started = True
                 self._settings.status(words)
                 if "dropped" in words:
@@ -136,6 +142,8 @@ class MySQL:
             return ""
         message, _, reading = self._asked
         if message.kind not in ("query", "prepare", "execute", "bulk-execute", "field-list") or reading.diagnoses:
+            return ""
+        if not self._settings.lacking(reading.missing):
             return ""
         text = self._texts(message, reading).lower()
         only_session = reading.values["effect"] <= {"session"} and not reading.unknown
@@ -175,34 +183,64 @@ class MySQL:
     # -- requests ---------------------------------------------------------------------------------------------------
 
     def _text(self, message: Message) -> tuple[Facts, Reading]:
-        if message.status:
-            reading = unread(f"the statement is {message.status}")
-        else:
-            reading = self._whole(self._store.read(message.text, self._settings.world()))
+        world = self._settings.world()
+        oversize = unread(f"the statement is {message.status}") if message.status else None
+        read = oversize or self._store.read(message.text, world)
+        reading = self._whole(read)
         attributes = "\n-- attributes: " + ", ".join(message.name.split("\n")) if message.name else ""
         subject, words, whole = describe(message.text + attributes, message.values)
-        stage: Stage = "prepares" if message.kind == "prepare" else "begins"
-        facts = self._facts(reading, subject, words | {message.text}, stage, whole and not message.status)
-        if stage == "prepares":  # it only runs later, and may be another statement under other settings
-            facts = msgspec.structs.replace(facts, changes=False, cancels=b"")
-        return facts, reading
+        words = words if not attributes else words | {message.text}
+        if message.status:
+            return self._prepares(message, self._facts(reading, subject, words, whole=False)), reading
+        same = world if reading is read else None
+        return self._said(message, reading, same, (subject, words, whole)), reading
+
+    def _prepares(self, message: Message, facts: Facts) -> Facts:
+        """Of what is prepared: it only runs later, and may be another statement under other settings."""
+        if message.kind != "prepare":
+            return facts
+        return msgspec.structs.replace(facts, stage="prepares", changes=False, cancels=b"")
 
     def _execute(self, message: Message) -> tuple[Facts, Reading]:
         known = self._statements.get(message.name)
         if message.kind == "fetch":
             if known is not None and known.ran is not None:
-                return msgspec.structs.replace(known.ran, stage="continues", changes=False), unread("")
+                facts = msgspec.structs.replace(known.ran, stage="continues", changes=False, shape=None)
+                return facts, unread("")
             return self._facts(unread("rows of a cursor that is not known"), "fetch", stage="continues"), unread("")
         if known is None:
-            reading, text = unread(f"prepared statement {message.name} is not known"), ""
+            read, text = unread(f"prepared statement {message.name} is not known"), ""
         else:
-            reading, text = self._whole(self._meaning(known)), known.text
+            read, text = self._meaning(known), known.text
+        reading = self._whole(read)
         subject, words, whole = describe(text, message.values)
-        if message.status:
-            whole = False
         if message.count > 1:
             subject += f"\n-- {message.count} rows"
-        return self._facts(reading, subject, words, "begins", whole), reading
+        same = self._settings.world() if known is not None and reading is read else None
+        return self._said(message, reading, same, (subject, words, whole and not message.status)), reading
+
+    def _said(
+        self, message: Message, reading: Reading, world: World | None, told: tuple[str, Names, bool]
+    ) -> Facts:
+        """Return the facts of a request, `told` as `describe` tells it.
+
+        Where it says what one before it has said in this world, they have the shape of that.
+        """
+        subject, words, whole = told
+        key = (message.kind, id(reading), id(world))
+        kept = self._shapes.get(key) if world is not None else None
+        if kept is None:
+            facts = self._prepares(message, self._facts(reading, subject, words, whole=whole))
+            if world is not None and whole and MAX_SHAPES and len(subject) <= MAX_KEPT:
+                if len(self._shapes) >= MAX_SHAPES:
+                    self._shapes.clear()
+                self._shapes[key] = (facts, reading, world)
+            return facts
+        base = kept[0]
+        values = {**base.values, "text": words}
+        if not whole:
+            return msgspec.structs.replace(base, values=values, unknown=base.unknown | {"text"}, subject=subject)
+        return msgspec.structs.replace(base, values=values, subject=subject, shape=base)
 
     def _meaning(self, known: Statement) -> Reading:
         """Return what a statement means by the settings it was prepared under, and the catalogue of now.
@@ -211,11 +249,15 @@ class MySQL:
         mean the same by the settings of now.
         """
         now, then = self._settings.world(), known.world
+        if known.read is not None and known.read[0] is now:
+            return known.read[1]
         worlds = [
             World(mode, then.database, now.catalog, now.needs_catalog, now.stale, now.temporary)
             for mode in dict.fromkeys((then.mode, now.mode))
         ]
-        return alternatives([self._store.read(known.text, self._store.world(world)) for world in worlds])
+        reading = alternatives([self._store.read(known.text, self._store.world(world)) for world in worlds])
+        known.read = (now, reading)
+        return reading
 
     def _startup(self, message: Message) -> tuple[Facts, Reading]:
         reading = _empty("session", "LOGIN")

@@ -72,12 +72,21 @@ class Settings:
         """Note that a statement was judged."""
         self._entry.age += 1
 
+    def lacking(self, missing: frozenset[str]) -> bool:
+        """Return False if there is nothing to ask before a statement that lacks these names is judged."""
+        return not self._sure or (self._needs and (self._old or not missing <= self._missed))
+
+    @property
+    def _old(self) -> bool:
+        """The catalogue is not there, or may be another by now."""
+        entry = self._entry
+        return entry.stale or entry.catalog is None or entry.age > MAX_AGE or self._own
+
     def wanted(self, missing: frozenset[str], sensitive: bool) -> str:
         """Return what to ask before a statement that lacks these names is judged; `sensitive`: how it reads depends
         on settings."""
-        entry, tried = self._entry, self._tried
-        old = entry.stale or entry.catalog is None or entry.age > MAX_AGE or self._own
-        if self._needs and old and CATALOGUE not in tried:
+        tried = self._tried
+        if self._needs and self._old and CATALOGUE not in tried:
             return CATALOGUE
         if not self._sure and (self._needs or sensitive) and not tried:
             return STATE  # with a database known, other names are looked for

@@ -4,8 +4,12 @@ A literal can matter where it is a place in the select list (ORDER BY 2), an ali
 statement, a path or a pattern. So only those are changed that stand where none of these can: behind an operator of
 comparison or arithmetic, behind LIMIT, in the list of IN and in the rows of VALUES. Of equal elements of such a list,
 or equal rows, that follow each other only one is left.
+
+The outline of a statement is a rougher thing that is found without a look at its words: itself, with the literals
+behind signs of comparison left out. Texts of one outline have one shape.
 """
 
+import re
 from collections.abc import Sequence
 
 from appliance.facts.mysql.lexer import Mode, Token, readings
@@ -14,6 +18,15 @@ SHAPED = frozenset(("SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "WITH", "
 _BEFORE = frozenset("= <=> <> != < > <= >= + - * / % LIKE BETWEEN AND OR LIMIT OFFSET".split())
 _QUERY = frozenset(("SELECT", "WITH", "TABLE", "VALUES", "("))
 _PLAIN = {"<string>": "'s'", "<number>": "1"}
+
+# A sign of comparison that is no part of a longer sign, and the literal behind it, which no other literal follows.
+_COMPARED = re.compile(
+    r"(?<![!-(*-/:-@\[-`{-~])(<=>|<=|<>|>=|!=|=|<|>)([ \t\n\r]*+)"
+    r"(?:[0-9]++(?![A-Za-z_$.])|'[^'\\]*+'(?!'))(?![ \t\n\r]*+['\"])"
+)
+_NUMBER_OUT, _STRING_OUT = "\xb9", "\xb2"  # in place of literals: characters that are not of ASCII
+# What may be left: nothing in which a quote, a comment or a choice of the server could begin, but whole quoted names.
+_LEFT = re.compile(r"(?:[0-9A-Za-z_$ \t\n\r.,;()=<>!*+%&|^~?\xb9\xb2]++|`[0-9A-Za-z_$]++`|-(?!-)|/(?!\*))*\Z")
 
 
 def shape(text: str, mode: Mode) -> str:
@@ -26,6 +39,16 @@ def shape(text: str, mode: Mode) -> str:
     if len(found) != 1 or not found[0] or found[0][0].key not in SHAPED or not mode.known:
         return ""
     return _Shape(text).of(found[0])
+
+
+def outline(text: str) -> str:
+    """Return the text with literals behind signs of comparison left out; "" if there are none that can be told so."""
+    found, number = _COMPARED.subn(_left_out, text) if text.isascii() else ("", 0)
+    return found if number and _LEFT.match(found) else ""
+
+
+def _left_out(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2]}{_STRING_OUT if match[0].endswith(chr(39)) else _NUMBER_OUT}"
 
 
 class _List:

@@ -7,6 +7,7 @@ as well, so a number is bound to the text the answer repeats, and what else was 
 from collections import deque
 
 from appliance.facts import Facts
+from appliance.facts.mysql.reading import Reading
 from appliance.facts.mysql.world import World
 
 MAX_STATEMENTS = 16_382  # max_prepared_stmt_count of both servers, by default
@@ -19,11 +20,12 @@ LAST = "-1"
 class Statement:
     """A prepared statement."""
 
-    __slots__ = ("ran", "text", "world")
+    __slots__ = ("ran", "read", "text", "world")
 
     def __init__(self, text: str, world: World) -> None:
         self.text, self.world = text, world
         self.ran: Facts | None = None  # of the execution whose rows are fetched
+        self.read: tuple[World, Reading] | None = None  # what it meant last, and in which world
 
 
 class Statements:

@@ -10,7 +10,7 @@ import msgspec
 
 from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire.inbox import Inbox
-from appliance.wire.redis import frames, replies
+from appliance.wire.redis import frames, replies, tags
 from appliance.wire.redis.beginnings import BEGINS_STREAM, LINE, MAX_LINE_HEAD, MOVED, PUSHED, TAGS
 from appliance.wire.redis.frames import CRLF, MAX_INJECTED, MAX_MASKED, MAX_QUEUED, MAX_SMALL
 from appliance.wire.redis.layouts import ALL, LAYOUTS, NOTHING
@@ -103,16 +103,16 @@ class Answers:
         """Read what can be told at once, or begin to read the value that comes; nothing if too little is there."""
         data, at = self._inbox.data, self._inbox.at
         tag, head = data[at], self._ledger.head
-        if tag == replies.PUSH or (tag == replies.ARRAY and self._may_push(head)):
+        if tag == tags.PUSH or (tag == tags.ARRAY and self._may_push(head)):
             yield from self._pushed(tag, head)
-        elif self._link.monitor is not None and tag == replies.STATUS and self._is_line() is not False:
+        elif self._link.monitor is not None and tag == tags.STATUS and self._is_line() is not False:
             if self._is_line():
                 yield from self._monitored(self._link.monitor)
         elif head is None:
-            if tag != replies.ERROR:
+            if tag != tags.ERROR:
                 raise ProtocolError("the server speaks before it was asked")
             yield from self._failed(None)
-        elif tag == replies.ATTRIBUTE and head.kind != "inject":
+        elif tag == tags.ATTRIBUTE and head.kind != "inject":
             yield from self._attribute(head)
         else:
             yield from self._reply(tag, head)
@@ -126,21 +126,21 @@ class Answers:
             yield from self._injected()
         elif head.kind == "sync" and tag == 0x0A:
             yield Message(Side.SERVER, "reply", self._inbox.take(1))  # it keeps a replica that waits awake
-        elif tag in (replies.ERROR, replies.FAILURE):
+        elif tag in (tags.ERROR, tags.FAILURE):
             yield from self._failed(head)
         elif head.refusal and head.kind != "abort":
             raise ProtocolError(f"the server carried out a refused {head.name}")
         elif self._link.queued is not None and head.kind not in ("exec", "discard", "reset", "abort"):
             yield from self._queues(head)
         elif head.kind in READERS:
-            if tag not in TAGS.get(head.kind, (replies.STATUS,)):
+            if tag not in TAGS.get(head.kind, (tags.STATUS,)):
                 raise ProtocolError(f"the server answers {chr(tag)!r} to {head.name}")
             yield from READERS[head.kind](self, head)
         elif head.kind == "subscribe":
             raise ProtocolError(f"the server answers a {head.name} with no confirmation")
         else:
             data, at = self._inbox.data, self._inbox.at
-            if tag == replies.STATUS and (end := data.find(CRLF, at, at + MAX_SMALL)) > 0:
+            if tag == tags.STATUS and (end := data.find(CRLF, at, at + MAX_SMALL)) > 0:
                 self._status = frames.shown(data[at + 1 : end])
                 if self._status == "QUEUED" and head.name in LAYOUTS and head.layout is not ALL:
                     raise ProtocolError(f"the server queues a {head.name} outside a transaction")
@@ -218,9 +218,9 @@ class Answers:
         if found is None:
             return
         word = found[0].decode("ascii", "replace") if isinstance(found[0], bytes) else ""
-        if word in SORTS and (tag == replies.PUSH or self._link.subscribed or (head is not None and head.word == word)):
+        if word in SORTS and (tag == tags.PUSH or self._link.subscribed or (head is not None and head.word == word)):
             yield from self._confirmed(word)
-        elif tag == replies.PUSH or (word in PUSHED and self._link.subscribed):
+        elif tag == tags.PUSH or (word in PUSHED and self._link.subscribed):
             plan = self._link.plan
             self._read(Masked(plan, NOTHING, False, self._link.resp) if plan else Passed(), "push", None)
         elif head is None:
@@ -281,7 +281,7 @@ class Answers:
         yield from ()
         queued, self._link.queued = self._link.queued, None
         data, at = self._inbox.data, self._inbox.at
-        size = replies.head(data, at) if data[at] == replies.ARRAY else (-1, 0)
+        size = replies.head(data, at) if data[at] == tags.ARRAY else (-1, 0)
         if size is None:
             self._link.queued = queued
         elif queued is None:
@@ -323,7 +323,7 @@ class Answers:
             tree, raw = found
             if not isinstance(tree, list) or tree[:1] != [b"server"]:
                 raise ProtocolError("the server answers HELLO with something else")
-            self._link.resp = 3 if tag == replies.MAP else 2
+            self._link.resp = 3 if tag == tags.MAP else 2
             told = dict(zip(map(str, tree[::2]), tree[1::2], strict=False))
             self._known(told.get(str(b"id")))
             yield self._say("reply", raw, head, str(self._link.resp))
@@ -376,7 +376,7 @@ class Answers:
             return
         tree, raw = found
         self._answered()
-        if raw[0] == replies.ERROR:
+        if raw[0] == tags.ERROR:
             text = frames.shown(raw[1:-2])
             yield Message(Side.SERVER, "injected-done", b"", text=text, status=text.split(" ")[0])
             return

@@ -5,7 +5,7 @@ Source: Redis documentation, "Redis Pub/Sub", "MONITOR", "Redis cluster specific
 
 import re
 
-from appliance.wire.redis import replies
+from appliance.wire.redis import tags
 
 MOVED = re.compile(r"(?:MOVED|ASK) [0-9]+ (\S*:[0-9]+)\Z")  # "MOVED 3999 127.0.0.1:6381"; without a host, this one
 PUSHED = frozenset(("message", "pmessage", "smessage"))
@@ -14,9 +14,9 @@ MAX_LINE_HEAD = 30  # bytes that show whether a line is MONITOR's
 BEGINS_STREAM = re.compile(rb"\+FULLRESYNC [^\n]*\Z|\+CONTINUE[^\n]*\Z|\$(?:[0-9]+|EOF:[^\n]+)\Z")
 
 TAGS = {
-    "exec": (replies.ARRAY, replies.NULL),
-    "hello": (replies.ARRAY, replies.MAP),
-    "id": (replies.INTEGER,),
-    "sync": (replies.STATUS, replies.STRING),
+    "exec": (tags.ARRAY, tags.NULL),
+    "hello": (tags.ARRAY, tags.MAP),
+    "id": (tags.INTEGER,),
+    "sync": (tags.STATUS, tags.STRING),
 }
 """First bytes of replies that change the connection and are no status."""

@@ -12,14 +12,24 @@ from appliance.wire.inbox import Inbox
 from appliance.wire.redis import frames
 from appliance.wire.redis.frames import CRLF, MAX_DEPTH, MAX_MASKED, STREAM_OVER
 from appliance.wire.redis.layouts import Layout
+from appliance.wire.redis.tags import (
+    AGGREGATES,
+    ATTRIBUTE,
+    BIG,
+    CHUNK,
+    DOUBLE,
+    END,
+    ERROR,
+    FAILURE,
+    INTEGER,
+    LINES,
+    NULL,
+    STATUS,
+    STRING,
+    STRINGS,
+    VERBATIM,
+)
 
-ARRAY, SET, PUSH, MAP, ATTRIBUTE = b"*~>%|"
-STRING, VERBATIM, FAILURE = b"$=!"
-STATUS, ERROR, INTEGER, DOUBLE, BIG, BOOLEAN, NULL = b"+-:,(#_"
-CHUNK, END = b";."
-AGGREGATES = {ARRAY: 1, SET: 1, PUSH: 1, MAP: 2, ATTRIBUTE: 2}  # elements a member
-STRINGS = frozenset((STRING, VERBATIM, FAILURE))
-LINES = frozenset((STATUS, ERROR, INTEGER, DOUBLE, BIG, BOOLEAN, NULL))
 ENDLESS = -2  # of a streamed string or aggregate
 
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,4300}\Z")
@@ -149,13 +159,17 @@ class Masked:
         self._chunks: bytearray | None = None
         self._looked = 0  # bytes of a line without its end
         self._count = 0
-        self._attribute = attribute  # it is an attribute, and ends before what that is about
-        self.done = False
+        self._alone = attribute  # it is an attribute, and ends before what that is about
+        self._over = False
+
+    @property
+    def done(self) -> bool:
+        return self._over
 
     def read(self, inbox: Inbox) -> tuple[bytes, int]:
         """Take what is there of the value; return it masked, and how many cells that changed."""
         out, self._count = bytearray(), 0
-        while not self.done and inbox.left and self._step(inbox, out):
+        while not self._over and inbox.left and self._step(inbox, out):
             pass
         return bytes(out), self._count
 
@@ -202,10 +216,10 @@ class Masked:
         while True:
             if self._attributes and self._attributes[-1] == len(self._path):
                 self._attributes.pop()  # what it is about is still to come
-                self.done = self._attribute and not self._path
+                self._over = self._alone and not self._path
                 return
             if not self._path:
-                self.done = True
+                self._over = True
                 return
             self._path[-1] += 1
             self._left[-1] -= 1

@@ -10,7 +10,7 @@ from appliance.wire.redis.frames import CRLF, MAX_HEAD, MAX_SMALL
 from appliance.wire.redis.layouts import VALUES
 from appliance.wire.redis.ledger import Link
 from appliance.wire.redis.owed import Request
-from appliance.wire.redis.replies import INTEGER, STATUS, STRING
+from appliance.wire.redis.tags import INTEGER, STATUS, STRING
 
 VALUE = (Column("", place=0),)
 

@@ -6,7 +6,7 @@ Source: Redis documentation, "Redis serialization protocol specification". Not h
 from appliance.model import ProtocolError
 from appliance.wire.redis import frames
 from appliance.wire.redis.frames import CRLF, MAX_SMALL
-from appliance.wire.redis.replies import AGGREGATES, ATTRIBUTE, INTEGER, LINES, STRINGS
+from appliance.wire.redis.tags import AGGREGATES, ATTRIBUTE, INTEGER, LINES, STRINGS
 
 Tree = bytes | int | None | list["Tree"]
 
