@@ -25,6 +25,7 @@ from appliance.record.frame import FORMAT, MAX_FRAME, BadFrame
 
 MAGIC = b"\x28\xb5\x2f\xfd"  # of a zstd frame; no item begins with it
 SKIPPABLE = b"\x5e\x2a\x4d\x18"
+ZSTD_HEAD = 18  # bytes at most before the first block of a zstd frame (RFC 8878, 3.1.1.1)
 TRAILER = b"VGR2"
 TAIL = HASH + 4 + len(TRAILER)  # bytes after the footer's map
 BLOCK = 1 << 17  # bytes; a larger one gains less than 5 % and makes reading one frame dearer
@@ -95,6 +96,13 @@ class Packed:
         """
         for number in range(max(bisect_right(self._starts, start) - 1, 0), len(self.footer.blocks)):
             yield from (item for item in self._block(number) if item.start >= start)
+
+    def gaps(self) -> Iterator[Item]:
+        """Yield what stands for frames that were taken away, without a look into blocks that have all of theirs."""
+        for number, block in enumerate(self.footer.blocks):
+            self._file.seek(self._places[number])
+            if zstandard.frame_content_size(self._file.read(min(block.length, ZSTD_HEAD))) != block.size:
+                yield from (item for item in self._block(number) if item.gap)
 
     def at(self, start: int) -> Item | None:
         """Return the item that begins, or began, at `start`."""

@@ -22,7 +22,7 @@ import msgspec
 
 from appliance.record import migrate
 from appliance.record.chain import Item, parse, plain
-from appliance.record.frame import FORMAT, HEAD, OLDEST, BadFrame, Frame, Header, segments
+from appliance.record.frame import FORMAT, HEAD, MAX_FRAME, OLDEST, BadFrame, Frame, Header, segments
 from appliance.record.packed import Packed, is_packed
 
 OPEN_PACKED = 32  # packed segments kept open by `at`, each with one block of some 100 KiB
@@ -73,8 +73,21 @@ def header(path: Path) -> Header | None:
     Raises:
         BadFrame: it is none, or of a format this version does not know.
     """
-    first = next(items(path), None)
-    return decode_header(path, first) if first else None
+    return opening(path)[0]
+
+
+def opening(path: Path, on_torn: OnTorn = ignore) -> tuple[Header | None, int]:
+    """Return the header of a segment, and where its frames begin; None if it is not whole yet."""
+    with path.open("rb") as file:
+        if is_packed(file):
+            first = next(Packed(path, file).items(), None)
+        else:
+            head = file.read(HEAD)
+            data = head + file.read(min(int.from_bytes(head[1:], "big"), MAX_FRAME))
+            first = parse(path, data, 0, 0)
+            if first is None and data:
+                on_torn(Torn(path, 0, len(data)))
+        return (decode_header(path, first), first.end) if first else (None, 0)
 
 
 def segment(
@@ -128,6 +141,23 @@ def items(path: Path, start: int = 0, on_torn: OnTorn = ignore) -> Iterator[Item
         yield from _items(path, file, start, on_torn)
 
 
+def gaps(path: Path) -> list[tuple[int, int]]:
+    """Return where in the stream frames were taken away: the begin and the end of each gap."""
+    with path.open("rb") as file:
+        found = Packed(path, file).gaps() if is_packed(file) else _items(path, file, 0, ignore)
+        return [(item.start, item.end) for item in found if item.gap]
+
+
+def torn(path: Path, on_torn: OnTorn) -> Callable[[int, int], None]:
+    """Return what tells of the end of a segment."""
+
+    def end(offset: int, left: int) -> None:
+        if left:
+            on_torn(Torn(path, offset, left))
+
+    return end
+
+
 def decode_header(path: Path, item: Item) -> Header:
     """Return the header that an item is."""
     if item.gap:
@@ -164,11 +194,7 @@ def _items(path: Path, file: BinaryIO, start: int, on_torn: OnTorn) -> Iterator[
         yield from Packed(path, file).items(start)
         return
 
-    def end(offset: int, left: int) -> None:
-        if left:
-            on_torn(Torn(path, offset, left))
-
-    yield from plain(path, file, start, end)
+    yield from plain(path, file, start, torn(path, on_torn))
 
 
 class _Kept(threading.local):

@@ -92,7 +92,7 @@ class Tally(msgspec.Struct):
         note = frame.note
         self.last = max(self.last, frame.time)
         if frame.flow:
-            self._meet(frame.flow)
+            self.meet(frame.flow)
         self.identity = note.identity or self.identity
         self.target = note.target or self.target
         self.protocol = note.protocol or self.protocol
@@ -111,6 +111,12 @@ class Tally(msgspec.Struct):
                 _once(self.answered_by, note.by)
             case "closed":
                 self.ended = frame.time
+
+    def meet(self, flow: Flow) -> None:
+        """Take in whose flow it is."""
+        self.started, self.server, self.source = flow.opened, str(flow.server), flow.source
+        if flow.process:
+            self.process = actor(flow.process)
 
     def session(self) -> Session:
         """Return it as the list shows it."""
@@ -136,11 +142,6 @@ class Tally(msgspec.Struct):
             self.spent,
             self.source,
         )
-
-    def _meet(self, flow: Flow) -> None:
-        self.started, self.server, self.source = flow.opened, str(flow.server), flow.source
-        if flow.process:
-            self.process = actor(flow.process)
 
     def _masked(self, note: Note) -> None:
         if note.side is not None and note.side.value == "server":

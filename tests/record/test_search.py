@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model import Note
-from appliance.record.index import Caught, Index, intake, search
+from appliance.record.index import Caught, Index, search, words
 from appliance.record.log import Log
 from appliance.record.retention import Keep, prune
 from appliance.record.session import Filter
@@ -150,14 +150,14 @@ def test_max_terms_bounds_a_search(some: Index) -> None:
 
 
 def test_max_text_and_max_pieces_bound_what_is_found_of_a_long_statement(logs: Path, index: Index) -> None:
-    assert (intake.MAX_TEXT, intake.MAX_PIECES, intake.OVERLAP) == (8_192, 64, 64)
-    words = [f"w{number:06d}" for number in range(100_000)]
-    write(logs, flow(), [opened(), said(" ".join(words), "t")])
+    assert (words.MAX_TEXT, words.MAX_PIECES, words.OVERLAP) == (8_192, 64, 64)
+    spoken = [f"w{number:06d}" for number in range(100_000)]
+    write(logs, flow(), [opened(), said(" ".join(spoken), "t")])
     index.catch_up()
-    reach = intake.MAX_PIECES * (intake.MAX_TEXT - intake.OVERLAP) // 8
+    reach = words.MAX_PIECES * (words.MAX_TEXT - words.OVERLAP) // 8
     for number in (0, 1023, 1024, 2048, 30_000, reach - 10):
-        assert ids(index, text=words[number]) == ["f1"], number
-    assert ids(index, text=words[reach + 10]) == []
+        assert ids(index, text=spoken[number]) == ["f1"], number
+    assert ids(index, text=spoken[reach + 10]) == []
     assert ids(index, statement="w000000 w000001*") == ["f1"]
 
 

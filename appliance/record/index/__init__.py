@@ -4,7 +4,9 @@ It holds nothing that the logs do not, so it is thrown away and made again when 
 another format, or when a log became shorter than it was. `catch_up` reads only what was appended since.
 
     schema   the tables, and opening them
-    intake   frames into them, and out again when their log is gone
+    intake   frames into them: `seen` is a frame as it is looked at, `kept` what comes again and again in frames
+    words    the names and texts of a session
+    gone     out of them again, when the log is gone
     search   a filter into a query that touches few rows
     place    frames of sessions, by time, in little memory
     index    all of it behind one object

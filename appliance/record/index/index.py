@@ -3,8 +3,7 @@
 import sqlite3
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,9 +11,11 @@ import msgspec
 from appliance.model import HostError
 from appliance.record.frame import BadFrame, Frame, segments
 from appliance.record.index import intake, place, search
-from appliance.record.index.intake import Batch, forget, thin_out
+from appliance.record.index.gone import forget, thin_out
+from appliance.record.index.intake import Batch, fill
+from appliance.record.index.kept import Kept
 from appliance.record.index.schema import Stale, Transaction, connect, remove
-from appliance.record.read import Torn, extent, header, items, segment
+from appliance.record.read import OnTorn, extent, gaps, opening
 from appliance.record.session import Filter, Session, Tally
 
 _KNOWN = "SELECT begun, offset, sequence, inode FROM files WHERE name = ?"
@@ -39,6 +40,8 @@ class Index:
         self._lock = threading.RLock()
         self._db = self._open()
         self._closed = False
+        self._kept = Kept()
+        self._read: dict[str, tuple[int, int, int]] = {}  # log that is read to its end -> what its file was then
 
     def close(self) -> None:
         with self._lock:
@@ -64,6 +67,7 @@ class Index:
                 self._db.close()
                 remove(self._path)
                 self._db = self._open()
+                self._read.clear()
             return msgspec.structs.replace(self._catch_up(), rebuilt=True)
 
     def sessions(self, wanted: Filter) -> list[Session]:
@@ -166,28 +170,33 @@ class Index:
             for name in known:
                 if name not in present:
                     forget(self._db, name)
+                    self._read.pop(name, None)
 
-    def _step(self, path: Path, on_torn: Callable[[Torn], object]) -> int:
+    def _step(self, path: Path, on_torn: OnTorn) -> int:
         """Take in the next frames of one log; return how many, 0 at its end."""
+        status = path.stat()
+        mark = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._read.get(path.name) == mark:
+            return 0
         with self._lock, Transaction(self._db):
             known = self._db.execute(_KNOWN, (path.name,)).fetchone()
             begun, offset, before, inode = known or (0.0, 0, None, 0)
-            size, now = extent(path), path.stat().st_ino
-            if known and now != inode:  # packed, or thinned out by retention: the offsets stay
-                gaps = [(item.start, item.end) for item in items(path) if item.gap]
-                thin_out(self._db, path.name, now, gaps)
+            size = extent(path)
+            if known and status.st_ino != inode:  # packed, or thinned out by retention: the offsets stay
+                thin_out(self._db, path.name, status.st_ino, gaps(path))
             if size == offset:
+                self._read[path.name] = mark
                 return 0
-            top = header(path)
+            top, start = opening(path, on_torn)
             if known and (size < offset or top is None or top.begun != begun):
                 raise Stale(f"{path} is not what it was")
-            batch = Batch(self._db, path.name, now)
+            if top is None:
+                return 0
+            batch = Batch(self._db, path, top.format, top.sequence if before is None else before + 1, self._kept)
             try:
-                for placed in islice(segment(path, on_torn, offset, before), intake.STEP):
-                    batch.add(placed)
+                fill(batch, path, max(offset, start), intake.STEP, on_torn)
             except BadFrame:
                 if not batch.count:
                     raise  # else the next step meets it again, with what came before it taken in
-            if top is not None and batch.count:
-                batch.save(top.begun)
+            batch.save(top.begun, status.st_ino)
         return batch.count

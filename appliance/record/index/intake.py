@@ -2,97 +2,258 @@
 
 import sqlite3
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from pathlib import PurePosixPath
+from pathlib import Path
 
 import msgspec
 
-from appliance.model import Note, Process, Side
-from appliance.record.index.schema import MICROS, Transaction
-from appliance.record.read import Placed
-from appliance.record.session import Tally
+from appliance.model import Side, Spent
+from appliance.record.chain import Item, runs
+from appliance.record.frame import FORMAT, HEAD, BadFrame
+from appliance.record.index.kept import Kept
+from appliance.record.index.schema import MICROS
+from appliance.record.index.seen import Ruled, Said, Seen, seen
+from appliance.record.index.words import MAX_TEXT, fit, of_process, of_tally, pieces, squeezed
+from appliance.record.packed import Packed, is_packed
+from appliance.record.read import OnTorn, decode_frame, torn
+from appliance.record.session import MASK, MAX_NAMES, Tally
 
 STEP = 20_000  # frames in one transaction; some ten MB of memory, and what a killed rebuild has to do again
-MAX_TEXT = 8_192  # characters of a text that are kept together; a longer one is found by its words, piece by piece
-MAX_PIECES = 64  # of one text; beyond its first 500,000 characters it is in the record only
-OVERLAP = 64  # characters of a piece that begin the next, so that few words are cut
 DIGEST = 16  # bytes; nobody makes two texts with the same one, so as to hide one behind the other
-FACTS = {"table": "table", "effect": "effect"}  # key of facts -> kind of name
 
 _TALLY = msgspec.json.Decoder(Tally)
 _KNOWN = "SELECT number, tally FROM sessions WHERE id = ?"
 _PUT = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"
+_TEXT = "INSERT OR IGNORE INTO texts (digest, statement, value) VALUES (?, ?, ?)"
+_NUMBER = "SELECT number FROM texts WHERE digest = ?"
+_SINCE = "FROM texts WHERE number > ?"
 
 
-class _One:
-    """What a batch has of one session."""
-
-    __slots__ = ("names", "number", "offsets", "tally", "texts")
+class One:
+    """What a batch has of one session. Sums are kept here, and put into the tally at the end."""
 
     def __init__(self, number: int, tally: Tally) -> None:
-        self.number, self.tally = number, tally
+        self.number, self.tally, self.verdicts = number, tally, tally.verdicts
+        self.last = tally.last
+        self.messages, self.bytes, self.rows, self.masked = tally.messages, tally.bytes, tally.rows, tally.masked
+        spent = tally.spent
+        self.parse, self.policy, self.hold, self.upstream = spent.parse, spent.policy, spent.hold, spent.upstream
         self.offsets: array[int] = array("Q")
         self.names: set[tuple[str, str]] = set()
-        self.texts: set[tuple[bool, str]] = set()
+        self.facts: set[bytes] = set()  # whose names are among them
+        self.asked: set[str] = set()  # as the client said it
+        self.told: set[str] = set()  # what else was said
+        self.texts: set[tuple[bool, str]] = set()  # of long ones, the pieces
+
+    def add(self, start: int, frame: Seen, ruled: Ruled | None, facts: bytes, kept: Kept) -> None:
+        """Take in the next frame, which is at `start`, and what its decision and its facts are."""
+        note = frame.note
+        self.last = max(self.last, frame.time)
+        if frame.flow is not None:
+            self._meet(frame)
+        if note.identity or note.target or note.protocol:
+            self._called(note)
+        self.bytes += len(note.raw) + note.size + frame.dropped
+        spent = note.spent
+        if spent is not None:
+            self._spend(spent)
+        kind, asked = note.kind, False
+        if kind == "message":
+            asked = note.side is Side.CLIENT
+            self._message(note)
+        elif kind in ("decision", "asked"):
+            asked = True
+            if ruled is not None:
+                self._decided(ruled)
+        elif kind == "answered":
+            self._answered(note)
+        elif kind == "closed":
+            self.tally.ended = frame.time
+        if facts and facts not in self.facts:
+            self.facts.add(facts)
+            self.names.update(kept.names(facts))
+        if note.text and kind != "opened":  # that is addresses, found otherwise
+            self._say(note.text, asked)
+        self.offsets.append(start)
+
+    def summed(self) -> Tally:
+        """Return the tally with all that was taken in."""
+        tally = self.tally
+        tally.last, tally.messages, tally.bytes = self.last, self.messages, self.bytes
+        tally.rows, tally.masked = self.rows, self.masked
+        tally.spent = Spent(self.parse, self.policy, self.hold, self.upstream)
+        return tally
+
+    def said(self) -> set[tuple[bool, str]]:
+        """Return all texts, and whether each is a statement (as far as that is kept together)."""
+        found = self.texts
+        for texts, asked in ((self.asked, True), (self.told, False)):
+            for text in texts:
+                short = fit(squeezed(text))
+                if short:
+                    found.add((asked, short))
+        return found
+
+    def _meet(self, frame: Seen) -> None:
+        flow = frame.flow
+        if flow is None:
+            return
+        self.tally.meet(flow)
+        if flow.source:
+            self.names.add(("sha256", flow.source.rpartition(":")[2]))
+        if flow.process:
+            self.names.update(of_process(flow.process))
+
+    def _called(self, note: Said) -> None:
+        tally = self.tally
+        if note.identity:
+            tally.identity = note.identity
+            self.names.add(("who", note.identity))
+        if note.target:
+            tally.target = note.target
+            self.names.add(("to", note.target))
+        tally.protocol = note.protocol or tally.protocol
+
+    def _spend(self, spent: Spent) -> None:
+        self.parse += spent.parse
+        self.policy += spent.policy
+        self.hold += spent.hold
+        self.upstream += spent.upstream
+
+    def _message(self, note: Said) -> None:
+        count, masked = note.count, note.masked
+        self.messages += count if count > 1 else 1
+        if count and note.side is Side.SERVER:
+            self.rows += count
+        if masked:
+            self.masked += masked
+            for rule in note.masks:
+                if rule not in self.tally.masking:
+                    self._count(MASK, rule)
+                    self.tally.masking.add(rule)
+
+    def _decided(self, ruled: Ruled) -> None:
+        tally = self.tally
+        self._count(ruled.verdict, ruled.rule)
+        revision, revisions = ruled.revision, tally.revisions
+        if revision and revision not in revisions and len(revisions) < MAX_NAMES:
+            revisions.append(revision)
+        if tally.masking:
+            tally.masking = set()
+
+    def _answered(self, note: Said) -> None:
+        by, known = note.by, self.tally.answered_by
+        if by:
+            self.names.add(("by", by))
+            if by not in known and len(known) < MAX_NAMES:
+                known.append(by)
+
+    def _count(self, verdict: str, rule: str) -> None:
+        rules = self.verdicts.get(verdict)
+        if rules is None:
+            rules = self.verdicts[verdict] = {}
+        rules[rule] = rules.get(rule, 0) + 1
+
+    def _say(self, text: str, asked: bool) -> None:
+        if len(text) <= MAX_TEXT:
+            (self.asked if asked else self.told).add(text)
+            return
+        for number, piece in enumerate(pieces(text)):
+            if piece:
+                self.texts.add((asked and not number, piece))
 
 
 class Batch:
-    """New frames of one log. `add` them, then `save`, inside one transaction."""
+    """New frames of one log. `take` them, then `save`, inside one transaction."""
 
-    def __init__(self, db: sqlite3.Connection, file: str, inode: int) -> None:
-        self._db, self._file, self._inode = db, file, inode
-        self._sessions: dict[str, _One] = {}
+    def __init__(self, db: sqlite3.Connection, path: Path, format: int, sequence: int, kept: Kept) -> None:
+        """`sequence` is due next."""
+        self._db, self._path, self._format, self._due, self._kept = db, path, format, sequence, kept
+        self._sessions: dict[str, One] = {}
         self._taken: set[int] = set()  # numbers given to sessions that are not saved yet
-        self._last: Placed | None = None
+        self._end = self._last = 0  # of the last frame: where it ends, its number
         self.count = 0
 
-    def add(self, placed: Placed) -> None:
-        frame = placed.frame
+    def run(self, start: int, data: bytes, ends: list[int], most: int) -> None:
+        """Take in frames that follow one another in `data`, which begins at `start`, as far as `most` go into it.
+
+        Raises:
+            BadFrame: one is none; those before it are in.
+        """
+        at = 0
+        for end in ends:
+            if self.count >= most:
+                return
+            self.take(start + at, start + end, data[at + HEAD : end])
+            at = end
+
+    def item(self, item: Item) -> None:
+        """Take in an item."""
+        if item.gap:
+            self._due += item.count
+        else:
+            self.take(item.start, item.end, item.body)
+
+    def take(self, start: int, end: int, body: bytes) -> None:
+        """Take in a frame."""
+        kept = self._kept
+        try:
+            frame = seen.decode(body if self._format == FORMAT else self._migrated(start, end, body))
+            note = frame.note
+            ruled = kept.ruled(note.decision) if note.decision else None
+            facts = bytes(note.facts)
+            if facts:
+                kept.names(facts)
+            if note.columns:
+                kept.check(note.columns)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadFrame(self._path, start, f"not a frame: {error}") from None
+        if frame.sequence != self._due:
+            raise BadFrame(self._path, start, f"frame {frame.sequence} where {self._due} was due")
         one = self._sessions.get(frame.id)
         if one is None:
-            one = self._sessions[frame.id] = self._meet(placed)
-        one.tally.add(frame)
-        if frame.flow and frame.flow.source:
-            one.names.add(("sha256", frame.flow.source.rpartition(":")[2]))
-        if frame.flow and frame.flow.process:
-            one.names |= set(_of_process(frame.flow.process))
-        one.names |= set(_of_note(frame.note))
-        one.texts |= set(_texts(frame.note))
-        one.offsets.append(placed.offset)
-        self._last = placed
+            one = self._sessions[frame.id] = self._meet(frame)
+        one.add(start, frame, ruled, facts, kept)
+        self._last = self._due
+        self._due += 1
+        self._end = end
         self.count += 1
 
-    def _meet(self, placed: Placed) -> _One:
-        frame = placed.frame
-        row = self._db.execute(_KNOWN, (frame.id,)).fetchone()
-        if row:
-            return _One(row[0], _TALLY.decode(row[1]))
-        number = int((frame.flow.opened if frame.flow else frame.time) * MICROS)
-        query = "SELECT 1 FROM sessions WHERE number = ?"
-        while number in self._taken or self._db.execute(query, (number,)).fetchone():
-            number += 1
-        self._taken.add(number)
-        return _One(number, Tally(frame.id, frame.time, frame.time))
-
-    def save(self, begun: float) -> None:
+    def save(self, begun: float, inode: int) -> None:
         """Write it all; `begun` is when the log was begun."""
-        if self._last is None:
+        if not self.count:
             return
         db, found = self._db, self._sessions.values()
-        file = self._number(begun, self._last)
-        rows = [(one.number, one.tally.id, one.tally.last, msgspec.json.encode(one.tally).decode()) for one in found]
+        file = self._number(begun, inode)
+        tallies = [(one.number, one.summed()) for one in found]
+        rows = [(number, tally.id, tally.last, msgspec.json.encode(tally).decode()) for number, tally in tallies]
         db.executemany(_PUT, rows)
         parts = [(one.number, file, one.offsets.tobytes()) for one in found]
         db.executemany("INSERT INTO parts VALUES (?, ?, ?)", parts)
         self._save_names()
         self._save_texts(file)
 
-    def _number(self, begun: float, last: Placed) -> int:
+    def _migrated(self, start: int, end: int, body: bytes) -> bytes:
+        """Return a frame of an older format as one of today's."""
+        item = Item(start, end, bytes(HEAD) + body)
+        return msgspec.msgpack.encode(decode_frame(self._path, item, self._format))
+
+    def _meet(self, frame: Seen) -> One:
+        row = self._db.execute(_KNOWN, (frame.id,)).fetchone()
+        if row:
+            return One(row[0], _TALLY.decode(row[1]))
+        number = int((frame.flow.opened if frame.flow else frame.time) * MICROS)
+        query = "SELECT 1 FROM sessions WHERE number = ?"
+        while number in self._taken or self._db.execute(query, (number,)).fetchone():
+            number += 1
+        self._taken.add(number)
+        return One(number, Tally(frame.id, frame.time, frame.time))
+
+    def _number(self, begun: float, inode: int) -> int:
         """Note how far the log is read; return its number."""
-        row = self._db.execute("SELECT number FROM files WHERE name = ?", (self._file,)).fetchone()
-        values = (row[0] if row else None, self._file, begun, last.end, last.frame.sequence, self._inode)
+        name = self._path.name
+        row = self._db.execute("SELECT number FROM files WHERE name = ?", (name,)).fetchone()
+        values = (row[0] if row else None, name, begun, self._end, self._last, inode)
         done = self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", values)
         return row[0] if row else done.lastrowid or 0
 
@@ -100,7 +261,7 @@ class Batch:
         numbers: dict[tuple[str, str], int] = {}
         rows = []
         for one in self._sessions.values():
-            for name in (*one.names, *_of_tally(one.tally)):
+            for name in (*one.names, *of_tally(one.tally)):
                 if name not in numbers:
                     numbers[name] = self._name(name)
                 rows.append((numbers[name], one.number))
@@ -114,150 +275,47 @@ class Batch:
         return self._db.execute("INSERT INTO names (kind, value) VALUES (?, ?)", name).lastrowid or 0
 
     def _save_texts(self, file: int) -> None:
-        numbers: dict[tuple[bool, str], int] = {}
-        rows = []
+        """Put in the texts that are new in one go, and who said which."""
+        digests: dict[tuple[bool, str], bytes] = {}
+        said: list[tuple[bytes, int]] = []
         for one in self._sessions.values():
-            for text in one.texts:
-                if text not in numbers:
-                    numbers[text] = self._said(*text)
-                rows.append((numbers[text], one.number, file))
-        self._db.executemany("INSERT OR IGNORE INTO said VALUES (?, ?, ?)", sorted(rows))
+            for text in one.said():
+                digest = digests.get(text)
+                if digest is None:
+                    digest = digests[text] = _digest(*text)
+                said.append((digest, one.number))
+        db = self._db
+        before = (db.execute("SELECT coalesce(max(number), 0) FROM texts").fetchone()[0],)
+        db.executemany(_TEXT, sorted((digest, *text) for text, digest in digests.items()))
+        db.execute(f"INSERT INTO words (rowid, value) SELECT number, value {_SINCE}", before)
+        numbers: dict[bytes, int] = dict(db.execute(f"SELECT digest, number {_SINCE}", before))
+        for digest in digests.values():
+            if digest not in numbers:
+                numbers[digest] = db.execute(_NUMBER, (digest,)).fetchone()[0]
+        rows = [(numbers[digest], session, file) for digest, session in said]
+        db.executemany("INSERT OR IGNORE INTO said VALUES (?, ?, ?)", sorted(rows))
 
-    def _said(self, statement: bool, text: str) -> int:
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST, salt=b"%d" % statement).digest()
-        row = self._db.execute("SELECT number FROM texts WHERE digest = ?", (digest,)).fetchone()
-        if row:
-            return int(row[0])
-        values = (digest, statement, text)
-        done = self._db.execute("INSERT INTO texts (digest, statement, value) VALUES (?, ?, ?)", values)
-        self._db.execute("INSERT INTO words (rowid, value) VALUES (?, ?)", (done.lastrowid, text))
-        return done.lastrowid or 0
+
+def _digest(statement: bool, text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST, salt=b"%d" % statement).digest()
 
 
-def forget(db: sqlite3.Connection, file: str) -> None:
-    """Drop what is known from a log that is gone, and the sessions nothing is left of."""
-    with Transaction(db):
-        row = db.execute("SELECT number FROM files WHERE name = ?", (file,)).fetchone()
-        if row is None:
+def fill(batch: Batch, path: Path, start: int, most: int, on_torn: OnTorn) -> None:
+    """Take in what is in a log from `start` on, as far as `most` frames go.
+
+    Raises:
+        BadFrame: it holds what no worker wrote; what came before that is in.
+    """
+    with path.open("rb") as file:
+        if is_packed(file):
+            for item in Packed(path, file).items(start):
+                batch.item(item)
+                if batch.count >= most:
+                    return
             return
-        (number,) = row
-        sessions = [one for (one,) in db.execute("SELECT DISTINCT session FROM parts WHERE file = ?", (number,))]
-        db.execute("DELETE FROM parts WHERE file = ?", (number,))
-        db.execute("DELETE FROM files WHERE number = ?", (number,))
-        for session in sessions:
-            _unsay(db, session, number)
-            if not db.execute("SELECT 1 FROM parts WHERE session = ?", (session,)).fetchone():
-                _drop(db, session)
-
-
-def thin_out(db: sqlite3.Connection, file: str, inode: int, gaps: Sequence[tuple[int, int]]) -> None:
-    """Drop what retention took out of a log, whole sessions at a time: what stood between each two offsets."""
-    (number,) = db.execute("SELECT number FROM files WHERE name = ?", (file,)).fetchone()
-    starts = [start for start, _ in gaps]
-    rows = db.execute("SELECT rowid, session, offsets FROM parts WHERE file = ?", (number,)) if gaps else ()
-    gone = [(row, session) for row, session, offsets in rows if _inside(array("Q", offsets)[0], starts, gaps)]
-    db.executemany("DELETE FROM parts WHERE rowid = ?", [(row,) for row, _ in gone])
-    for session in {session for _, session in gone}:
-        if not db.execute("SELECT 1 FROM parts WHERE session = ? AND file = ?", (session, number)).fetchone():
-            _unsay(db, session, number)
-        if not db.execute("SELECT 1 FROM parts WHERE session = ?", (session,)).fetchone():
-            _drop(db, session)
-    db.execute("UPDATE files SET inode = ? WHERE number = ?", (inode, number))
-
-
-def _inside(offset: int, starts: Sequence[int], gaps: Sequence[tuple[int, int]]) -> bool:
-    place = bisect_right(starts, offset) - 1
-    return place >= 0 and offset < gaps[place][1]
-
-
-def _unsay(db: sqlite3.Connection, session: int, file: int) -> None:
-    """Forget the texts a session said in one log; with the last that said it, the text itself."""
-    here = (session, file)
-    texts = db.execute("SELECT text FROM said WHERE session = ? AND file = ?", here).fetchall()
-    db.execute("DELETE FROM said WHERE session = ? AND file = ?", here)
-    for text in texts:
-        if not db.execute("SELECT 1 FROM said WHERE text = ?", text).fetchone():
-            (value,) = db.execute("SELECT value FROM texts WHERE number = ?", text).fetchone()
-            db.execute("INSERT INTO words (words, rowid, value) VALUES ('delete', ?, ?)", (*text, value))
-            db.execute("DELETE FROM texts WHERE number = ?", text)
-
-
-def _drop(db: sqlite3.Connection, session: int) -> None:
-    names = db.execute("SELECT name FROM has WHERE session = ?", (session,)).fetchall()
-    db.execute("DELETE FROM sessions WHERE number = ?", (session,))
-    db.execute("DELETE FROM has WHERE session = ?", (session,))
-    for name in names:
-        if not db.execute("SELECT 1 FROM has WHERE name = ?", name).fetchone():
-            db.execute("DELETE FROM names WHERE number = ?", name)
-
-
-# -- what a session is found by ---------------------------------------------------------------------------------
-
-
-def _of_process(process: Process) -> Iterator[tuple[str, str]]:
-    for image in _images(process):
-        for path in (image.exe, image.script):
-            if path:
-                yield ("exe", fit(path))
-                yield ("exe", fit(PurePosixPath(path).name))
-        for digest in (image.sha256, image.script_sha256):
-            if digest:
-                yield ("sha256", digest)
-        if image.package:
-            yield ("package", fit(image.package))
-        for place in (image.cgroup, image.unit, image.container):
-            if place:
-                yield ("who", fit(place))
-
-
-def _images(process: Process | None) -> Iterator[Process]:
-    while process:
-        yield process
-        process = process.became
-
-
-def _of_note(note: Note) -> Iterator[tuple[str, str]]:
-    if note.identity:
-        yield ("who", note.identity)
-    if note.target:
-        yield ("to", note.target)
-    if note.kind == "answered" and note.by:
-        yield ("by", note.by)
-    for key, values in note.facts:
-        if key in FACTS:
-            for value in values:
-                yield (FACTS[key], fit(value.lower()))
-
-
-def _of_tally(tally: Tally) -> Iterator[tuple[str, str]]:
-    if tally.server:
-        yield ("to", tally.server)
-        yield ("to", tally.server.rpartition(":")[0].strip("[]"))
-    for verdict, rules in tally.verdicts.items():
-        yield ("verdict", verdict)
-        for rule in rules:
-            yield ("rule", rule)
-
-
-def _texts(note: Note) -> Iterator[tuple[bool, str]]:
-    """Yield what is said, and whether it is a statement (as far as that is kept together)."""
-    if note.kind == "opened":
-        return  # addresses, found otherwise
-    asked = note.kind in ("decision", "asked") or (note.kind == "message" and note.side is Side.CLIENT)
-    for number in range(MAX_PIECES):
-        start = number * (MAX_TEXT - OVERLAP)
-        if start and start + OVERLAP >= len(note.text):
-            return
-        text = fit(squeezed(note.text[start : start + MAX_TEXT]))
-        if text:
-            yield (asked and not number, text)
-
-
-def squeezed(text: str) -> str:
-    """Return a text as statements are compared: one space wherever there is any, no semicolon at the end."""
-    return " ".join(text.split()).rstrip("; ")
-
-
-def fit(text: str) -> str:
-    """Return a text that SQLite takes: no lone surrogates, and no NUL, at which its functions would stop."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        for run in runs(path, file, start, torn(path, on_torn)):
+            if run.gap is not None:
+                batch.item(run.gap)
+            batch.run(run.start, run.data, run.ends, most)
+            if batch.count >= most:
+                return

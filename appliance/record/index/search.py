@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from appliance.record.index.intake import MAX_TEXT, fit, squeezed
 from appliance.record.index.schema import MICROS
+from appliance.record.index.words import MAX_TEXT, fit, squeezed
 from appliance.record.session import Filter
 
 FEW = 20_000  # sessions; to sort as many takes some ten milliseconds
