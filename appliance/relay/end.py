@@ -13,9 +13,9 @@ from typing import ClassVar, Protocol, cast
 
 from appliance.model import Side
 from appliance.relay.gate import Gate
+from appliance.relay.layer import Layer
 from appliance.relay.limits import MAX_READ, Limits
 from appliance.relay.splice import Splice
-from appliance.relay.tls import Layer
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST and forgets what was not sent
 ATTACH_BPF = 50  # SO_ATTACH_BPF, asm-generic/socket.h

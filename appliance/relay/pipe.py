@@ -44,6 +44,7 @@ from appliance.relay.alarm import Alarm
 from appliance.relay.end import End
 from appliance.relay.gather import only_told
 from appliance.relay.joined import as_few, joined
+from appliance.relay.layer import Layer
 from appliance.relay.linger import Linger
 from appliance.relay.outside import Outside
 from appliance.relay.session_type import Session
@@ -303,13 +304,13 @@ class Pipe:
 
     def _secure(self, ask: Open) -> None:
         """Open the TLS of both ends; from now on nothing is given to the session until that is done."""
-        layers = {side: tls.Layer() for side in Side}
+        layers = {side: Layer() for side in Side}
         for side, end in self._ends.items():
             end.secure(layers[side])
         layers[C].feed(ask.data)
         self._securing = self._loop.create_task(self._open_tls(ask, layers))
 
-    async def _open_tls(self, ask: Open, layers: dict[Side, tls.Layer]) -> None:
+    async def _open_tls(self, ask: Open, layers: dict[Side, Layer]) -> None:
         def flush() -> None:
             for end in self._ends.values():
                 end.flush()

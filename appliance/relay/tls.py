@@ -1,14 +1,11 @@
 """TLS at the ends of a flow: opened to the server first, and to the client only when the server has proved who it is.
 
-A `Layer` is the TLS of one end, over buffers of its own (`ssl.MemoryBIO`), so that it can begin in the middle of a
-connection and in any protocol. `opened` does both handshakes; what the peers send behind them waits in the layers until
-they are released.
+`opened` does both handshakes; what the peers send behind them waits in the layers (layer.py) until they are released.
 
 Source: RFC 8446; Python's ssl module. The server's name is sent and checked by OpenSSL (RFC 6066, RFC 9525).
 """
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import ssl
@@ -20,10 +17,8 @@ from typing import TypeVar
 import msgspec
 
 from appliance.model import Address, Open, Opened, Side, Trust, Unopened
+from appliance.relay.layer import Layer
 
-MAX_EARLY = 256 * 1024  # bytes a peer may send before its handshake is done; a hello has a few thousand
-MAX_KEPT = 256 * 1024  # bytes inside TLS before both ends are open; what a server says first has some hundred
-MAX_BARREN = 256 * 1024  # bytes in a row with nothing inside; a record has 16 KB, a ticket or a key some hundred
 MAX_CONTEXTS = 256  # of each kind; each holds the certificates it trusts, about 0.5 MB
 MAX_SESSIONS = 1024  # to be resumed with servers
 FRESH_S = 24 * 3600.0  # that a certificate of ours is shown; it is good for a week (service/authority.py)
@@ -34,140 +29,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 Mint = Callable[[tuple[str, ...]], Awaitable[str]]
 """Given names as in "DNS:db.example" or "IP:10.0.0.1", returns a key and a chain of certificates for them, in PEM."""
-
-
-class Layer:
-    """The TLS of one end. Until `begin`, and until `release`, it keeps what comes."""
-
-    def __init__(self) -> None:
-        self.ended = False  # the peer said that no more comes
-        self.closing: Callable[[ssl.SSLObject], None] = lambda secured: None  # called before it is
-        self.done: asyncio.Future[ssl.SSLObject] = asyncio.get_running_loop().create_future()
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object: ssl.SSLObject | None = None
-        self._plain, self._unsealed = bytearray(), bytearray()
-        self.released = self._closed = self._broken = False
-        self.torn = False  # the connection ended without the peer's word that it is over (RFC 8446 section 6.1)
-        self.beyond: Layer | None = None  # that of the flow's other end
-        self._barren = 0
-
-    def begin(self, context: ssl.SSLContext, name: str = "", session: ssl.SSLSession | None = None) -> None:
-        """Start the handshake: as a client that asks for `name`, as a server if that is empty."""
-        server = context.protocol is ssl.PROTOCOL_TLS_SERVER
-        self._object = context.wrap_bio(self._in, self._out, server_side=server, server_hostname=name or None)
-        if session is not None:
-            self._object.session = session
-        self._run()
-
-    def feed(self, data: bytes) -> bytes:
-        """Take bytes of the peer; return what is inside, once released.
-
-        Raises:
-            ssl.SSLError: the peer broke off, or broke the protocol, after the handshake.
-        """
-        if self.ended or self._broken:
-            return b""  # RFC 8446 section 6.1: not looked at, and so not kept either
-        self._in.write(data)
-        if self._in.pending > MAX_EARLY and not self.done.done():
-            self.fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
-        before = len(self._plain)
-        try:
-            self._run()
-            self._barren = 0 if len(self._plain) > before or not self.done.done() else self._barren + len(data)
-            if self._barren > MAX_BARREN and not self._broken:
-                raise ssl.SSLError(f"more than {MAX_BARREN} bytes of TLS with nothing inside")
-            if not self.released and len(self._plain) > MAX_KEPT:
-                raise ssl.SSLError(f"more than {MAX_KEPT} bytes before both ends are open")
-        except ssl.SSLError:
-            self._broken = True
-            raise
-        return self._take()
-
-    def release(self) -> bytes:
-        """Keep nothing back from now on; return what was kept."""
-        self.released = True
-        return self._take()
-
-    def seal(self, data: bytes) -> None:
-        """Write what is to go inside; `take` has the bytes for the peer."""
-        if self._object is not None and self.done.done() and not (self._closed or self.done.exception()):
-            self._unsealed += data
-            self._write(self._object)
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that cannot be written, since a server of TLS 1.2 shakes hands anew (RFC 5246 section 7.4.1.1)."""
-        return len(self._unsealed)
-
-    def _write(self, secured: ssl.SSLObject) -> None:
-        if self._unsealed:
-            with contextlib.suppress(ssl.SSLWantReadError):
-                secured.write(bytes(self._unsealed))
-                self._unsealed.clear()
-
-    def tear(self) -> None:
-        """The peer's connection has ended; without its word, what it said may have been cut short."""
-        self.fail(ssl.SSLError("the connection ended in the handshake"))
-        self.torn = not self.ended
-
-    def close(self) -> None:
-        """Say that no more comes, unless that is not known: the other end then sees the same cut as we do."""
-        if self.beyond is not None and self.beyond.torn:
-            self._closed = True
-        if self._object is None or self._closed or not self.done.done() or self.done.exception():
-            return
-        self._closed = True
-        self.closing(self._object)
-        try:
-            self._object.unwrap()
-        except ssl.SSLError:
-            pass  # it waits for the peer to say so too, which may take as long as it likes
-
-    def fail(self, error: Exception) -> None:
-        """Give the handshake up, if it is not done."""
-        if not self.done.done():
-            self._broken = True
-            self.done.set_exception(error)
-            self.done.exception()  # it may be that nobody waits for it
-
-    def take(self) -> bytes:
-        """Return the bytes for the peer."""
-        return self._out.read()
-
-    def _take(self) -> bytes:
-        if not self.released:
-            return b""
-        data = bytes(self._plain)
-        self._plain.clear()
-        return data
-
-    def _run(self) -> None:
-        if self._object is None or (self.done.done() and self.done.exception()):
-            return
-        if not self.done.done():
-            try:
-                self._object.do_handshake()
-            except ssl.SSLWantReadError:
-                return
-            except (ssl.SSLError, ssl.CertificateError) as error:
-                self.fail(error)
-                return
-            self.done.set_result(self._object)
-        self._read(self._object)
-        self._write(self._object)
-
-    def _read(self, secured: ssl.SSLObject) -> None:
-        try:
-            while not self.ended:
-                piece = secured.read(256 * 1024)
-                if not piece:
-                    self.ended = True
-                self._plain += piece
-        except ssl.SSLWantReadError:
-            pass
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            self.ended = True
-
 
 
 class Contexts:

@@ -18,6 +18,7 @@ import pytest
 
 from appliance.model import Address, Open, ProtocolError, Trust
 from appliance.relay import tls
+from appliance.relay.layer import MAX_EARLY, Layer
 from appliance.service.authority import Authority
 from appliance.wire.tls import MAX_RECORDS, hello
 from tests.gate import Gate
@@ -198,7 +199,7 @@ def test_protocols_a_client_offers_twice_make_no_more_settings(web: Gate, ours: 
     assert len(web._relay.contexts._clients) == 1
 
 
-def pair(pem: Path, ours: Pair, certified: str, tickets: int = 2) -> tuple[tls.Layer, ssl.SSLObject, ssl.MemoryBIO]:
+def pair(pem: Path, ours: Pair, certified: str, tickets: int = 2) -> tuple[Layer, ssl.SSLObject, ssl.MemoryBIO]:
     """Return a layer of ours as a client, and the server it has shaken hands with."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     pem.write_text(certified)
@@ -206,7 +207,7 @@ def pair(pem: Path, ours: Pair, certified: str, tickets: int = 2) -> tuple[tls.L
     server.num_tickets = tickets
     come, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
     other = server.wrap_bio(come, goes, server_side=True)
-    layer = tls.Layer()
+    layer = Layer()
     layer.begin(context(ours[1]), "web.example")
     for _ in range(3):
         come.write(layer.take())
@@ -302,10 +303,10 @@ def _read_to_the_end(port: int, ours: Pair) -> tuple[bytes, bool]:
 
 @in_a_loop
 async def test_max_early() -> None:
-    layer = tls.Layer()
+    layer = Layer()
     for _ in range(100):
         layer.feed(b"x" * 65536)
-    assert layer._in.pending <= tls.MAX_EARLY + 65536
+    assert layer._in.pending <= MAX_EARLY + 65536
     with pytest.raises(ssl.SSLError, match="before the handshake is done"):
         await layer.done
 
@@ -360,7 +361,7 @@ async def test_what_is_said_while_a_server_shakes_hands_anew_goes_up_behind_it(t
     assert server.stdin and server.stdout
     try:
         with reached(port) as sock:
-            layer = tls.Layer()
+            layer = Layer()
             layer.begin(tls.met_with(Trust(ca=str(theirs[1]))), "web.example")
             while not layer.done.done():
                 sock.sendall(layer.take())
