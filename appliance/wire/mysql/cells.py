@@ -13,7 +13,7 @@ from collections.abc import Callable
 from appliance.wire import Cell
 from appliance.wire.mysql import charsets, values
 from appliance.wire.mysql.charsets import BINARY, Charset
-from appliance.wire.mysql.columns import Definition
+from appliance.wire.mysql.definition import Definition
 from appliance.wire.mysql.values import Form
 
 Masker = Callable[[bytes], bytes | None]

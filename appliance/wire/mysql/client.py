@@ -4,13 +4,14 @@ Sources: MySQL 8.4 source documentation, "Command Phase", "COM_..."; MariaDB doc
 (COM_STMT_BULK_EXECUTE, statement -1).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
 from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire.mysql import capabilities as caps
 from appliance.wire.mysql import login, parameters
+from appliance.wire.mysql.command import Command
 from appliance.wire.mysql.compression import Stream, unpack
 from appliance.wire.mysql.flow import Link
 from appliance.wire.mysql.packets import (
@@ -257,14 +258,6 @@ def _option(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
 def _refused(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     code = payload[0] if payload else -1
     return Message(C, kind, raw, text=REFUSED.get(code, f"command {code}" if payload else "an empty command"))
-
-
-class Command(msgspec.Struct, frozen=True):
-    """How a command is read: the kind of message it is, the limit of its payload in bytes, what reads it."""
-
-    kind: str
-    limit: int
-    read: Callable[[Link, bytes, bytes, str], Message]
 
 
 UNKNOWN = Command("unknown", MAX_SMALL, _refused)

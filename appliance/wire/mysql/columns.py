@@ -4,36 +4,40 @@ Sources: MySQL 8.4 source documentation, "Column Definition"; MariaDB documentat
 metadata).
 """
 
-import msgspec
-
 from appliance.model import Column, ProtocolError
 from appliance.wire.mysql.capabilities import EXTENDED_METADATA
-from appliance.wire.mysql.charsets import BINARY, Charset
+from appliance.wire.mysql.charsets import Charset
+from appliance.wire.mysql.definition import Definition
 from appliance.wire.mysql.packets import Fields
 
 NOT_NULL = 1
-UNSIGNED = 32
 STRING = 254
 FIXED = 12  # bytes of the fields of fixed length
+MAX_TOLD = 256  # definitions kept for one connection; programs repeat a few dozen statements
+MAX_TOLD_SIZE = 512  # bytes of one that is kept; six names of at most 64 characters are rarely longer
 
 
-class Definition(msgspec.Struct, frozen=True, gc=False):
-    """A column as the server told it."""
+class Definitions:
+    """Reads the definitions of one connection; what is told again and again is read once."""
 
-    column: Column
-    charset: int = BINARY  # number of a collation
-    flags: int = 0
-    decimals: int = 0
-    format: str = ""  # MariaDB: "json", "uuid", "inet6" ... for a type that goes over the wire as another
-    flags_at: int = 0  # where the flags are in the payload
+    def __init__(self) -> None:
+        self._told: dict[tuple[bytes, int, int], Definition] = {}
+        self._by: tuple[int, Charset] | None = None  # what they were read by
 
-    @property
-    def type(self) -> int:
-        return self.column.type
-
-    @property
-    def unsigned(self) -> bool:
-        return bool(self.flags & UNSIGNED)
+    def read(self, payload: bytes, capabilities: int, names: Charset, result: int, place: int) -> Definition:
+        """Return a definition, as the function of that name."""
+        if self._by is None or self._by[1] is not names or self._by[0] != capabilities:
+            self._told.clear()
+            self._by = (capabilities, names)
+        key = (payload, result, place)
+        found = self._told.get(key)
+        if found is None:
+            found = read(payload, capabilities, names, result, place)
+            if len(payload) <= MAX_TOLD_SIZE and MAX_TOLD:
+                if len(self._told) >= MAX_TOLD:
+                    self._told.clear()
+                self._told[key] = found
+        return found
 
 
 def read(payload: bytes, capabilities: int, names: Charset, result: int, place: int) -> Definition:

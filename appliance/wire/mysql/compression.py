@@ -15,10 +15,10 @@ import zlib
 from collections import deque
 from typing import Literal
 
-import msgspec
 import zstandard
 
 from appliance.model import ProtocolError
+from appliance.wire.mysql.frame import Frame
 from appliance.wire.mysql.packets import FULL, Inbox
 
 Algorithm = Literal["", "zlib", "zstd"]
@@ -106,15 +106,6 @@ def _unzstd(data: bytes, size: int) -> bytes:
     if told not in (size, zstandard.CONTENTSIZE_UNKNOWN):
         raise ValueError("it says two sizes")
     return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompress(data, max_output_size=size)
-
-
-class Frame(msgspec.Struct, frozen=True, gc=False):
-    """A frame that was taken apart, and where in the stream its content begins and ends."""
-
-    begin: int
-    end: int
-    raw: bytes
-    sequence: int
 
 
 class Stream:

@@ -11,11 +11,12 @@ from appliance.model import Message, ProtocolError, Send, Side
 from appliance.wire import Plan
 from appliance.wire.mysql import capabilities as caps
 from appliance.wire.mysql import parameters
+from appliance.wire.mysql.asked import Request, plain
 from appliance.wire.mysql.client import Requests
 from appliance.wire.mysql.compression import last_frame, pack, renumber
-from appliance.wire.mysql.flow import Ledger, Link, Request, Statement, plain
+from appliance.wire.mysql.ends import Failure
+from appliance.wire.mysql.flow import Ledger, Link, Statement
 from appliance.wire.mysql.packets import FULL, moved, packets
-from appliance.wire.mysql.refusals import Failure
 from appliance.wire.mysql.server import Answers
 
 COM_QUERY = b"\3"

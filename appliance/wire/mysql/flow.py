@@ -14,17 +14,15 @@ those, and a server that is sent one for the other says "packets out of order" a
 """
 
 from collections import deque
-from functools import lru_cache
 from typing import Literal
-
-import msgspec
 
 from appliance.model import ProtocolError
 from appliance.wire import Plan
 from appliance.wire.mysql import charsets
+from appliance.wire.mysql.asked import Request
 from appliance.wire.mysql.capabilities import DEPRECATE_EOF
-from appliance.wire.mysql.columns import Definition
 from appliance.wire.mysql.compression import Algorithm
+from appliance.wire.mysql.definition import Definition
 from appliance.wire.mysql.packets import MAX_PIPELINE, MAX_STATEMENTS
 
 Phase = Literal["greeting", "login", "tls", "auth", "command", "over"]
@@ -72,25 +70,6 @@ class Statement:
         """Note a COM_STMT_RESET."""
         self.poisoned = False
         self.long = {}
-
-
-class Request(msgspec.Struct, frozen=True):
-    """One thing sent up that has an answer. What changes while it is answered is of server.py."""
-
-    kind: str
-    plan: Plan | None = None
-    redact: bool = False
-    refusal: bytes | None = None  # the ERR packet that we answer, without header
-    name: str = ""  # the statement's number
-    text: str = ""  # what is prepared, or may ask for a file
-    sequence: int = 1  # the number the answer's first packet has for the client
-    frame: int = 1  # ... and its first frame
-
-
-@lru_cache(maxsize=1024)
-def plain(kind: str, sequence: int, frame: int) -> Request:
-    """Return a request that nothing is attached to: those of a long pipeline are one object."""
-    return Request(kind, sequence=sequence, frame=frame)
 
 
 class Link:

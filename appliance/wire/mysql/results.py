@@ -12,8 +12,10 @@ from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire import Plan
 from appliance.wire.mysql import capabilities as caps
 from appliance.wire.mysql import charsets, columns, files, refusals, rows
-from appliance.wire.mysql.columns import Definition
-from appliance.wire.mysql.flow import GRAMMARS, Link, Request, Statement
+from appliance.wire.mysql.asked import Request
+from appliance.wire.mysql.definition import Definition
+from appliance.wire.mysql.ends import Failure, Ok
+from appliance.wire.mysql.flow import GRAMMARS, Link, Statement
 from appliance.wire.mysql.packets import (
     FULL,
     MAX_COLUMNS,
@@ -28,7 +30,6 @@ from appliance.wire.mysql.packets import (
     moved,
     packets,
 )
-from appliance.wire.mysql.refusals import Failure, Ok
 
 S = Side.SERVER
 OK, FILE, EOF, ERROR = 0, 0xFB, 0xFE, 0xFF
@@ -53,6 +54,7 @@ class Results:
         self._raws: list[bytes] = []  # packets that are kept
         self._size = 0
         self._definitions: list[Definition] = []
+        self._reads = columns.Definitions()
         self._statement: Statement | None = None
         self._plan: Plan | None = None
         self._masks: rows.Masks | None = None
@@ -172,7 +174,7 @@ class Results:
     def _definition(self, head: Request, raw: bytes) -> Found:
         link = self._link
         place = len(self._definitions)
-        self._definitions.append(columns.read(raw[4:], link.capabilities, link.charset, self._result, place))
+        self._definitions.append(self._reads.read(raw[4:], link.capabilities, link.charset, self._result, place))
         self._keep(raw)
         self._left -= 1
         if self._left:

@@ -11,7 +11,7 @@ from appliance.model import ProtocolError
 from appliance.wire import Plan
 from appliance.wire.mysql import cells
 from appliance.wire.mysql.cells import Masker
-from appliance.wire.mysql.columns import Definition
+from appliance.wire.mysql.definition import Definition
 from appliance.wire.mysql.packets import NULL, Fields, string
 from appliance.wire.mysql.values import TIMED, WIDTHS, cell
 

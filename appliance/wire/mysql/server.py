@@ -15,10 +15,11 @@ from msgspec.structs import replace
 from appliance.model import Message, ProtocolError, Side
 from appliance.wire.mysql import capabilities as caps
 from appliance.wire.mysql import charsets, login, refusals
+from appliance.wire.mysql.asked import Request
 from appliance.wire.mysql.compression import Stream, pack
-from appliance.wire.mysql.flow import GRAMMARS, Ledger, Link, Request
+from appliance.wire.mysql.ends import Failure, Ok
+from appliance.wire.mysql.flow import GRAMMARS, Ledger, Link
 from appliance.wire.mysql.packets import FULL, MAX_ANSWER, MAX_ROW, STREAM_OVER, moved, moved_first, packets
-from appliance.wire.mysql.refusals import Failure, Ok
 from appliance.wire.mysql.results import EOF, ERROR, OK, Results
 
 S = Side.SERVER
