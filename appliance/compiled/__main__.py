@@ -18,13 +18,17 @@ from pathlib import Path
 from appliance.compiled import HERE, LIST, PLAIN, digest, source
 
 MODULES = [
-    *(f"appliance.facts.{name}" for name in ("names", "parameters", "postgres", "settings", "traffic")),
+    *(
+        f"appliance.facts.{name}"
+        for name in ("names", "parameters", "postgres", "settings", "shapes", "store", "traffic")
+    ),
+    "appliance.facts.sql.alike",
     *(f"appliance.facts.http.{name}" for name in ("documents", "paths", "reader", "request")),
     "appliance.policy.masks",
     "appliance.record.log",
     *(
         f"appliance.relay.{name}"
-        for name in ("alarm", "end", "gate", "gather", "joined", "linger", "pipe", "room", "upstream", "valve")
+        for name in ("alarm", "end", "gate", "gather", "joined", "layer", "linger", "pipe", "room", "upstream", "valve")
     ),
     "appliance.service.book",
     *(

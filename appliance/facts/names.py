@@ -100,6 +100,15 @@ class Names:
             slot = self._slots[name]
             last = slot.pending[-1][1]
             before = slot.settled
+            if sure and len(slot.pending) == 1:  # what follows, for the most frequent case
+                for meaning in before:
+                    if meaning is not last:
+                        self._size -= len(meaning.text) + len(meaning.subject)
+                slot.pending.clear()
+                slot.settled = () if last is None else (last,)
+                if last is None:
+                    del self._slots[name]
+                continue
             if sure:
                 slot.settled = () if last is None else (last,)
             else:

@@ -49,16 +49,20 @@ def describe(statement: str, values: Sequence[Value], encoding: str) -> tuple[st
     """Return the statement with its parameters, the words for detectors, and whether these are all."""
     if not values:
         return statement, frozenset((statement,)), True
-    texts = [text(value, encoding) for value in values]
-    whole = all(t is None or len(t) <= MAX_VALUE for t in texts)
-    shown = []
-    for at, item in enumerate(texts[:MAX_VALUES_SHOWN], 1):
-        shown.append(f"${at} = {_short(item, values[at - 1])}")
-    if len(texts) > MAX_VALUES_SHOWN:
+    whole, at = True, 0
+    shown, words = list[str](), {statement}
+    for value in values:
+        at += 1
+        item = text(value, encoding)
+        if at <= MAX_VALUES_SHOWN:
+            shown.append(f"${at} = {_short(item, value)}")
+        if item:
+            whole = whole and len(item) <= MAX_VALUE
+            words.add(item[:MAX_VALUE])
+    if at > MAX_VALUES_SHOWN:
         rest = b"".join(_framed(value) for value in values[MAX_VALUES_SHOWN:])
-        shown.append(f"and {len(texts) - MAX_VALUES_SHOWN} more, sha256 {_digest(rest)}")
-    words = frozenset((statement, *(t[:MAX_VALUE] for t in texts if t)))
-    return f"{statement}\n-- {', '.join(shown)}", words, whole
+        shown.append(f"and {at - MAX_VALUES_SHOWN} more, sha256 {_digest(rest)}")
+    return f"{statement}\n-- {', '.join(shown)}", frozenset(words), whole
 
 
 def _short(item: str | None, value: Value) -> str:

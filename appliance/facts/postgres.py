@@ -27,11 +27,12 @@ meanwhile.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
 from appliance.facts import Copy, Facts, Stage
-from appliance.facts.catalog import CATALOGUE, CATALOGUE_IN_TRANSACTION, STATE
+from appliance.facts.catalog import CATALOGUE, CATALOGUE_IN_TRANSACTION, STATE, Catalog
 from appliance.facts.login import settings
 from appliance.facts.names import Meaning, Names
 from appliance.facts.parameters import describe
@@ -46,13 +47,13 @@ from appliance.facts.store import Store
 from appliance.facts.traffic import Traffic
 from appliance.model import Column, Message
 
-_SILENT = frozenset(
+_SILENT: Final = frozenset(
     (
         "auth", "ssl-request", "gss-request", "describe", "close", "sync", "flush", "copy-data", "copy-done",
         "copy-fail", "terminate",
     )
 )  # fmt: skip
-_EVERYTHING = ALL | {"count", "text"}
+_EVERYTHING: Final = ALL | {"count", "text"}
 
 
 def open(shared: Shared, server: str = "", needs_catalog: bool = True) -> "Postgres":
@@ -70,6 +71,8 @@ class Postgres:
         self._statements, self._portals = Names(), Names()
         self._login: dict[str, frozenset[str]] = {}
         self._shapes = Shapes()
+        self._origins: dict[tuple[int, int], frozenset[str]] = {}  # of columns that the catalogue has: so many at most
+        self._origins_of: Catalog | None = None
         self._reading: tuple[Message, Reading] | None = None  # of the message asked about last
         self._bound: Facts | None = None  # the same, of a Bind
 
@@ -88,15 +91,18 @@ class Postgres:
 
     def ask(self, message: Message) -> Facts | None:
         self._traffic.asked(message)
-        match message.kind:
-            case "query":
-                return self._query(message)
-            case "parse":
-                return self._parse(message)
+        kind = message.kind
+        if kind in _SILENT:
+            return None
+        match kind:
             case "bind":
                 return self._bind(message)
             case "execute":
                 return self._execute(message)
+            case "query":
+                return self._query(message)
+            case "parse":
+                return self._parse(message)
             case "startup":
                 return self._startup(message)
             case "cancel":
@@ -106,9 +112,7 @@ class Postgres:
                 reading = msgspec.structs.replace(unread("a call of a function by number"), count=1)
                 reading = joined(reading, _with(reading, effect=("procedure",)))
                 return self._remember(message, reading, "function call", changes=True)
-            case kind if kind in _SILENT:
-                return None
-        return Facts("postgres", dict(self._login), _EVERYTHING, f"{message.kind} is not known here", True)
+        return Facts("postgres", dict(self._login), _EVERYTHING, f"{kind} is not known here", True)
 
     def sent(self, message: Message) -> None:
         self._traffic.sent(message)
@@ -116,7 +120,8 @@ class Postgres:
         match message.kind:
             case "query" | "execute":
                 reading = self._read_again(message)
-                self._steps(reading.steps, segment)
+                if reading.steps:
+                    self._steps(reading.steps, segment)
                 self._done(reading)
             case "parse":
                 reading = self._read_again(message)
@@ -178,7 +183,18 @@ class Postgres:
 
     def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
         catalog = self._settings.catalog
-        return origin(catalog, column.table, column.attribute) if catalog is not None else None
+        if catalog is not self._origins_of:
+            self._origins.clear()
+            self._origins_of = catalog
+        if catalog is None:
+            return None
+        place = column.table, column.attribute
+        found = self._origins.get(place)
+        if found is None:
+            found = origin(catalog, column.table, column.attribute)
+            if found is not None:
+                self._origins[place] = found
+        return found
 
     def copy(self, message: Message) -> Copy | None:
         """Return how the COPY ... TO STDOUT in a request sends its data, or None if there is none."""
@@ -210,8 +226,12 @@ class Postgres:
 
     def _bind(self, message: Message) -> Facts:
         meanings, world = self._statements.get(message.name, self._traffic.segment), self._settings.world()
-        statement = "\n-- or:\n".join(m.text for m in meanings)
-        only = (meanings[0].reading or statement) if len(meanings) == 1 else None
+        only: str | Reading | None = None
+        if len(meanings) == 1:
+            statement = meanings[0].text
+            only = meanings[0].reading or statement
+        else:
+            statement = "\n-- or:\n".join([m.text for m in meanings])
         shape = self._known("bind", message, only, world)
         if shape is None:
             readings = [m.reading or self._store.read(m.text, world) for m in meanings]
@@ -222,10 +242,11 @@ class Postgres:
 
     def _execute(self, message: Message) -> Facts:
         meanings, world = self._portals.get(message.cursor, self._traffic.segment), self._settings.world()
-        readings = [m.reading or unread("not read") for m in meanings]
-        only = readings[0] if len(readings) == 1 else None
-        shape = self._known("execute", message, only, world)
+        only = meanings[0].reading if len(meanings) == 1 else None
+        shape = self._known("execute", message, only, world) if only is not None else None
         if shape is None:
+            readings = [m.reading or unread("not read") for m in meanings]
+            only = readings[0] if len(readings) == 1 else None
             reading = self._whole(self._union(readings, f"portal {message.cursor!r} is not known"))
             shape = self._shape("execute", only, world, self._remember(message, reading, "", "continues"), reading)
         if len(meanings) == 1:

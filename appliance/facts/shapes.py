@@ -14,17 +14,18 @@ MAX_SHAPES = 128  # of one flow; about 2 kB each. Programs repeat a few dozen st
 MAX_TEXT = 8_192  # characters of a statement whose shape is kept; with MAX_SHAPES at most 1 MB
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """What does not differ."""
+class Shape:
+    """What does not differ. Never changed."""
 
-    base: Facts
-    reading: Reading
-    kept: bool  # so that others may keep what they find out about it
+    def __init__(self, base: Facts, reading: Reading, kept: bool) -> None:
+        self.base, self.reading = base, reading
+        self.kept = kept  # so that others may keep what they find out about it
 
     def facts(self, subject: str, words: frozenset[str], whole: bool = True) -> Facts:
         """Return the facts of one request: what is said, the words for detectors, and whether these are all."""
         base = self.base
-        values, unknown = {**base.values, "text": words}, base.unknown if whole else base.unknown | {"text"}
+        values, unknown = dict(base.values), base.unknown if whole else base.unknown | {"text"}
+        values["text"] = words
         shape = base if self.kept and whole else None
         return msgspec.structs.replace(base, values=values, unknown=unknown, subject=subject, shape=shape)
 

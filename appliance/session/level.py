@@ -19,6 +19,9 @@ class Levels:
         """A request of this level comes; `idle`: the server owes nothing, so what was under way is over."""
         if idle:
             self._under_way.clear()
+            self._under_way.add(level)
+            self.joint = level  # which is what `strictest` says of one
+            return
         if level not in self._under_way:
             self._under_way.add(level)
             self.joint = strictest(self._under_way)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 from appliance.facts import Facts
 from appliance.model import Decision, Effect, Message, Note, Question, Send, Side, Spent
@@ -12,9 +13,13 @@ from appliance.session.secret import veil, veil_raw
 from appliance.session.told import Telling
 from appliance.wire import Wire
 
-JOIN = 64 * 1024  # bytes of answers noted as one; a frame of the record stays small enough to read at a glance
+JOIN: Final = 64 * 1024  # bytes of answers noted as one; a frame of the record stays small enough to read at a glance
 # kinds that end a run of joined answers
-ALONE = frozenset({"error", "notice", "complete", "suspended", "event", "ws-text", "ws-binary", "ws-control"})
+ALONE: Final = frozenset({"error", "notice", "complete", "suspended", "event", "ws-text", "ws-binary", "ws-control"})
+
+COUNTED: Final = frozenset({"row", "copy-data"})
+CLIENT: Final = Side.CLIENT
+SERVER: Final = Side.SERVER
 
 
 class Scribe:
@@ -63,19 +68,18 @@ class Scribe:
             raw, text = b"", ""
         elif facts is not None:
             raw, text = veil_raw(raw), self._recorded(subject)
-        self.do(
-            Note(
-                "message",
-                text,
-                Side.CLIENT,
-                message.kind,
-                raw,
-                count=message.count,
-                facts=self._telling.facts(facts),
-                level=self._levels.joint,
-                spent=None if facts is None else self.meter.judged(),
-            )
+        note = Note(
+            "message",
+            text,
+            CLIENT,
+            message.kind,
+            raw,
+            count=message.count,
+            facts=() if facts is None else self._telling.facts(facts),
+            level=self._levels.joint,
+            spent=None if facts is None else self.meter.judged(),
         )
+        self._out.append(note)
 
     def _recorded(self, subject: str) -> str:
         """Return what may be recorded of a text of the client. It is asked for a request and for its decision."""
@@ -92,15 +96,15 @@ class Scribe:
     def refusal(self, sends: Iterable[Send], text: str) -> None:
         """Send what makes a request fail; what the client is told by us and not by the server is noted."""
         for send in sends:
-            if send.to is Side.CLIENT:
-                self.do(Note("message", text, Side.SERVER, "error", send.data))
-            self.do(send)
+            if send.to is CLIENT:
+                self.do(Note("message", text, SERVER, "error", send.data))
+            self._out.append(send)
 
     def decision(self, decision: Decision, subject: str) -> str:
         """Note a decision; return its id."""
         id = self.next_id()
         text = self._recorded(subject)
-        self.do(Note("decision", text, decision=decision, id=id, level=self._levels.joint))
+        self._out.append(Note("decision", text, decision=decision, id=id, level=self._levels.joint))
         return id
 
     def asked(self, question: Question) -> None:
@@ -119,40 +123,61 @@ class Scribe:
 
     def answers(self, messages: Iterable[Message], plans: Iterable[MaskPlan]) -> None:
         """Note and send what the server said, runs of it joined; an error or the end of a result ends a run."""
-        run: list[Message] = []
-        size = 0
+        run = _Run()
         whole: list[bytes] = []
         for message in messages:
-            run.append(message)
-            whole.append(message.raw)
-            size += len(message.raw)
-            if message.kind in ALONE or size > JOIN:
+            raw = message.raw
+            whole.append(raw)
+            if run.add(message, raw) or run.size > JOIN:
                 self._answer(run, plans)
-                run, size = [], 0
+                run = _Run()
         self._answer(run, plans)
-        self.send(Side.CLIENT, b"".join(whole))
+        if whole:
+            self.send(CLIENT, b"".join(whole) if len(whole) > 1 else whole[0])
 
-    def _answer(self, run: list[Message], plans: Iterable[MaskPlan]) -> None:
-        if not run:
+    def _answer(self, run: "_Run", plans: Iterable[MaskPlan]) -> None:
+        last = run.last
+        if last is None:
             return
-        masked = sum(m.masked for m in run)
-        hits: Counter[str] = Counter()
-        for plan in plans if masked else ():
-            hits += plan.hits
-            plan.hits.clear()
-        last = run[-1]
-        self.do(
-            Note(
-                "message",
-                text=last.status or last.text,
-                side=Side.SERVER,
-                message=last.kind,
-                raw=b"".join(m.raw for m in run if not m.secret),
-                count=sum(m.count for m in run if m.kind in ("row", "copy-data")),
-                masked=masked,
-                masks=tuple(hits),
-                columns=self._telling.columns(plans),
-                level=self._levels.joint,
-                spent=self.meter.answered(),
-            )
+        hits: tuple[str, ...] = ()
+        if run.masked:
+            counts: Counter[str] = Counter()
+            for plan in plans:
+                counts += plan.hits
+                plan.hits.clear()
+            hits = tuple(counts)
+        note = Note(
+            "message",
+            last.status or last.text,
+            SERVER,
+            last.kind,
+            b"".join(run.shown),
+            count=run.count,
+            masked=run.masked,
+            masks=hits,
+            columns=self._telling.columns(plans),
+            level=self._levels.joint,
+            spent=self.meter.answered(),
         )
+        self._out.append(note)
+
+
+class _Run:
+    """Answers that are noted as one."""
+
+    def __init__(self) -> None:
+        self.last: Message | None = None
+        self.shown: list[bytes] = []  # their bytes, but for secrets
+        self.size = self.masked = self.count = 0
+
+    def add(self, message: Message, raw: bytes) -> bool:
+        """Take one more; return True if it ends the run."""
+        kind = message.kind
+        self.last = message
+        self.size += len(raw)
+        self.masked += message.masked
+        if not message.secret:
+            self.shown.append(raw)
+        if kind in COUNTED:
+            self.count += message.count
+        return kind in ALONE

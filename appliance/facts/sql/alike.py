@@ -16,8 +16,7 @@ backslash or beyond ASCII, other writings of numbers (1e5, 0x1f, 1_000), strings
 """
 
 import re
-
-import msgspec
+from typing import Final
 
 from appliance.facts.sql.reading import Reading
 from appliance.facts.sql.tree import SHORT
@@ -28,17 +27,20 @@ MAX_FORM = 4_096  # characters of a form that is kept; with MAX_FORMS at most 4 
 MAX_KEPT = 4  # readings of one form, by constants that were looked at: ORDER BY 1, ORDER BY 2
 MAX_LOOKED = 200  # characters of such constants; with MAX_FORMS and MAX_KEPT at most 1 MB
 MAX_TEXT = SHORT  # characters of a text that is cut: beyond, what a text nests is counted over constants too
-MAX_INT = 2_147_483_647  # a number over that is a token of another kind
-DIGITS = 10  # of MAX_INT; with fewer none is over it
+MAX_INT: Final = 2_147_483_647  # a number over that is a token of another kind
+DIGITS: Final = 10  # of MAX_INT; with fewer none is over it
 
-_CONSTANT = re.compile(r"""(?<![\w.$&"'])(\d{1,15}+(?:\.\d{1,15}+)?(?![\w.$])|'(?:[^']|'')*+')""", re.ASCII)
+_CONSTANT: Final = re.compile(r"""(?<![\w.$&"'])(\d{1,15}+(?:\.\d{1,15}+)?(?![\w.$])|'(?:[^']|'')*+')""", re.ASCII)
 
 
-class Cut(msgspec.Struct, frozen=True, gc=False):
+class Cut:
     """A text, taken apart."""
 
-    form: str  # with the kind of each constant in its place
-    constants: tuple[str, ...]
+    __slots__ = ("constants", "form")
+
+    def __init__(self, form: str, constants: list[str]) -> None:
+        self.form = form  # with the kind of each constant in its place
+        self.constants = constants
 
 
 def cut(text: str) -> Cut | None:
@@ -48,8 +50,8 @@ def cut(text: str) -> Cut | None:
     parts = _CONSTANT.split(text)
     if len(parts) == 1:
         return None
-    constants = tuple(parts[1::2])
-    parts[1::2] = map(_kind, constants)
+    constants = parts[1::2]
+    parts[1::2] = [_kind(constant) for constant in constants]
     form = "".join(parts)
     return Cut(form, constants) if len(form) <= MAX_FORM else None
 

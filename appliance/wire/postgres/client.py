@@ -7,6 +7,7 @@ known.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,7 @@ from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire.postgres.encodings import Encoding
 from appliance.wire.postgres.flow import Link
 from appliance.wire.postgres.frames import (
+    HEADER,
     INT32,
     MAX_AUTH,
     MAX_CANCEL_KEY,
@@ -29,11 +31,11 @@ SSL_REQUEST = 80877103
 GSS_REQUEST = 80877104
 CANCEL_REQUEST = 80877102
 BINDS = b"SCRAM-SHA-256-PLUS\0"  # RFC 5802 section 6: offered by servers in TLS only
-REQUESTS = {SSL_REQUEST: "ssl-request", GSS_REQUEST: "gss-request", CANCEL_REQUEST: "cancel"}
+REQUESTS: Final = {SSL_REQUEST: "ssl-request", GSS_REQUEST: "gss-request", CANCEL_REQUEST: "cancel"}
 MAJOR = 3
 MAX_KEPT = 128  # messages kept for one connection; of a few dozen statements each has two or three
 MAX_KEPT_SIZE = 100  # bytes of one that is kept; names of drivers are short
-REPEATED = frozenset({"execute", "describe", "close", "sync", "flush"})
+REPEATED: Final = frozenset({"execute", "describe", "close", "sync", "flush"})
 
 
 def code_of(head: bytes) -> int | None:
@@ -67,9 +69,9 @@ class Requests:
             message = self._frame() if self._started else self._packet()
             if message is None:
                 return
-            left = self._inbox.left
+            started, left = self._started, self._inbox.left
             yield message
-            if left and message.kind in {"ssl-request", "gss-request"}:
+            if left and not started and message.kind in {"ssl-request", "gss-request"}:
                 # Bytes that came with the request were sent by someone who did not wait for its answer.
                 raise ProtocolError("the client goes on before its request for encryption is answered")
 
@@ -107,24 +109,24 @@ class Requests:
         return Message(Side.CLIENT, kind, raw)
 
     def _frame(self) -> Message | None:
-        header = self._inbox.header()
-        if header is None:
-            # A tag that no client sends needs no length to be refused.
-            self._known(self._inbox.data[self._inbox.at])
+        inbox = self._inbox
+        size = inbox.size()
+        # A tag that no client sends needs no length to be refused.
+        kind, limit, read = self._known(inbox.data[inbox.at])
+        if not size:
             return None
-        tag, size = header
-        kind, limit, read = self._known(tag)
         if size - 5 > limit:
             raise ProtocolError(f"a {kind} message of {size} bytes: the limit is {limit}")
         if kind not in {"auth", "terminate"} and not self._link.ready:
             raise ProtocolError(f"a {kind} message before the server is ready")
         if kind == "auth" and self._link.authenticated:
             raise ProtocolError("a password message after the login")
-        if self._inbox.left < size:
+        if inbox.left < size:
+            inbox.lacks(size)
             return None
         if kind == "terminate":
             self._over = True
-        raw = self._inbox.take(size)
+        raw = inbox.take(size)
         return self._repeated(raw, kind, read) if kind in REPEATED else read(self._link, raw, kind)
 
     def _repeated(self, raw: bytes, kind: str, read: Callable[[Link, bytes, str], Message]) -> Message:
@@ -193,7 +195,7 @@ def _statement(link: Link, text: bytes) -> tuple[str, str]:
 
 
 def _query(link: Link, raw: bytes, kind: str) -> Message:
-    fields = Fields(raw[5:], link.encoding)
+    fields = Fields(raw, link.encoding, HEADER)
     text, status = _statement(link, fields.octets())
     fields.end()
     return Message(Side.CLIENT, kind, raw, text=text, status=status)
@@ -213,6 +215,8 @@ def _values(fields: Fields, types: tuple[int, ...]) -> tuple[Value, ...]:
     """Read formats and values of a Bind or a FunctionCall."""
     formats = fields.numbers(2)
     count = fields.int16()
+    if not count and not formats:
+        return ()
     if len(formats) not in {0, 1, count} or (formats and max(formats) > 1):
         raise ProtocolError(f"{len(formats)} parameter formats for {count} parameters")
     binary = [form == 1 for form in formats] * (count if len(formats) == 1 else 1) or [False] * count
@@ -221,7 +225,7 @@ def _values(fields: Fields, types: tuple[int, ...]) -> tuple[Value, ...]:
 
 
 def _bind(link: Link, raw: bytes, kind: str) -> Message:
-    fields = Fields(raw[5:], link.encoding)
+    fields = Fields(raw, link.encoding, HEADER)
     cursor, name = fields.string(), fields.string()
     values = _values(fields, link.types.get(name) or ())
     fields.numbers(2)
@@ -266,7 +270,7 @@ def _reason(link: Link, raw: bytes, kind: str) -> Message:
 Reader = tuple[str, int, Callable[[Link, bytes, str], Message]]
 
 # tag -> (kind, limit of the body in bytes, how it is read)
-READERS: dict[int, Reader] = {
+READERS: Final[dict[int, Reader]] = {
     ord("p"): ("auth", MAX_AUTH, _auth),
     ord("Q"): ("query", MAX_MESSAGE, _query),
     ord("P"): ("parse", MAX_MESSAGE, _parse),

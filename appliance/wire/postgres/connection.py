@@ -8,6 +8,7 @@ stand in for it.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from appliance.model import Message, Send, Side
 from appliance.wire import Plan
@@ -17,10 +18,11 @@ from appliance.wire.postgres.flow import PLAIN, Described, Kind, Ledger, Link, R
 from appliance.wire.postgres.refusals import Refusal
 from appliance.wire.postgres.server import Answers
 
+SERVER: Final = Side.SERVER
 INJECTED = b"vendorgate injected"  # name of the statement and portal of `inject`
 
 # kind of the message -> kind of the request it is; the others have no answer, or a case of their own
-ASKS: dict[str, Kind] = {
+ASKS: Final[dict[str, Kind]] = {
     "startup": "startup",
     "ssl-request": "byte",
     "gss-request": "byte",
@@ -49,7 +51,11 @@ class Postgres:
         self._answers = Answers(self._link, self._ledger)
         self._last: Message | None = None  # the last extended message that went up
         self._portal: Described | None = None  # what it described
-        self.transaction = ""  # I, T or E, as the server said last
+
+    @property
+    def transaction(self) -> str:
+        """I, T or E, as the server said last; empty before it did."""
+        return self._link.transaction
 
     @property
     def redact_all(self) -> bool:
@@ -65,13 +71,7 @@ class Postgres:
             self._requests.add(data)
             return self._requests.read()
         self._answers.add(data)
-        return self._heard()
-
-    def _heard(self) -> Iterator[Message]:
-        for message in self._answers.read():
-            if message.kind == "ready":
-                self.transaction = message.status
-            yield message
+        return self._answers.read()
 
     def encrypted(self) -> bytes:
         return b""  # a client that does not wait for the server's answer is refused
@@ -81,25 +81,26 @@ class Postgres:
         return self._requests.again(message)
 
     def allow(self, message: Message, plan: Plan | None = None, redact: bool = False) -> list[Send]:
-        send = [Send(Side.SERVER, message.raw)]
-        match message.kind:
-            case "gss-request":
-                return self.deny(message, "denied", "")  # what GSSAPI hides no one can judge
-            case "sync":
-                self._ledger.sync()
-            case "flush":
-                self._ledger.unflushed = False
-            case "copy-done" | "copy-fail":
-                self._ledger.end_copy(None)
+        kind = message.kind
+        send = [Send(SERVER, message.raw)]
+        match kind:
+            case "execute" if plan is not None:
+                return self._execute(message, plan, redact) + send
             case "describe":
                 self._describe(message, redact)
                 return send
-            case "execute" if plan is not None:
-                return self._execute(message, plan, redact) + send
-            case kind if kind in ASKS:
+            case "sync":
+                self._ledger.sync()
+            case "gss-request":
+                return self.deny(message, "denied", "")  # what GSSAPI hides no one can judge
+            case "flush":
+                self._ledger.unflushed = False
+                return send
+            case "copy-done" | "copy-fail":
+                self._ledger.end_copy(None)
+            case _ if kind in ASKS:
                 self._ask(ASKS[kind], plan, redact)
-        if message.kind != "flush":
-            self._portal = None
+        self._portal = None
         return send
 
     def _ask(self, kind: Kind, plan: Plan | None, redact: bool, refusal: Refusal | None = None) -> None:

@@ -16,7 +16,7 @@ parsed, so a held or dropped one is not waited for. An answer must be one the he
 """
 
 from collections import deque
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -31,7 +31,7 @@ Kind = Literal[
     "execute", "close", "sync", "copy-end", "inject",
 ]  # fmt: skip
 
-EXTENDED = frozenset({"parse", "bind", "describe-statement", "describe-portal", "probe", "execute", "close"})
+EXTENDED: Final = frozenset({"parse", "bind", "describe-statement", "describe-portal", "probe", "execute", "close"})
 
 Phase = Literal["", "rows", "out", "in", "both"]
 
@@ -44,10 +44,10 @@ ROWS: dict[str, tuple[str, bool]] = {
     "c": ("copy-done", False),
 }
 
-# (kind of the request, tag of the answer) -> (kind of the message, whether the request is done with it).
+# kind of the request -> tag of the answer -> (kind of the message, whether the request is done with it).
 # ErrorResponse and ReadyForQuery have methods of their own.
-ANSWERS: dict[tuple[str, int], tuple[str, bool]] = {
-    (kind, ord(tag)): answer
+ANSWERS: Final[dict[str, dict[int, tuple[str, bool]]]] = {
+    kind: {ord(tag): answer for tag, answer in answers.items()}
     for kind, answers in {
         "startup": {"R": ("auth", False), "K": ("key", False), "v": ("negotiate", False)},
         "parse": {"1": ("parse-complete", True)},
@@ -70,11 +70,12 @@ ANSWERS: dict[tuple[str, int], tuple[str, bool]] = {
             "I": ("empty", False),
         },
     }.items()
-    for tag, answer in answers.items()
 }
+NONE: Final[dict[int, tuple[str, bool]]] = {}  # of a kind that has methods of its own for all its answers
+RESULTS: Final = frozenset({"query", "execute", "inject", "function"})  # kinds of requests whose answers have phases
 
 # What a tag does to the phase of the result: (phase it needs, phase after it); None: any.
-PHASES: dict[int, tuple[tuple[Phase, ...], Phase]] = {
+PHASES: Final[dict[int, tuple[tuple[Phase, ...], Phase]]] = {
     ord("T"): (("",), "rows"),
     ord("D"): (("rows",), "rows"),
     ord("G"): (("",), "in"),
@@ -110,7 +111,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 # Requests that nothing is attached to are one object: a long pipeline costs a pointer each.
-PLAIN: dict[Kind, Request] = {
+PLAIN: Final[dict[Kind, Request]] = {
     kind: Request(kind)
     for kind in ("startup", "byte", "query", "function", "parse", "bind", "execute", "close", "sync",
     "copy-end", "inject") }  # fmt: skip
@@ -123,6 +124,7 @@ class Link:
         self.encoding: Encoding = UTF8
         self.authenticated = False
         self.ready = False  # the server has taken the startup to its end
+        self.transaction = ""  # I, T or E, as the server said last
         self.pending = False  # a request for encryption has no answer yet
         self.key = b""
         self.types: dict[str, tuple[int, ...] | None] = {}  # of prepared statements; None: two were given
@@ -213,7 +215,7 @@ class Ledger:
     def answer(self, tag: int) -> str:
         """Return the kind of message this answer is to the head of the queue."""
         head = self.head
-        found = ANSWERS.get((head.kind, tag)) if head and not self.failed else None
+        found = ANSWERS.get(head.kind, NONE).get(tag) if head is not None and not self.failed else None
         if found is None:
             kind = "nothing" if head is None else f"a failed {head.kind}" if self.failed else f"a {head.kind}"
             raise ProtocolError(f"the server answers {chr(tag)!r} to {kind}")
@@ -224,11 +226,11 @@ class Ledger:
     def advance(self, tag: int) -> None:
         """Note that the head got this answer, which `answer` has let pass."""
         head = self.queue[0]
-        done = ANSWERS[head.kind, tag][1]
+        kind = head.kind
         self.started, self.slack = True, 0
-        if head.kind in {"query", "execute", "inject", "function"} and tag in PHASES:
+        if kind in RESULTS and tag in PHASES:
             self._turn(head, tag)
-        if done:
+        if ANSWERS[kind][tag][1]:
             self._pop()
 
     def _turn(self, head: Request, tag: int) -> None:

@@ -7,9 +7,9 @@ A frame is a tag byte and a length that counts itself and the body. The startup 
 
 import struct
 from collections.abc import Sequence
+from typing import Final
 
 from appliance.model import ProtocolError
-from appliance.wire import inbox
 from appliance.wire.postgres.encodings import Encoding
 
 MIB = 1 << 20
@@ -32,7 +32,7 @@ STREAM_OVER = 64 * 1024  # bytes; ours: a longer row that nobody masks goes down
 INT16 = struct.Struct(">H")
 INT32 = struct.Struct(">i")
 LENGTH = struct.Struct(">I")
-NULL = 0xFFFFFFFF  # the size of a value that is none
+NULL: Final = 0xFFFFFFFF  # the size of a value that is none
 
 
 def frame(tag: bytes, body: bytes) -> bytes:
@@ -72,25 +72,68 @@ def run(name: bytes, statement: bytes) -> bytes:
     return b"".join(parts)
 
 
-class Inbox(inbox.Inbox):
-    """The same, read as frames."""
+HEADER: Final = 5  # bytes: the tag and the length
 
-    __slots__ = ()
 
-    def header(self) -> tuple[int, int] | None:
-        """Return tag and size of the next frame, header included, or None if its header is not whole."""
-        if self.left < 5:
-            return None
-        (length,) = LENGTH.unpack_from(self.data, self.at + 1)
-        if length < 4:
-            raise ProtocolError(f"a message of length {length}")
-        return self.data[self.at], length + 1
+def length(data: bytes, at: int) -> int:
+    """Return the length that a frame at `at` says it has, itself and its body."""
+    found = data[at + 1] << 24 | data[at + 2] << 16 | data[at + 3] << 8 | data[at + 4]
+    if found < 4:
+        raise ProtocolError(f"a message of length {found}")
+    return found
+
+
+class Inbox:
+    """What has come of one direction and is not used up, read as frames. `data[at:]` is what is left.
+
+    What arrives is read where it lies. Only of a frame that is not whole the pieces are gathered, and put together
+    once, when there is all that its reader has said it `lacks`: gluing them one by one would be quadratic.
+    """
+
+    __slots__ = ("_lacks", "_late", "at", "data")
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.at = 0
+        self._late = bytearray()  # came after `data`
+        self._lacks = 0
+
+    def add(self, data: bytes) -> None:
+        left = len(self.data) - self.at
+        if not left:
+            self.data, self.at = data, 0
+            return
+        self._late += data
+        if left + len(self._late) >= self._lacks:
+            self.data, self.at, self._late = b"".join((self.data[self.at :], self._late)), 0, bytearray()
+            self._lacks = 0
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.at
+
+    def take(self, size: int) -> bytes:
+        at = self.at
+        self.at = at + size
+        return self.data[at : at + size]
+
+    def lacks(self, size: int) -> None:
+        """Note that nothing more is read before so many bytes are here, of what is left."""
+        self._lacks = size
+
+    def size(self) -> int:
+        """Return the size of the next frame, header included, or 0 if its header is not whole."""
+        data, at = self.data, self.at
+        if len(data) - at < HEADER:
+            self._lacks = HEADER
+            return 0
+        return length(data, at) + 1
 
     def run(self, tag: int, least: int) -> tuple[int, int]:
         """Return end and number of the whole frames of `tag` that come next; `least` is a frame's size."""
         data, end, count, top = self.data, self.at, 0, len(self.data)
-        while end + 5 <= top and data[end] == tag:
-            size = LENGTH.unpack_from(data, end + 1)[0] + 1
+        while end + HEADER <= top and data[end] == tag:
+            size = (data[end + 1] << 24 | data[end + 2] << 16 | data[end + 3] << 8 | data[end + 4]) + 1
             if size < least:
                 raise ProtocolError(f"a message {chr(tag)!r} of {size} bytes")
             if end + size > top:
@@ -105,8 +148,8 @@ class Fields:
 
     __slots__ = ("_at", "_data", "_encoding")
 
-    def __init__(self, body: bytes, encoding: Encoding) -> None:
-        self._data, self._at, self._encoding = body, 0, encoding
+    def __init__(self, body: bytes, encoding: Encoding, at: int = 0) -> None:
+        self._data, self._at, self._encoding = body, at, encoding
 
     def take(self, size: int) -> bytes:
         data = self._data[self._at : self._at + size]
@@ -116,7 +159,11 @@ class Fields:
         return data
 
     def int16(self) -> int:
-        return int.from_bytes(self.take(2))
+        data, at = self._data, self._at
+        if at + 2 > len(data):
+            raise ProtocolError("a field runs over the end of its message")
+        self._at = at + 2
+        return data[at] << 8 | data[at + 1]
 
     def int32(self) -> int:
         return int.from_bytes(self.take(4))
@@ -131,7 +178,12 @@ class Fields:
         return data
 
     def string(self) -> str:
-        return self._encoding.decode(self.octets())
+        data, at = self._data, self._at
+        end = data.find(b"\0", at)
+        if end < 0:
+            raise ProtocolError("a string without its end")
+        self._at = end + 1
+        return "" if end == at else data[at:end].decode(self._encoding.codec or "ascii", "surrogateescape")
 
     def value(self) -> bytes | None:
         size = self.int32()
@@ -140,16 +192,19 @@ class Fields:
     def cells(self, count: int) -> list[bytes | None]:
         """Read so many values, each with its size before it."""
         data, at, found = self._data, self._at, list[bytes | None]()
+        end = len(data)
         for _ in range(count):
-            size = int.from_bytes(data[at : at + 4])
+            if at + 4 > end:
+                raise ProtocolError("a field runs over the end of its message")
+            size = data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
             at += 4
             if size == NULL:
                 found.append(None)
-            else:
-                found.append(data[at : at + size])
-                at += size
-            if at > len(data):
+                continue
+            if size > end - at:
                 raise ProtocolError("a field runs over the end of its message")
+            found.append(data[at : at + size])
+            at += size
         self._at = at
         return found
 

@@ -27,7 +27,7 @@ def maskers(plan: Plan | None, columns: tuple[Column, ...], encoding: Encoding) 
     ]
 
 
-def rows(data: bytearray, start: int, end: int, masks: Maskers) -> tuple[bytes, int]:
+def rows(data: bytes, start: int, end: int, masks: Maskers) -> tuple[bytes, int]:
     """Return the whole DataRow frames of data[start:end] masked, and how many cells that changed."""
     out, masked = bytearray(), 0
     try:
@@ -48,7 +48,7 @@ def rows(data: bytearray, start: int, end: int, masks: Maskers) -> tuple[bytes, 
     return bytes(out), masked
 
 
-def _row(data: bytearray, at: int, stop: int, masks: Maskers) -> tuple[bytearray, int]:
+def _row(data: bytes, at: int, stop: int, masks: Maskers) -> tuple[bytearray, int]:
     """Return the cells of one row masked (empty if none changed), and how many changed."""
     row, kept, changed = bytearray(), at, 0
     for mask in masks:
@@ -59,7 +59,7 @@ def _row(data: bytearray, at: int, stop: int, masks: Maskers) -> tuple[bytearray
                 raise ProtocolError(f"a cell of {size} bytes")
             continue
         if mask is not None:
-            old = bytes(data[at : at + size])
+            old = data[at : at + size]
             new = mask(old)
             if new is not old:
                 row += data[kept : at - 4]

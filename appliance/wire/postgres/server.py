@@ -5,6 +5,7 @@ flow.py's part.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from appliance.model import Column, Message, ProtocolError, Side, Value
 from appliance.wire.postgres import columns as described
@@ -13,6 +14,7 @@ from appliance.wire.postgres.copies import Copy
 from appliance.wire.postgres.encodings import Encoding
 from appliance.wire.postgres.flow import Ledger, Link, Request
 from appliance.wire.postgres.frames import (
+    HEADER,
     MAX_AUTH,
     MAX_CANCEL_KEY,
     MAX_INJECTED,
@@ -26,14 +28,22 @@ from appliance.wire.postgres.frames import (
 )
 from appliance.wire.postgres.masks import Maskers
 
-ROW, COPY_DATA, RESULT = ord("D"), ord("d"), ord("V")
-ERROR, NOTICE, PARAMETER, NOTIFICATION, READY, AUTH = (ord(tag) for tag in "ENSAZR")
-SMALL = frozenset(b"123CInsTt")  # answers that are short, one message each, and of no order of their own
-OURS = frozenset({"inject", "probe"})  # requests whose answers are not the client's
-ENDS = frozenset({"complete", "suspended", "empty"})  # of a result
-STREAMED = frozenset({ROW, COPY_DATA, RESULT})
-COUNTED = frozenset({ROW, COPY_DATA})
+ROW: Final = 0x44  # D
+COPY_DATA: Final = 0x64  # d
+RESULT: Final = 0x56  # V
+ERROR: Final = 0x45  # E
+NOTICE: Final = 0x4E  # N
+PARAMETER: Final = 0x53  # S
+NOTIFICATION: Final = 0x41  # A
+READY: Final = 0x5A  # Z
+AUTH: Final = 0x52  # R
+SMALL: Final = frozenset(b"123CInsTt")  # answers that are short, one message each, and of no order of their own
+OURS: Final = frozenset({"inject", "probe"})  # requests whose answers are not the client's
+ENDS: Final = frozenset({"complete", "suspended", "empty"})  # of a result
+STREAMED: Final = frozenset({ROW, COPY_DATA, RESULT})
+COUNTED: Final = frozenset({ROW, COPY_DATA})
 UNKNOWN = (Column(""),)
+SERVER: Final = Side.SERVER
 
 
 class Answers:
@@ -63,37 +73,44 @@ class Answers:
 
     def read(self) -> Iterator[Message]:
         """Yield each message that is whole, or the part that is here of one that is not kept."""
-        inbox, ledger = self._inbox, self._ledger
+        inbox, ledger, link = self._inbox, self._ledger, self._link
         while inbox.left:
             head = ledger.head
-            if head is None and not self._link.ready:
+            kind = head.kind if head is not None else ""
+            if head is None and not link.ready:
                 raise ProtocolError("the server speaks before it was asked")
             if self._rest:
                 yield self._piece(min(self._rest, inbox.left), 0)
-            elif head is not None and head.kind == "byte" and inbox.data[inbox.at] != ERROR:
+                continue
+            tag = inbox.data[inbox.at]
+            if kind == "byte" and tag != ERROR:
                 yield self._byte()
-            else:
-                header = inbox.header()
-                if header is None:
-                    return
-                tag, size = header
-                if tag in SMALL and size <= min(STREAM_OVER, inbox.left) and (head is None or head.kind not in OURS):
-                    yield self._answered(tag, inbox.take(size))  # whole: `_check` has nothing to say of it
+                continue
+            size = inbox.size()
+            if not size:
+                return
+            if size <= STREAM_OVER and size <= inbox.left:  # whole: `_check` has nothing to say of what follows
+                if tag in SMALL and kind not in OURS:
+                    yield self._answered(tag, inbox.take(size))
                     continue
-                self._check(tag, size)
-                if tag in COUNTED and not self._reads(tag):
-                    end, count = inbox.run(tag, 7 if tag == ROW else 5)
-                    if count:
-                        yield self._run(tag, end, count)
-                        continue
-                if inbox.left < size:
-                    if size <= STREAM_OVER or tag not in STREAMED or self._reads(tag):
-                        return
-                    self._rest, self._rest_kind = size, self._ledger.answer(tag)
-                    self._ledger.advance(tag)
-                    yield self._piece(inbox.left, 1)
-                else:
-                    yield from self._whole(tag, inbox.take(size))
+                if tag == READY:
+                    yield self._ready(inbox.take(size))
+                    continue
+            self._check(tag, size)
+            if tag in COUNTED and not self._reads(tag):
+                end, count = inbox.run(tag, 7 if tag == ROW else 5)
+                if count:
+                    yield self._run(tag, end, count)
+                    continue
+            if inbox.left >= size:
+                yield from self._whole(tag, inbox.take(size))
+                continue
+            if size <= STREAM_OVER or tag not in STREAMED or self._reads(tag):
+                inbox.lacks(size)
+                return
+            self._rest, self._rest_kind = size, ledger.answer(tag)
+            ledger.advance(tag)
+            yield self._piece(inbox.left, 1)
 
     def _check(self, tag: int, size: int) -> None:
         """Raise ProtocolError for what cannot come here, before the rest of it is waited for."""
@@ -132,7 +149,7 @@ class Answers:
         self._columns, self._masks, self._copy, self._known = None, None, None, False
 
     def _message(self, kind: str, raw: bytes) -> Message:
-        return Message(Side.SERVER, kind, raw)
+        return Message(SERVER, kind, raw)
 
     def _byte(self) -> Message:
         """Read the answer to a request for encryption."""
@@ -151,11 +168,14 @@ class Answers:
         """Read whole frames that nobody looks into."""
         kind = self._ledger.answer(tag)
         self._ledger.advance(tag)
-        return Message(Side.SERVER, kind, self._inbox.take(end - self._inbox.at), count=count)
+        return Message(SERVER, kind, self._inbox.take(end - self._inbox.at), count=count)
 
     def _whole(self, tag: int, raw: bytes) -> Iterator[Message]:
         """Yield what one frame comes to."""
         head = self._ledger.head
+        if tag == READY:
+            yield self._ready(raw)
+            return
         if tag in OWN:
             yield from OWN[tag](self, raw)
             return
@@ -171,10 +191,14 @@ class Answers:
 
     def _answered(self, tag: int, raw: bytes) -> Message:
         """Read the answer to a request of the client's."""
-        kind = self._ledger.answer(tag)
-        read = READERS.get(kind)
-        message = Message(Side.SERVER, kind, raw) if read is None else read(self, kind, raw)
-        self._ledger.advance(tag)
+        ledger = self._ledger
+        kind = ledger.answer(tag)
+        if kind == "complete":
+            message = Message(SERVER, kind, raw, status=described.tag(self._link.encoding, raw))
+        else:
+            read = READERS.get(kind)
+            message = Message(SERVER, kind, raw) if read is None else read(self, kind, raw)
+        ledger.advance(tag)
         if kind in ENDS:
             self._forget()
         return message
@@ -219,7 +243,7 @@ class Answers:
         return Message(Side.SERVER, kind, raw, text=text, status=failure.code.decode("ascii", "replace"))
 
     def _parameter(self, raw: bytes) -> Iterator[Message]:
-        fields = Fields(raw[5:], self._link.encoding)
+        fields = Fields(raw, self._link.encoding, HEADER)
         name, value = fields.string(), fields.string()
         fields.end()
         if name == "client_encoding":
@@ -227,27 +251,27 @@ class Answers:
         yield Message(Side.SERVER, "parameter", raw, name=name, status=value)
 
     def _notification(self, raw: bytes) -> Iterator[Message]:
-        fields = Fields(raw[5:], self._link.encoding)
+        fields = Fields(raw, self._link.encoding, HEADER)
         fields.int32()
         name, text = fields.string(), fields.string()
         fields.end()
         yield Message(Side.SERVER, "notification", raw, text=text, name=name)
 
-    def _ready(self, raw: bytes) -> Iterator[Message]:
+    def _ready(self, raw: bytes) -> Message:
         status = raw[5:].decode("ascii", "replace")
         if status not in {"I", "T", "E"}:
             raise ProtocolError(f"the server is ready in a state {status!r}")
-        head = self._ledger.head
-        size = len(self._ledger.queue)
-        self._ledger.ready(status)
+        ledger = self._ledger
+        head, size = ledger.head, len(ledger.queue)
+        ledger.ready(status)
         self._forget()
-        answered = head if len(self._ledger.queue) < size else None
-        if answered is not None and answered.kind == "inject":
-            yield self._injected_done(status)
-            return
-        if answered is not None and answered.kind == "startup":
-            self._link.ready = True
-        yield Message(Side.SERVER, "ready", raw, status=status)
+        if head is not None and len(ledger.queue) < size:
+            if head.kind == "inject":
+                return self._injected_done(status)
+            if head.kind == "startup":
+                self._link.ready = True
+        self._link.transaction = status
+        return Message(SERVER, "ready", raw, status=status)
 
     # Answers to a statement of our own.
 
@@ -255,7 +279,7 @@ class Answers:
         if kind == "describe":
             self._columns = self._descriptions.read(self._link.encoding, raw)
         elif kind == "row":
-            fields = Fields(raw[5:], self._link.encoding)
+            fields = Fields(raw, self._link.encoding, HEADER)
             columns = self._columns or ()
             self._injected_size += len(raw)
             if fields.int16() != len(columns) or self._injected_size > MAX_INJECTED:
@@ -283,7 +307,7 @@ class Answers:
     # Answers that are read.
 
     def _authentication(self, kind: str, raw: bytes) -> Message:
-        code = Fields(raw[5:], self._link.encoding).int32()
+        code = Fields(raw, self._link.encoding, HEADER).int32()
         if code == 0:
             self._link.authenticated = True
         return Message(Side.SERVER, kind, raw, status=str(code))
@@ -312,7 +336,7 @@ class Answers:
         return Message(Side.SERVER, kind, raw, name=head.name, columns=columns)
 
     def _parameters(self, kind: str, raw: bytes) -> Message:
-        fields = Fields(raw[5:], self._link.encoding)
+        fields = Fields(raw, self._link.encoding, HEADER)
         types = tuple(fields.numbers(4))
         fields.end()
         name = self._ledger.queue[0].name
@@ -335,9 +359,6 @@ class Answers:
         body, masked = masks.result(raw[5:], self._masks or ())
         return Message(Side.SERVER, kind, frame(b"V", body), masked=masked)
 
-    def _complete(self, kind: str, raw: bytes) -> Message:
-        return Message(Side.SERVER, kind, raw, status=described.tag(self._link.encoding, raw))
-
     def _copy_out(self, kind: str, raw: bytes) -> Message:
         head = self._ledger.queue[0]
         self._forget()
@@ -359,15 +380,14 @@ class Answers:
         return self._message(kind, raw)
 
 
-OWN: dict[int, Callable[[Answers, bytes], Iterator[Message]]] = {
+OWN: Final[dict[int, Callable[[Answers, bytes], Iterator[Message]]]] = {
     ERROR: Answers._error,
     NOTICE: Answers._notice,
     PARAMETER: Answers._parameter,
     NOTIFICATION: Answers._notification,
-    READY: Answers._ready,
 }
 
-READERS: dict[str, Callable[[Answers, str, bytes], Message]] = {
+READERS: Final[dict[str, Callable[[Answers, str, bytes], Message]]] = {
     "auth": Answers._authentication,
     "key": Answers._key,
     "describe": Answers._describe,
@@ -375,7 +395,6 @@ READERS: dict[str, Callable[[Answers, str, bytes], Message]] = {
     "parameters": Answers._parameters,
     "row": Answers._row,
     "function-result": Answers._result,
-    "complete": Answers._complete,
     "copy-in": Answers._message,
     "copy-out": Answers._copy_out,
     "copy-both": Answers._copy_out,
