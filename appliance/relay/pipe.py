@@ -77,7 +77,7 @@ class Pipe:
         self._greeting: asyncio.TimerHandle | None = None
         self._tally = Tally()
         self._sent = self._tally.sent
-        self._bulk = Bulk(session, self._ends, outside, self._tally, self.regulate)
+        self._bulk = Bulk(session, self._ends, outside, self._tally, self)
         self._notes: Sequence[Note] = ()  # to be recorded at the end of this turn
         self._sends: list[Send] = []  # and to be done then
         self._gathered = False  # there are some
@@ -93,7 +93,7 @@ class Pipe:
                 await self._connect()
             await self._attach()
         except Exception as error:
-            self._broken(error)
+            self.broken(error)
         finally:
             self._opening = False
             self._settle()
@@ -197,7 +197,7 @@ class Pipe:
             if self._recorded(effects):
                 self._perform(effects)
         except Exception as error:
-            self._broken(error)
+            self.broken(error)
         self._after()
 
     def _step(self, ask: Callable[[], Sequence[Effect]]) -> None:
@@ -206,7 +206,7 @@ class Pipe:
             if self._recorded(effects):
                 self._perform(effects)
         except Exception as error:
-            self._broken(error)
+            self.broken(error)
         self._after()
 
     def _after(self) -> None:
@@ -246,9 +246,9 @@ class Pipe:
             elif isinstance(error, OSError):
                 self._unrecorded(error)
             else:
-                self._broken(error)
+                self.broken(error)
         except Exception as fault:
-            self._broken(fault)
+            self.broken(fault)
         self._after()
 
     def _recorded(self, effects: Sequence[Effect]) -> bool:
@@ -319,7 +319,7 @@ class Pipe:
             way = tls.Way(self.flow.server, layers, flush, self._limits.connect_s)
             result = await tls.opened(ask, way, self._outside.contexts)
         except Exception as error:
-            self._broken(error)
+            self.broken(error)
             return
         if isinstance(result, Unopened) and result.side is S:
             self._ends[C].secure(None)  # it has said nothing yet: what it is told is told plainly
@@ -337,7 +337,7 @@ class Pipe:
         self._perform([effect for effect in last if not (isinstance(effect, Send) and effect.to is S)])
         self._close(abort=False)
 
-    def _broken(self, error: Exception) -> None:
+    def broken(self, error: Exception) -> None:
         """Close this flow for a fault of ours; the others live."""
         log.exception("flow %s to %s is closed: %s", self.flow.id, self.flow.server, error)
         self._counts.failed += 1

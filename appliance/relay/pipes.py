@@ -11,9 +11,9 @@ Ends = tuple[int, int]  # of a pipe: where it is read, and written
 class Pipes:
     """The pipes of one worker. They are empty but while a target takes no more, so few serve many flows."""
 
-    def __init__(self, most: int, splices: int) -> None:
-        """`most` pipes, for as many `splices` at a time."""
-        self._most, self._splices = most, splices
+    def __init__(self, most: int, splices: int, size: int = PIPE) -> None:
+        """`most` pipes that hold `size` bytes, for as many `splices` at a time."""
+        self._most, self._splices, self._size = most, splices, size
         self._free: list[Ends] = []
         self._made = 0
         self.splices = 0  # there are
@@ -33,15 +33,14 @@ class Pipes:
             ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return None
-        try:
-            size = fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE)
-        except OSError:  # over fs.pipe-user-pages-soft, of all processes of this user
-            size = 0
         self._made += 1
-        if size < PIPE:
-            self.close(ends)
-            return None
-        return ends
+        try:
+            if fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, self._size) >= self._size:
+                return ends
+        except OSError:
+            pass  # over fs.pipe-user-pages-soft, which counts those of all processes of this user
+        self.close(ends)
+        return None
 
     def give(self, ends: Ends) -> None:
         """Take back an empty pipe."""

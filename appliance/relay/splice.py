@@ -20,7 +20,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from appliance.model import Side
 from appliance.relay.outside import Outside
@@ -34,13 +34,21 @@ if TYPE_CHECKING:
 FLAGS = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 CANNOT = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # not the peer's doing
 
+class Owner(Protocol):
+    """Whose flow it is."""
+
+    def regulate(self) -> None:
+        """How much waits has changed."""
+
+    def broken(self, error: Exception) -> None:
+        """End the flow for a fault of ours."""
+
+
 class Bulk:
     """The two directions of one flow."""
 
-    def __init__(
-        self, session: Session, ends: dict[Side, "End"], outside: Outside, tally: Tally, regulate: Callable[[], None]
-    ) -> None:
-        self.regulate = regulate
+    def __init__(self, session: Session, ends: dict[Side, "End"], outside: Outside, tally: Tally, owner: Owner) -> None:
+        self.regulate, self.broken = owner.regulate, owner.broken
         self.pipes = outside.pipes
         self._session, self._ends, self._outside, self._tally = session, ends, outside, tally
         self._after = outside.limits.splice_after
@@ -73,6 +81,7 @@ class Splice:
         self._pipe: Ends | None = None  # while bytes are in it
         self._in = self._out = -1  # copies of the sockets' descriptors
         self._reading = False
+        self._next: asyncio.Handle | None = None  # the next move, after one that brought something
 
     @property
     def running(self) -> bool:
@@ -102,14 +111,17 @@ class Splice:
         elif self._reading and not wanted:
             self._loop.remove_reader(self._in)
         self._reading = wanted
+        if self._next and not wanted:
+            self._next.cancel()
+            self._next = None
 
     def stop(self) -> None:
         """Leave it to the transports again; what is in the pipe is the next that the target is written."""
         if not self.running:
             return
         rest = b""
-        if self._pipe is not None:
-            rest = os.read(self._pipe[0], self.waiting)
+        if self._pipe is not None and self.waiting:
+            rest, self.waiting = os.read(self._pipe[0], self.waiting), 0
         self.drop()
         self._target.write(rest)
         self._bulk.regulate()
@@ -119,14 +131,20 @@ class Splice:
         if not self.running:
             return
         self.read(False)
-        if self._pipe is not None:
-            self._loop.remove_writer(self._out)
+        self._loop.remove_writer(self._out)
+        if self.waiting and self._pipe is not None:
             self._pipes.close(self._pipe)
-        self._pipe, self.waiting = None, 0
+            self._pipe, self.waiting = None, 0
+        self._give_back()
         self._shut()
         self._pipes.splices -= 1
         self._source.leave_to(None)
         self._target.fed_by(None)
+
+    def _give_back(self) -> None:
+        if self._pipe is not None:
+            self._pipes.give(self._pipe)
+            self._pipe = None
 
     def _shut(self) -> None:
         for fd in (self._in, self._out):
@@ -137,10 +155,29 @@ class Splice:
     # -- what the loop calls ---------------------------------------------------------------------------------
 
     def _readable(self) -> None:
+        if self._next is None:
+            self._guarded(self._take)
+
+    def _again(self) -> None:
+        """Look whether more is there. Of a connection that broke, libuv tells once, and there may be bytes before."""
+        self._next = None
+        self._guarded(self._take)
+
+    def _writable(self) -> None:
+        self._guarded(self._go_on)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:
+            self.drop()
+            self._bulk.broken(error)
+
+    def _take(self) -> None:
         if not self._bulk.passes():
             self.stop()
             return
-        pipe = self._pipes.take()
+        self._pipe = pipe = self._pipes.take()
         if pipe is None:
             self._over = True
             self.stop()
@@ -148,25 +185,25 @@ class Splice:
         try:
             size = os.splice(self._in, pipe[1], PIPE, flags=FLAGS)
         except BlockingIOError:
-            self._pipes.give(pipe)
+            self._give_back()
             return
         except OSError as error:
-            self._pipes.give(pipe)
             self._fail(error, self._source)
             return
         if size == 0:
-            self._pipes.give(pipe)
             self._over = True
             self.stop()
             return
+        self.waiting = size
         self._bulk.moved(self._side, size)
-        self._pipe, self.waiting = pipe, size
         self._drain()
         if self.waiting:
             self._loop.add_writer(self._out, self._writable)
             self._bulk.regulate()
+        elif self._reading:
+            self._next = self._loop.call_soon(self._again)
 
-    def _writable(self) -> None:
+    def _go_on(self) -> None:
         self._drain()
         if not self.waiting and self.running:
             self._loop.remove_writer(self._out)
@@ -185,8 +222,7 @@ class Splice:
         except OSError as error:
             self._fail(error, self._target)
             return
-        self._pipe = None
-        self._pipes.give(pipe)
+        self._give_back()
 
     def _fail(self, error: OSError, end: "End") -> None:
         """Leave it to the transport; if the connection broke, that end is lost."""
