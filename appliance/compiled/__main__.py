@@ -45,7 +45,7 @@ MODULES = [
     ),
     *(
         f"appliance.wire.postgres.{name}"
-        for name in ("cells", "client", "columns", "connection", "flow", "frames", "masks", "server")
+        for name in ("cells", "client", "columns", "connection", "flow", "frames", "masks", "server", "tags")
     ),
 ]  # fmt: skip
 SETUP = """

@@ -27,21 +27,12 @@ from appliance.wire.postgres.frames import (
     frame,
 )
 from appliance.wire.postgres.masks import Maskers
+from appliance.wire.postgres.tags import (
+    AUTH, COPY_DATA, COUNTED, ERROR, NOTICE, NOTIFICATION, PARAMETER, READY, RESULT, ROW, SMALL, STREAMED,
+)  # fmt: skip
 
-ROW: Final = 0x44  # D
-COPY_DATA: Final = 0x64  # d
-RESULT: Final = 0x56  # V
-ERROR: Final = 0x45  # E
-NOTICE: Final = 0x4E  # N
-PARAMETER: Final = 0x53  # S
-NOTIFICATION: Final = 0x41  # A
-READY: Final = 0x5A  # Z
-AUTH: Final = 0x52  # R
-SMALL: Final = frozenset(b"123CInsTt")  # answers that are short, one message each, and of no order of their own
 OURS: Final = frozenset({"inject", "probe"})  # requests whose answers are not the client's
 ENDS: Final = frozenset({"complete", "suspended", "empty"})  # of a result
-STREAMED: Final = frozenset({ROW, COPY_DATA, RESULT})
-COUNTED: Final = frozenset({ROW, COPY_DATA})
 UNKNOWN = (Column(""),)
 SERVER: Final = Side.SERVER
 
