@@ -78,16 +78,16 @@ def _test(node: Node, name: str, spoken: Sequence[Key]) -> Test:
     texts = [document.string(n, name) for n in nodes]
     if known.host:
         texts = [_hosted(n, name, text) for n, text in zip(nodes, texts, strict=True)]
-    words = tuple(dict.fromkeys(word for key in spoken for word in key.words))
-    for n, text in zip(nodes, texts, strict=True):
-        if known.kind == "word":
+    if known.kind == "word":
+        words = tuple(dict.fromkeys(word for key in spoken for word in key.words))
+        for n, text in zip(nodes, texts, strict=True):
             _word(n, name, text, words)
-        try:
-            Names([text], known.parts)
-        except ValueError:
-            what = f"{name}: `{text}` is not a name of at most {known.parts} parts"
-            n.fail(what, f"write {_form(known.parts)}")
-    return Names(texts, known.parts)
+    try:
+        return Names(texts, known.parts)
+    except ValueError as error:
+        (bad,) = error.args
+        what = f"{name}: `{bad}` is not a name of at most {known.parts} parts"
+        nodes[texts.index(bad)].fail(what, f"write {_form(known.parts)}")
 
 
 def _hosted(node: Node, name: str, text: str) -> str:

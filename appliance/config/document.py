@@ -7,7 +7,7 @@ expects decides how it is read, so that `who: on` is the name "on" and not a boo
 Not handled: tags, several documents in one file, keys that are not plain text. Each is an error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -22,7 +22,7 @@ MAX_NODES = 200_000  # aliases counted at the size of what they stand for: no "b
 MAX_NAMED = 20  # words in a hint; more is no help
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, gc=False):
     """A scalar (`text`), a list (`items`) or a mapping (`fields`), and where it stands."""
 
     file: str
@@ -72,15 +72,24 @@ def parse(file: str, text: str) -> Node:
 
 
 def _build(file: str, text: str) -> Node:
+    loader = yaml.CSafeLoader(text)
+    try:
+        return _tree(file, loader.get_event)
+    finally:
+        loader.dispose()
+
+
+def _tree(file: str, next_event: Callable[[], yaml.Event | None]) -> Node:
     root: Node | None = None
     stack: list[_Open] = []
     anchors: dict[str, Node] = {}
     total = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        node = _step(file, event, stack, anchors)
+    while (event := next_event()) is not None:
+        step = STEPS.get(type(event))
+        node = step(file, event, stack, anchors) if step else None
         if node is None:
             continue
-        total += node.size if isinstance(event, yaml.AliasEvent) else 1
+        total += node.size if type(event) is yaml.AliasEvent else 1
         if total > MAX_NODES:
             node.fail(f"more than {MAX_NODES} values", "use fewer aliases, or split the file")
         if stack:
@@ -92,60 +101,77 @@ def _build(file: str, text: str) -> Node:
     return root if root is not None and not root.empty else Node(file, 1, fields=())
 
 
-def _step(file: str, event: yaml.Event, stack: list[_Open], anchors: dict[str, Node]) -> Node | None:
-    """Take one event; return the node it completes."""
-    line = _line(event)
-    match event:
-        case yaml.ScalarEvent():
-            node = Node(file, line, text=event.value, quoted=bool(event.style))
-        case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
-            if len(stack) >= MAX_DEPTH:
-                raise ConfigError(f"{file}:{line}", f"nested deeper than {MAX_DEPTH}", "write it flatter")
-            stack.append(_Open(line, isinstance(event, yaml.MappingStartEvent), event.anchor))
-            _refuse_tag(file, event)
-            return None
-        case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
-            done = stack.pop()
-            node = _close(file, done)
-            if done.anchor:
-                anchors[done.anchor] = node
-            return node
-        case yaml.AliasEvent():
-            if event.anchor not in anchors:
-                what = f"alias `*{event.anchor}` stands for nothing yet"
-                raise ConfigError(f"{file}:{line}", what, f"write `&{event.anchor}` before the value above")
-            return anchors[event.anchor]
-        case _:
-            return None
-    _refuse_tag(file, event)
-    if event.anchor:
+# Steps: take one event; return the node it completes.
+
+
+def _scalar(file: str, event: yaml.ScalarEvent, stack: list[_Open], anchors: dict[str, Node]) -> Node:
+    node = Node(file, _line(event), event.value, bool(event.style))
+    if event.tag is not None:
+        _refuse_tag(file, event)
+    if event.anchor is not None:
         anchors[event.anchor] = node
     return node
+
+
+def _begin(file: str, event: yaml.CollectionStartEvent, stack: list[_Open], anchors: dict[str, Node]) -> None:
+    line = _line(event)
+    if len(stack) >= MAX_DEPTH:
+        raise ConfigError(f"{file}:{line}", f"nested deeper than {MAX_DEPTH}", "write it flatter")
+    stack.append(_Open(line, type(event) is yaml.MappingStartEvent, event.anchor))
+    if event.tag is not None:
+        _refuse_tag(file, event)
+
+
+def _end(file: str, event: yaml.CollectionEndEvent, stack: list[_Open], anchors: dict[str, Node]) -> Node:
+    done = stack.pop()
+    node = _close(file, done)
+    if done.anchor is not None:
+        anchors[done.anchor] = node
+    return node
+
+
+def _alias(file: str, event: yaml.AliasEvent, stack: list[_Open], anchors: dict[str, Node]) -> Node:
+    if event.anchor not in anchors:
+        what = f"alias `*{event.anchor}` stands for nothing yet"
+        hint = f"write `&{event.anchor}` before the value above"
+        raise ConfigError(f"{file}:{_line(event)}", what, hint)
+    return anchors[event.anchor]
+
+
+STEPS: Mapping[type[yaml.Event], Callable[..., Node | None]] = {
+    yaml.ScalarEvent: _scalar,
+    yaml.SequenceStartEvent: _begin,
+    yaml.MappingStartEvent: _begin,
+    yaml.SequenceEndEvent: _end,
+    yaml.MappingEndEvent: _end,
+    yaml.AliasEvent: _alias,
+}
 
 
 def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 1
 
 
-def _refuse_tag(file: str, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
-    if event.tag is not None:
-        what = f"tag `{event.tag}`"
-        raise ConfigError(f"{file}:{_line(event)}", what, "write the value without a tag")
+def _refuse_tag(file: str, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> NoReturn:
+    what = f"tag `{event.tag}`"
+    raise ConfigError(f"{file}:{_line(event)}", what, "write the value without a tag")
 
 
 def _close(file: str, done: _Open) -> Node:
-    size = 1 + sum(n.size for n in done.parts)
+    parts, size = done.parts, 1
+    for part in parts:
+        size += part.size
     if not done.mapping:
-        return Node(file, done.line, items=tuple(done.parts), size=size)
-    pairs = tuple(zip(done.parts[::2], done.parts[1::2], strict=True))
+        return Node(file, done.line, items=tuple(parts), size=size)
+    keys = parts[::2]
     seen: dict[str, int] = {}
-    for key, _ in pairs:
+    for key in keys:
         if key.text is None:
             key.fail("a key that is not a word", "write `key: value`")
         if key.text in seen:
             key.fail(f"`{key.text}` is written twice", f"the first is at line {seen[key.text]}")
         seen[key.text] = key.line
-    return Node(file, done.line, fields=pairs, size=size)
+    return Node(file, done.line, fields=tuple(zip(keys, parts[1::2], strict=True)), size=size)
 
 
 # Readers: a node and what to call it in an error -> a value.

@@ -244,11 +244,16 @@ def _fits_together(node: Node, fields: dict[str, Node], rule: Rule, called: str)
 
 
 def rules(
-    files: Sequence[tuple[str, str]], resolve: Callable[[str], Sequence[str]], key: bytes = b""
+    files: Sequence[tuple[str, str]],
+    resolve: Callable[[str], Sequence[str]],
+    key: bytes = b"",
+    *,
+    checked: bool = False,
 ) -> Policy:
     """Return the policy of the files (name, text); `*.test.yaml` among them are left out.
 
     `resolve` gives the addresses of a host name, or raises OSError. `key` is for the hashes of masked values.
+    `checked`: others have found no rule among them that is of no use, so this is not looked for.
 
     Raises:
         ConfigError: with file and line, what is wrong, and one hint.
@@ -264,7 +269,8 @@ def rules(
             reading.rules[rule.id] = rule
             if len(reading.rules) > MAX_RULES:
                 node.fail(f"more than {MAX_RULES} rules", "join rules that differ in one value")
-    refuse_useless(tuple(reading.rules.values()), reading.identities)
+    if not checked:
+        refuse_useless(tuple(reading.rules.values()), reading.identities)
     refuse_lengths(tuple(reading.rules.values()), reading.targets.values())
     return Policy(
         tuple(reading.rules.values()),

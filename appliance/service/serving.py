@@ -238,7 +238,7 @@ class Serving(ABC):
         self._channel.send(Ready(policy.revision))
 
     def _compile(self, rules: Rules) -> Policy:
-        policy = config.rules(rules.files, lambda name: rules.resolved.get(name, ()), self._setup.key)
+        policy = config.rules(rules.files, lambda name: rules.resolved.get(name, ()), self._setup.key, checked=True)
         files = {(t.trust.ca, t.trust.present): t for t in policy.targets if t.trust.ca or t.trust.present}
         for target in files.values():
             try:
