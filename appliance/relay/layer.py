@@ -13,7 +13,7 @@ from collections.abc import Callable
 MAX_EARLY = 256 * 1024  # bytes a peer may send before its handshake is done; a hello has a few thousand
 MAX_KEPT = 256 * 1024  # bytes inside TLS before both ends are open; what a server says first has some hundred
 MAX_BARREN = 256 * 1024  # bytes in a row with nothing inside; a record has 16 KB, a ticket or a key some hundred
-PIECE = 16 * 1024  # bytes given to OpenSSL at once: one record, RFC 8446 section 5.1
+PIECE = 8 * 1024  # bytes given to OpenSSL at once; with a whole record, 16 KB, a connection keeps 20 KB more
 
 
 class Layer:
