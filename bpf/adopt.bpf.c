@@ -73,9 +73,8 @@ int vg_adopt(struct bpf_iter__tcp *ctx)
 		return 0;
 	address_of(&report.from, sk, false);
 	address_of(&report.to, sk, true);
-	kept->flow.to = report.to;
-	kept->flow.cgroup = report.cgroup;
-	kept->flow.opened = bpf_ktime_get_boot_ns();
+	kept->to = report.to;
+	kept->cgroup = report.cgroup;
 	kept->revision = set->revision;
 	kept->verdict = VG_KEPT;
 	if (!BPF_CORE_READ((struct sock *)sk, sk_socket)) /* closed by its process: it may say the rest */

@@ -48,7 +48,7 @@ int vg_closed(struct bpf_sock_ops *ctx)
 	left = kept->next - ctx->snd_una;
 	if (ctx->args[0] == SYN_SENT) /* the SYN has a number too */
 		left--;
-	mine = bpf_map_lookup_elem(&coverage, &kept->flow.cgroup);
+	mine = bpf_map_lookup_elem(&coverage, &kept->cgroup);
 	if (mine && (__s32)left > 0)
 		__sync_fetch_and_add(&mine->reasons[VG_UNTAKEN], left);
 	kept->flags &= ~VG_SOCKET_STREAM;

@@ -77,7 +77,7 @@ static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_s
 		return refuse_flow(VG_REFUSE_HOST, REFUSED);
 	kept->flags = here ? VG_SOCKET_HERE : 0;
 	kept->verdict = VG_DIRECT;
-	open_flow(account(kept->flow.cgroup), VG_WAY_DIRECT);
+	open_flow(account(kept->cgroup), VG_WAY_DIRECT);
 	return 1;
 }
 
@@ -86,58 +86,76 @@ static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_s
  */
 static __always_inline bool served(struct vg_settings *set, struct vg_socket *kept)
 {
-	if (kept->flow.netns == set->netns)
+	if (kept->netns == set->netns)
 		return true;
-	return !is_loopback(&kept->flow.to) && bpf_map_lookup_elem(&namespaces, &kept->flow.netns);
+	return !is_loopback(&kept->to) && bpf_map_lookup_elem(&namespaces, &kept->netns);
 }
 
 static __always_inline int connect_inspected(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_socket *kept)
 {
-	if (!served(set, kept) || is_link_local(&kept->flow.to))
+	struct vg_flow *flow;
+
+	if (!served(set, kept) || is_link_local(&kept->to))
 		return refuse_flow(VG_REFUSE_UNSTEERABLE, REFUSED);
-	if (too_many(kept->flow.cgroup))
+	if (too_many(kept->cgroup))
 		return refuse_flow(VG_REFUSE_RATE, REFUSED);
-	if (!numbered(kept->flow.cgroup))
+	if (!numbered(kept->cgroup))
 		return refuse_flow(VG_REFUSE_LEDGER, REFUSED);
-	if (steer(ctx))
+	flow = bpf_sk_storage_get(&flows, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!flow || steer(ctx))
 		return refuse_flow(VG_REFUSE_HOST, REFUSED);
-	kept->flow.cookie = bpf_get_socket_cookie(ctx);
-	kept->flow.opened = bpf_ktime_get_boot_ns();
-	kept->flow.sequence = 0;
-	identify(&kept->flow);
+	flow->cookie = bpf_get_socket_cookie(ctx);
+	flow->netns = kept->netns;
+	flow->cgroup = kept->cgroup;
+	flow->to = kept->to;
+	flow->opened = bpf_ktime_get_boot_ns();
+	flow->sequence = 0;
+	identify(flow);
 	kept->verdict = VG_INSPECT;
 	return 1;
 }
 
 static __always_inline int connect_queued(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_socket *kept)
 {
-	if (too_many(kept->flow.cgroup))
+	if (too_many(kept->cgroup))
 		return refuse_flow(VG_REFUSE_RATE, REFUSED);
-	if (!given_to_engine(ctx, set, &kept->flow.to))
+	if (!given_to_engine(ctx, set, &kept->to))
 		return refuse_flow(VG_REFUSE_UNSTEERABLE, REFUSED);
 	kept->verdict = VG_QUEUED;
-	open_flow(account(kept->flow.cgroup), VG_WAY_ENGINE);
+	open_flow(account(kept->cgroup), VG_WAY_ENGINE);
 	return 1;
+}
+
+extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak;
+
+/* Return what a socket owes from the beginning: nobody says that one which the kernel itself uses is closed. */
+static __always_inline __u64 owed_by(struct sock *sk)
+{
+	return !sk || BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock) ? VG_OWED_NEVER : 0;
 }
 
 static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_address *to)
 {
 	struct vg_socket *kept = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct bpf_sock_addr_kern *kern;
 	__u32 said;
 
 	if (!kept)
 		return refuse_flow(VG_REFUSE_HOST, REFUSED);
+	settle(kept);
+	kern = bpf_cast_to_kern_ctx ? bpf_cast_to_kern_ctx(ctx) : NULL; /* before linux 6.2 it cannot be asked */
+	kept->owed = owed_by(kern ? kern->sk : NULL);
 	kept->verdict = VG_NONE;
 	kept->flags = 0;
 	kept->revision = set->revision;
-	kept->flow.to = *to;
-	kept->flow.netns = bpf_get_netns_cookie(ctx);
-	kept->flow.cgroup = bpf_get_current_cgroup_id();
-	if (!account(kept->flow.cgroup))
+	kept->to = *to;
+	kept->netns = bpf_get_netns_cookie(ctx);
+	kept->cgroup = bpf_get_current_cgroup_id();
+	if (!account(kept->cgroup))
 		return refuse_flow(VG_REFUSE_LEDGER, REFUSED);
 	if (set->relay_port && bpf_ntohs(to->port) == set->relay_port && is_loopback(to))
 		return refuse_flow(VG_REFUSE_RELAY, REFUSED);
-	said = judgement(set, kept->flow.cgroup, to);
+	said = judgement(set, kept->cgroup, to);
 	if (said == VG_JUDGE_DENY)
 		return refuse_flow(VG_REFUSE_RULE, REFUSED);
 	if (is_direct(said))
@@ -356,13 +374,20 @@ int vg_create(struct bpf_sock *ctx)
 	return refuse(VG_REFUSE_SOCKET, NO_PROTOCOL);
 }
 
-/* A number is not given to another while packets of its socket may wait for the engine. */
+/* The ledger gets what the socket owes. UDP gets something to keep if it has nothing: a packet of it may still come out of
+ * a queue, and what it owed then, nobody would collect.
+ * A number is not given to another while packets of its socket may wait for the engine.
+ */
 SEC("cgroup/sock_release")
 int vg_release(struct bpf_sock *ctx)
 {
+	__u64 make = ctx->protocol == IPPROTO_UDP ? BPF_SK_STORAGE_GET_F_CREATE : 0;
+	struct vg_socket *kept = bpf_sk_storage_get(&sockets, ctx, 0, make);
 	struct vg_speaker *speaker;
 	__u32 *slot, number;
 
+	if (kept)
+		settle_last(kept);
 	if (!ctx->mark) /* one that has a number has a mark */
 		return 1;
 	slot = bpf_sk_storage_get(&slots, ctx, 0, 0);
@@ -376,16 +401,20 @@ int vg_release(struct bpf_sock *ctx)
 }
 
 /* Put the flow where the relay's accept() finds it, with its number. False if that cannot be. */
-static __always_inline bool publish(struct vg_settings *set, struct vg_socket *kept, struct vg_address *from)
+static __always_inline bool publish(struct vg_settings *set, struct bpf_sock *sk, struct vg_socket *kept,
+				    struct vg_address *from)
 {
-	struct vg_peer key = {.netns = kept->flow.netns, .port = from->port, .family = from->family};
+	struct vg_peer key = {.netns = kept->netns, .port = from->port, .family = from->family};
+	struct vg_flow *flow = bpf_sk_storage_get(&flows, sk, 0, 0);
 
-	if (!kept->flow.sequence) {
-		kept->flow.sequence = next_number(kept->flow.cgroup);
-		kept->flow.epoch = set->epoch;
+	if (!flow)
+		return false;
+	if (!flow->sequence) {
+		flow->sequence = next_number(kept->cgroup);
+		flow->epoch = set->epoch;
 	}
 	__builtin_memcpy(key.ip, from->ip, sizeof(key.ip));
-	if (!kept->flow.sequence || bpf_map_update_elem(&peers, &key, &kept->flow, BPF_ANY))
+	if (!flow->sequence || bpf_map_update_elem(&peers, &key, flow, BPF_ANY))
 		return false;
 	kept->verdict = VG_TOLD;
 	return true;
@@ -407,9 +436,10 @@ static __always_inline __u32 fresh(struct vg_socket *kept, struct packet *packet
 	return new;
 }
 
-static __always_inline int egress_inspect(struct __sk_buff *skb, struct vg_settings *set, struct vg_socket *kept)
+static __always_inline int egress_inspect(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
+					  struct vg_socket *kept)
 {
-	struct vg_coverage *mine = account(kept->flow.cgroup);
+	struct vg_coverage *mine = account(kept->cgroup);
 	struct packet packet = {};
 
 	if (!parse_tcp(skb, &packet))
@@ -418,7 +448,7 @@ static __always_inline int egress_inspect(struct __sk_buff *skb, struct vg_setti
 	    !is_loopback(&packet.to) || !served(set, kept))
 		return drop(mine, VG_DROP_NOT_RELAY, skb->len);
 	if (kept->verdict != VG_TOLD && completes(&packet)) {
-		if (!publish(set, kept, &packet.from))
+		if (!publish(set, sk, kept, &packet.from))
 			return drop(mine, VG_REFUSE_HOST, skb->len);
 		count(0, VG_INSPECTED);
 		open_flow(mine, VG_WAY_RELAY);
@@ -429,7 +459,7 @@ static __always_inline int egress_inspect(struct __sk_buff *skb, struct vg_setti
 static __always_inline int egress_direct(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
 					 struct vg_socket *kept)
 {
-	struct vg_coverage *mine = account(kept->flow.cgroup);
+	struct vg_coverage *mine = account(kept->cgroup);
 	struct vg_address from = {}, to = {};
 
 	if (!still(set, kept))
@@ -450,7 +480,7 @@ static __always_inline int egress_direct(struct __sk_buff *skb, struct bpf_sock 
 	} else if (!plain(skb, IPPROTO_TCP)) {
 		return drop(mine, VG_DROP_MALFORMED, skb->len);
 	}
-	return pass(mine, VG_PASS_DIRECT, VG_WAY_DIRECT, skb->len);
+	return pass_direct(kept, skb->len);
 }
 
 /* A socket that was never judged: accepted, made to listen after it was, or not of ours at all. It may answer the same
@@ -472,7 +502,7 @@ static __always_inline int egress_accepted(struct __sk_buff *skb, struct bpf_soc
 			kept = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 			if (!kept)
 				return drop(mine, VG_REFUSE_HOST, skb->len);
-			kept->flow.cgroup = cgroup;
+			kept->cgroup = cgroup;
 			kept->verdict = VG_INSIDE;
 			open_flow(mine, VG_WAY_INSIDE);
 		}
@@ -480,48 +510,34 @@ static __always_inline int egress_accepted(struct __sk_buff *skb, struct bpf_soc
 	return pass(mine, VG_PASS_INSIDE, VG_WAY_INSIDE, skb->len);
 }
 
-/* Where a datagram of a socket went that was direct, so that the next is compared instead of judged. Two processors may send
- * over one socket at the same time, and half of one destination with half of another may be what no rule allows: what is
- * here is written once and then exchanged whole. A lock would take as long as all the rest.
- */
-#define VG_ELSEWHERE 8 /* datagrams to other destinations until the one that is kept is exchanged: an allocation */
-struct sent {
-	__u64 to[3]; /* struct vg_address */
-	__u64 cgroup;
-	__u32 revision;
-	__u32 elsewhere;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct sent);
-} sent SEC(".maps");
-
 /* True when the datagram goes where the one that is kept went, and by the same rules. */
-static __always_inline bool as_before(struct sent *kept, __u32 revision, struct vg_address *to)
+static __always_inline bool as_before(struct vg_socket *kept, __u32 revision, struct vg_address *to)
 {
-	__u64 words[3];
+	__u64 then[3], now[3];
 
-	__builtin_memcpy(words, to, sizeof(words));
-	return kept->revision == revision && kept->to[0] == words[0] && kept->to[1] == words[1] && kept->to[2] == words[2];
+	__builtin_memcpy(then, &kept->to, sizeof(then));
+	__builtin_memcpy(now, to, sizeof(now));
+	return kept->revision == revision && then[0] == now[0] && then[1] == now[1] && then[2] == now[2];
 }
 
-static __always_inline void remember(struct bpf_sock *sk, struct sent *kept, __u32 revision, struct vg_address *to,
-				     __u64 cgroup)
+/* Keep where the first datagram of a socket went that was direct, so that the next is compared instead of judged. Two
+ * processors may send over one socket at the same time, and half of one destination with half of another may be what no
+ * rule allows: what is here is written once, and afterwards only the revision that it was judged by.
+ */
+static __always_inline void remember(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_socket *kept, __u32 revision,
+				     struct vg_address *to, __u64 cgroup)
 {
-	struct sent one = {.cgroup = cgroup, .revision = revision};
+	struct vg_socket one = {.verdict = VG_SENT, .revision = revision, .to = *to, .cgroup = cgroup};
+	struct sk_buff *kern;
 
-	if (kept && kept->revision == revision && ++kept->elsewhere < VG_ELSEWHERE)
-		return;
-	__builtin_memcpy(one.to, to, sizeof(one.to));
+	if (kept && kept->verdict == VG_SENT && as_before(kept, kept->revision, to))
+		kept->revision = revision;
 	if (kept)
-		bpf_sk_storage_delete(&sent, sk);
-	bpf_sk_storage_get(&sent, sk, &one, BPF_SK_STORAGE_GET_F_CREATE);
+		return;
+	kern = bpf_cast_to_kern_ctx ? bpf_cast_to_kern_ctx(skb) : NULL;
+	one.owed = owed_by(kern ? kern->sk : NULL);
+	bpf_sk_storage_get(&sockets, sk, &one, BPF_SK_STORAGE_GET_F_CREATE);
 }
-
-extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak;
 
 #define VG_PIECES 64 /* of one datagram, chained: more than 64 KiB in pieces of an Ethernet frame make */
 
@@ -584,7 +600,7 @@ static __always_inline int egress_ping(struct __sk_buff *skb, __u8 protocol, str
 
 static __always_inline int egress_queued(struct __sk_buff *skb, struct vg_settings *set, struct vg_socket *kept)
 {
-	struct vg_coverage *mine = account(kept->flow.cgroup);
+	struct vg_coverage *mine = account(kept->cgroup);
 
 	if (!plain(skb, IPPROTO_TCP))
 		return drop(mine, VG_DROP_MALFORMED, skb->len);
@@ -593,21 +609,14 @@ static __always_inline int egress_queued(struct __sk_buff *skb, struct vg_settin
 	return egress_judged(skb, mine, VG_DROP_ENGINE);
 }
 
-static __always_inline int egress_datagram(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set)
+static __always_inline int egress_datagram(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
+					   struct vg_socket *kept)
 {
-	struct sent *kept = bpf_sk_storage_get(&sent, sk, 0, 0);
 	struct vg_address from = {}, to = {};
 	__u32 l4 = parse(skb, IPPROTO_UDP, &from, &to), revision = set->revision, said;
-	struct vg_coverage *mine;
-	__u64 cgroup;
+	__u64 cgroup = bpf_skb_cgroup_id(skb);
+	struct vg_coverage *mine = account(cgroup);
 
-	/* Over lo it may be another's listener by now. */
-	if (kept && l4 && skb->ifindex != LOOPBACK && as_before(kept, revision, &to)) {
-		mine = account(kept->cgroup);
-		return mine ? pass(mine, VG_PASS_DATAGRAM, VG_WAY_DIRECT, skb->len) : drop(mine, VG_REFUSE_LEDGER, skb->len);
-	}
-	cgroup = bpf_skb_cgroup_id(skb);
-	mine = account(cgroup);
 	if (!mine)
 		return drop(mine, VG_REFUSE_LEDGER, skb->len);
 	if (!l4)
@@ -618,10 +627,24 @@ static __always_inline int egress_datagram(struct __sk_buff *skb, struct bpf_soc
 	if (!is_direct(said))
 		return egress_judged(skb, mine, pass_mark() ? VG_DROP_ENGINE : VG_DROP_DATAGRAM);
 	if (skb->ifindex != LOOPBACK)
-		remember(sk, kept, revision, &to, cgroup);
+		remember(skb, sk, kept, revision, &to, cgroup);
 	else if (said != VG_JUDGE_HERE && !to_own_udp(skb, sk, set, &from, &to))
 		return drop(mine, VG_REFUSE_LOOPBACK, skb->len);
 	return pass(mine, VG_PASS_DATAGRAM, VG_WAY_DIRECT, skb->len);
+}
+
+/* True when the packet is one more of what was judged direct, by these rules. Over lo it may be another's listener by now. */
+static __always_inline bool again(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
+				  struct vg_socket *kept)
+{
+	struct vg_address from = {}, to = {};
+
+	if (kept->revision != set->revision || skb->ifindex == LOOPBACK)
+		return false;
+	/* A socket that was judged, disconnected and made to listen answers whoever calls. */
+	if (kept->verdict == VG_DIRECT)
+		return sk->state != LISTEN && plain(skb, IPPROTO_TCP);
+	return kept->verdict == VG_SENT && parse(skb, IPPROTO_UDP, &from, &to) && as_before(kept, set->revision, &to);
 }
 
 SEC("cgroup_skb/egress")
@@ -633,20 +656,21 @@ int vg_egress(struct __sk_buff *skb)
 
 	if (!set || !sk)
 		return drop(0, VG_DROP_NO_SOCKET, 0);
+	kept = bpf_sk_storage_get(&sockets, sk, 0, 0); /* none of what is no whole socket */
+	if (kept && again(skb, sk, set, kept))
+		return pass_direct(kept, skb->len);
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return drop(0, VG_DROP_NO_SOCKET, 0);
 	if (sk->protocol == IPPROTO_UDP)
-		return egress_datagram(skb, sk, set);
+		return egress_datagram(skb, sk, set, kept);
 	if (sk->protocol == IPPROTO_ICMP || sk->protocol == IPPROTO_ICMPV6)
 		return egress_ping(skb, sk->protocol, set);
 	if (sk->protocol != IPPROTO_TCP)
 		return drop(account(bpf_skb_cgroup_id(skb)), VG_DROP_PROTOCOL, skb->len);
-	kept = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	/* A socket that was judged, disconnected and made to listen answers whoever calls. */
 	if (kept && sk->state != LISTEN) {
 		if (kept->verdict == VG_INSPECT || kept->verdict == VG_TOLD)
-			return egress_inspect(skb, set, kept);
+			return egress_inspect(skb, sk, set, kept);
 		if (kept->verdict == VG_DIRECT || kept->verdict == VG_KEPT)
 			return egress_direct(skb, sk, set, kept);
 		if (kept->verdict == VG_QUEUED)
@@ -697,4 +721,15 @@ int vg_ingress(struct __sk_buff *skb)
 	if (tagged || skb->mark == mark)
 		skb->mark = 0;
 	return 1;
+}
+
+/* Run over all sockets that something is kept on before the ledger is read: it is exact up to there. */
+SEC("iter/bpf_sk_storage_map")
+int vg_settle(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct vg_socket *kept = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, 0, 0) : NULL;
+
+	if (kept)
+		settle(kept);
+	return 0;
 }

@@ -35,6 +35,14 @@ struct {
 	__type(value, struct vg_socket);
 } sockets SEC(".maps");
 
+/* Of those to inspect: what the relay is told. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct vg_flow);
+} flows SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, VG_PEERS);
@@ -174,12 +182,12 @@ static __always_inline bool is_direct(__u32 judgement)
 /* The rules changed since connect: ask them again, about the destination that the process named. */
 static __always_inline bool still(struct vg_settings *set, struct vg_socket *kept)
 {
-	struct vg_address to = kept->flow.to;
+	struct vg_address to = kept->to;
 	__u32 said;
 
 	if (kept->revision == set->revision)
 		return true;
-	said = judgement(set, kept->flow.cgroup, &to);
+	said = judgement(set, kept->cgroup, &to);
 	if (kept->verdict == VG_DIRECT ? !is_direct(said) : said == VG_JUDGE_DENY)
 		return false;
 	if (said == VG_JUDGE_HERE)

@@ -59,6 +59,38 @@ static __always_inline int pass(struct vg_coverage *mine, __u32 reason, __u32 wa
 	return 1;
 }
 
+/* Take what a socket owes to the ledger. What finds no room there stays owed. */
+static __always_inline void settle(struct vg_socket *kept)
+{
+	__u64 owed = kept->owed & ~VG_OWED_NEVER ? __sync_fetch_and_and(&kept->owed, VG_OWED_NEVER) & ~VG_OWED_NEVER : 0;
+	struct vg_coverage *mine = owed ? account(kept->cgroup) : NULL;
+
+	if (mine) {
+		bump_by(kept->verdict == VG_SENT ? VG_PASS_DATAGRAM : VG_PASS_DIRECT, owed / VG_OWED_PACKET);
+		__sync_fetch_and_add(&mine->packets[VG_WAY_DIRECT], owed / VG_OWED_PACKET);
+		__sync_fetch_and_add(&mine->bytes[VG_WAY_DIRECT], owed % VG_OWED_PACKET);
+	} else if (owed && owed < VG_OWED_MOST) {
+		__sync_fetch_and_add(&kept->owed, owed);
+	}
+}
+
+/* The same, once and for all: what passes from here on is counted at once. Who adds sees the bit, or is seen here. */
+static __always_inline void settle_last(struct vg_socket *kept)
+{
+	__sync_fetch_and_or(&kept->owed, VG_OWED_NEVER);
+	settle(kept);
+}
+
+/* Count a packet that passes directly: on its socket, where there is one addition to make and nothing to look up. */
+static __always_inline int pass_direct(struct vg_socket *kept, __u64 bytes)
+{
+	__u64 before = __sync_fetch_and_add(&kept->owed, VG_OWED_PACKET | bytes);
+
+	if (before >= VG_OWED_MOST)
+		settle(kept);
+	return 1;
+}
+
 /* Count a packet that does not. */
 static __always_inline int drop(struct vg_coverage *mine, __u32 reason, __u64 bytes)
 {

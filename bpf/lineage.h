@@ -39,12 +39,17 @@ struct {
 	__uint(max_entries, VG_EVENTS);
 } events SEC(".maps");
 
-static __always_inline void bump(__u32 reason)
+static __always_inline void bump_by(__u32 reason, __u64 number)
 {
 	__u64 *value = bpf_map_lookup_elem(&counters, &reason);
 
 	if (value)
-		__sync_fetch_and_add(value, 1);
+		__sync_fetch_and_add(value, number);
+}
+
+static __always_inline void bump(__u32 reason)
+{
+	bump_by(reason, 1);
 }
 
 static __always_inline void tell(struct vg_process *p, __u32 kind, __u64 cookie)

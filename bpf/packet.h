@@ -31,6 +31,8 @@ static __always_inline __u32 plain(struct __sk_buff *skb, __u8 protocol)
 
 	if (at && at[0] == 0x45)
 		return at[9] == protocol ? 20 : 0;
+	if (at && at[0] >> 4 == 6 && at[6] == protocol)
+		return 40;
 	if (bpf_skb_load_bytes(skb, 0, head, sizeof(head)))
 		return 0;
 	if (head[0] == 0x45)
@@ -59,6 +61,15 @@ static __always_inline __u32 parse(struct __sk_buff *skb, __u8 protocol, struct 
 		__builtin_memcpy(to->ip, at + 16, 4);
 		__builtin_memcpy(&from->port, at + 20, 2);
 		__builtin_memcpy(&to->port, at + 22, 2);
+		return l4;
+	}
+	at = lying(skb, 44);
+	if (l4 == 40 && at) {
+		to->family = from->family = INET6;
+		__builtin_memcpy(from->ip, at + 8, 16);
+		__builtin_memcpy(to->ip, at + 24, 16);
+		__builtin_memcpy(&from->port, at + 40, 2);
+		__builtin_memcpy(&to->port, at + 42, 2);
 		return l4;
 	}
 	if (l4 == 20) {

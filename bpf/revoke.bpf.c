@@ -33,7 +33,8 @@ int vg_revoke(struct bpf_iter__tcp *ctx)
 		return 0;
 	kept->revision = set->revision; /* lets the reset pass, so that the server is told too; the socket is locked */
 	bpf_sock_destroy(sk);
+	settle(kept);
 	kept->verdict = VG_NONE;
-	count(account(kept->flow.cgroup), VG_DROP_REVOKED);
+	count(account(kept->cgroup), VG_DROP_REVOKED);
 	return 0;
 }

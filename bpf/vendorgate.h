@@ -6,7 +6,7 @@
 #ifndef VENDORGATE_H
 #define VENDORGATE_H
 
-#define VG_LAYOUT 4		  /* raise when a struct or a map below changes shape */
+#define VG_LAYOUT 5		  /* raise when a struct or a map below changes shape */
 #define VG_STEER_MARK 0x56470001 /* "VG", 1. nftables redirects it; the fence never looks at it */
 #define VG_QUEUE_MARK 0x57000000 /* of a socket whose packets go to the packet engine; in it the number of its speaker */
 #define VG_QUEUE_TAG 0xff000000	 /* bits that tell such a mark */
@@ -47,7 +47,7 @@ enum vg_judgement {
 	VG_JUDGE_QUEUE = 4,  /* TCP that the packet engine judges; what it judges of UDP and ICMP is `inspect` */
 };
 
-/* What the fence keeps on a TCP socket. */
+/* What the fence keeps on a socket. */
 enum vg_verdict {
 	VG_NONE = 0,
 	VG_INSPECT = 1,
@@ -56,6 +56,7 @@ enum vg_verdict {
 	VG_KEPT = 4,   /* from before the fence */
 	VG_INSIDE = 5, /* accepted from the same vendor, over lo */
 	VG_QUEUED = 6, /* each packet passes by a verdict of the packet engine */
+	VG_SENT = 7,   /* UDP: what goes to the destination that is kept is direct */
 };
 
 enum {
@@ -205,15 +206,27 @@ struct vg_flow {
 };
 _Static_assert(sizeof(struct vg_flow) == 2720, "vg_flow");
 
-/* Kept on each governed TCP socket. */
+/* Kept on each governed TCP socket, and on UDP sockets that send to what is direct. That of an inspected one has its
+ * vg_flow beside it: few packets need that, and a direct connection none.
+ */
 struct vg_socket {
+	__u64 owed; /* what passed and is not in the ledger yet: VG_OWED_* */
 	__u32 verdict;
 	__u32 revision;
 	__u32 next;  /* TCP sequence number after the last byte that passed to the relay */
 	__u32 flags; /* VG_SOCKET_* */
-	struct vg_flow flow;
+	struct vg_address to;
+	__u64 cgroup;
+	__u64 netns;
 };
-_Static_assert(sizeof(struct vg_socket) == 2736, "vg_socket");
+_Static_assert(sizeof(struct vg_socket) == 64, "vg_socket");
+
+/* vg_socket.owed: one bit, packets, bytes. It goes to the ledger when the ledger is read, when the socket is closed, and
+ * at VG_OWED_MOST packets: of 512 KiB, more than the kernel makes, those are half of what fits.
+ */
+#define VG_OWED_PACKET (1ULL << 40)
+#define VG_OWED_MOST (1ULL << 60)
+#define VG_OWED_NEVER (1ULL << 63) /* this socket owes nothing, each packet is counted at once: nobody would collect it */
 
 /* A socket that may send to the packet engine, and who holds it: the process that made it, connected it or named a
  * destination, whichever was last. By the number in the socket's mark.

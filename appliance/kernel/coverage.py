@@ -19,7 +19,7 @@ import sys
 import msgspec
 
 from appliance.kernel import cgroups
-from appliance.kernel.fence import Fence
+from appliance.kernel.fence import Fence, settle
 from appliance.kernel.layout import LEDGER, Reason, Settings, Way
 from appliance.kernel.libbpf import Map
 from appliance.kernel.load import ZERO
@@ -62,6 +62,7 @@ class Coverage(msgspec.Struct, frozen=True):
 
 def read(fence: Fence) -> tuple[Coverage, ...]:
     """Return the accounts of all cgroups that have one, by id."""
+    settle(fence.place)
     settings = Settings.unpack(Map(fence.settings).lookup(ZERO) or b"")
     coverage, sequences = Map(fence.coverage), Map(fence.sequences)
     paths = cgroups.governed(fence.place.cgroup)

@@ -159,6 +159,14 @@ def revoke(place: Place) -> None:
         _run(place, there, "vg_revoke")
 
 
+def settle(place: Place) -> None:
+    """Take to the ledger and the counters what sockets have sent directly since the last time."""
+    instance = pins.directory(place.instance)
+    there = pins.current(instance) if instance else None
+    if there:
+        (there / "run_vg_settle").read_bytes()
+
+
 def _run(place: Place, there: Path, iterator: str) -> list[bytes]:
     """Run an iterator over the sockets of each network namespace of a governed process; return what it wrote."""
     path = there / f"run_{iterator}"
@@ -199,6 +207,7 @@ def status(place: Place) -> Status:
         return Status(False, (*load.LINEAGE.links, *load.FENCE.links), {})
     missing = _missing(place, there)
     settings = load.settings_of(there)
+    settle(place)
     with attached(place) as fence:
         counts = Map(fence.counters)
         counters = {

@@ -13,7 +13,7 @@ import msgspec
 
 from appliance.model import Address, HostError
 
-LAYOUT = 4
+LAYOUT = 5
 STEER_MARK = 0x56470001
 QUEUE_MARK = 0x57000000  # of a socket whose packets go to the engine; in it the number of its speaker
 QUEUE_TAG = 0xFF000000  # bits that tell such a mark
@@ -51,7 +51,7 @@ IMAGE = struct.Struct(f"=32s32s{PACKAGE}s{SCRIPT}s")
 EVENT = struct.Struct(f"=IIQ{FRONT}s")
 ADDRESS = struct.Struct("=16s2sHI")
 FLOW = struct.Struct(f"=QQQQQQII{ADDRESS.size}s{PROCESS.size}s")
-SOCKET = struct.Struct(f"=IIII{FLOW.size}s")
+SOCKET = struct.Struct(f"=QIIII{ADDRESS.size}sQQ")
 PEER = struct.Struct("=Q16s2sHI")
 PREFIX = struct.Struct("=III16s")
 RANGE = struct.Struct("=HHHH")

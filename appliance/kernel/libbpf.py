@@ -58,6 +58,10 @@ class _GetOptions(ctypes.Structure):
     _fields_ = (("size", c_size_t), ("flags", c_uint32), ("pad", c_uint32))
 
 
+class _IterOptions(ctypes.Structure):
+    _fields_ = (("size", c_size_t), ("info", c_void_p), ("length", c_uint32), ("pad", c_uint32))
+
+
 _POINTERS = {
     "bpf_object__open_file": (c_char_p, c_void_p),
     "bpf_object__find_program_by_name": (c_void_p, c_char_p),
@@ -264,9 +268,14 @@ class Object:
         """Return the program's file descriptor, which this object owns."""
         return _check(library().bpf_program__fd(self._program(program)), f"program {program}")
 
-    def attach_iter(self, program: str) -> Link:
-        """Make an iterator. Pinned, it runs whenever the pin is read, in the namespace of who opens it."""
-        pointer = library().bpf_program__attach_iter(self._program(program), None)
+    def attach_iter(self, program: str, over: str = "") -> Link:
+        """Make an iterator. Pinned, it runs whenever the pin is read, in the namespace of who opens it.
+
+        `over` names the map whose values it is over, where it is over those.
+        """
+        which = c_uint32(self.map_fd(over) if over else 0)  # union bpf_iter_link_info
+        options = _IterOptions(ctypes.sizeof(_IterOptions), ctypes.addressof(which), ctypes.sizeof(which), 0)
+        pointer = library().bpf_program__attach_iter(self._program(program), byref(options) if over else None)
         return Link(_check(pointer, f"attach {program}"))
 
     def iterate(self, program: str) -> None:

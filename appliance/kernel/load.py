@@ -37,6 +37,7 @@ class Part(msgspec.Struct, frozen=True):
     root: dict[str, int] = {}  # the same, on the root cgroup
     tracing: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()  # iterators
+    over: dict[str, str] = {}  # the same over the values of a map: program -> map
     maps: tuple[str, ...] = ()
     unnamed: bool = False  # libbpf knows no section names for its hooks
     instead: str = ""  # not needed where this part loads
@@ -77,9 +78,10 @@ FENCE = Part(
         "vg_egress": 1,
         "vg_ingress": 0,
     },
+    over={"vg_settle": "sockets"},
     # settings, the mark of a whole load, come last
     maps=(
-        "sockets", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences", "passage",
+        "sockets", "flows", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences", "passage",
         "speakers", "slots", "shares", "unused", "lingering", "settings",
     ),
 )
@@ -234,7 +236,7 @@ class Load:
             seed(loaded)
 
     def _without(self, part: Part) -> None:
-        for name in (*(f"link_{name}" for name in part.links), *(f"run_{name}" for name in part.runs)):
+        for name in (*(f"link_{name}" for name in part.links), *(f"run_{name}" for name in (*part.runs, *part.over))):
             (self._new / name).unlink(missing_ok=True)
         (self._new / f"lacks_{part.name}").mkdir()
 
@@ -243,6 +245,8 @@ class Load:
             self._pin(loaded.attach(name), f"link_{name}")
         for name in part.runs:
             self._pin(loaded.attach_iter(name), f"run_{name}")
+        for name, values in part.over.items():
+            self._pin(loaded.attach_iter(name, values), f"run_{name}")
         for programs, path in ((part.slice, self._cgroup), (part.root, self._root)):
             with descriptor(path) as cgroup:
                 for name in programs:
