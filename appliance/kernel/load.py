@@ -81,8 +81,8 @@ FENCE = Part(
     over={"vg_settle": "sockets"},
     # settings, the mark of a whole load, come last
     maps=(
-        "sockets", "flows", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences", "passage",
-        "speakers", "slots", "shares", "unused", "lingering", "settings",
+        "sockets", "flows", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences",
+        "passage", "speakers", "slots", "shares", "unused", "lingering", "settings",
     ),
 )
 EXTRAS = (
