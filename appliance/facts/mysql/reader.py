@@ -256,7 +256,7 @@ class MySQL:
             for mode in dict.fromkeys((then.mode, now.mode))
         ]
         reading = alternatives([self._store.read(known.text, self._store.world(world)) for world in worlds])
-        known.read = (now, reading)
+        known.read = (now, reading) if MAX_SHAPES else None
         return reading
 
     def _startup(self, message: Message) -> tuple[Facts, Reading]:

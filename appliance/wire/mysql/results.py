@@ -283,17 +283,19 @@ class Results:
 
     def rows(self, inbox: Inbox, longest_end: int) -> Message | None:
         """Take the whole rows that are here, masked; None if there are none."""
-        out, number, masked = bytearray(), 0, 0
-        while inbox.left >= 5:
-            header = inbox.header()
-            assert header is not None  # there are five bytes
-            size, sequence = header
+        out: list[bytes] = []
+        number = masked = 0
+        data, top = inbox.data, len(inbox.data)
+        while top - inbox.at >= 5:
+            at = inbox.at
+            size, sequence = data[at] | data[at + 1] << 8 | data[at + 2] << 16, data[at + 3]
             if size == 0:
                 raise ProtocolError("an empty packet among rows")
-            if inbox.first() == ERROR or (inbox.first() == EOF and size <= longest_end):
+            first = data[at + 4]
+            if first == ERROR or (first == EOF and size <= longest_end):
                 break
-            whole = inbox.whole(MAX_MASKED)
-            if whole is None:
+            whole = 4 + size if size < FULL else inbox.whole(MAX_MASKED)
+            if whole is None or at + whole > top:
                 break
             raw = inbox.take(whole)
             number += 1
@@ -302,10 +304,10 @@ class Results:
                 self._inject_row(joined(raw))
             elif self._masks is not None:
                 row, changed = self._masks.row(joined(raw))
-                out += self._row(raw, row, sequence) if changed else moved(raw, self._link.shift)
+                out.append(self._row(raw, row, sequence) if changed else moved(raw, self._link.shift))
                 masked += changed
         self.counted += number
-        return Message(S, "row", bytes(out), masked=masked, count=number) if number else None
+        return Message(S, "row", b"".join(out), masked=masked, count=number) if number else None
 
     def _row(self, raw: bytes, row: bytes, sequence: int) -> bytes:
         """Write a changed row; where it takes fewer packets than before, later ones have other numbers."""

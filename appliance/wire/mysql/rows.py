@@ -17,6 +17,8 @@ from appliance.wire.mysql.values import TIMED, WIDTHS, cell
 
 Definitions = Sequence[Definition]
 OFFSET = 2  # of the first column in the NULL bitmap of a row
+NULL_CELL = bytes((NULL,))
+MALFORMED = 0xFF  # first byte of a length that is none
 
 
 class Masks:
@@ -36,23 +38,30 @@ class Masks:
         return self._row(payload)
 
     def _text(self, payload: bytes) -> tuple[bytes, int]:
-        fields, out, kept, changed = Fields(payload), bytearray(), 0, 0
+        at = kept = changed = 0
+        end = len(payload)
+        out: list[bytes] = []
         for mask in self._maskers:
-            begin = fields.at
-            if payload[begin : begin + 1] == b"\xfb":
-                fields.at += 1
+            begin = at
+            first = payload[at] if at < end else MALFORMED
+            if first == NULL:
+                at += 1
                 continue
-            old = fields.string()
+            start, size = (at + 1, first) if first < NULL else _length(payload, at)
+            at = start + size
+            if at > end:
+                raise ProtocolError("a field runs over the end of its packet")
             if mask is None:
                 continue
+            old = payload[start:at]
             new = mask(old)
             if new is not old:
-                out += payload[kept:begin]
-                out += bytes((NULL,)) if new is None else string(new)
-                kept = fields.at
+                out += (payload[kept:begin], NULL_CELL if new is None else string(new))
+                kept = at
                 changed += 1
-        fields.end()
-        return (bytes(out + payload[kept:]), changed) if changed else (payload, 0)
+        if at < end:
+            raise ProtocolError("bytes after the last field of a packet")
+        return (b"".join([*out, payload[kept:]]), changed) if changed else (payload, 0)
 
     def _binary(self, payload: bytes) -> tuple[bytes, int]:
         size = (len(self._maskers) + 7 + OFFSET) // 8
@@ -79,6 +88,13 @@ class Masks:
                 changed += 1
         fields.end()
         return (b"\0" + bytes(nulls) + bytes(out) + payload[kept:], changed) if changed else (payload, 0)
+
+
+def _length(payload: bytes, at: int) -> tuple[int, int]:
+    """Return where a cell of a long length begins, and that length."""
+    fields = Fields(payload, at)
+    size = fields.lenenc()
+    return fields.at, size
 
 
 def _written(kind: int, data: bytes) -> bytes:
