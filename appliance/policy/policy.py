@@ -17,11 +17,11 @@ import msgspec
 from appliance.facts import Facts
 from appliance.facts.words import CELLS, PROTOCOLS, protocols_of
 from appliance.model import Address, Decision, Process
+from appliance.policy.anchors import NAMES, Anchors
 from appliance.policy.detect import Detectors
 from appliance.policy.masks import Mask, Masks
 from appliance.policy.rule import UNSURE, Identity, Rule, Target
 
-NAMES = frozenset(key for keys in PROTOCOLS.values() for key, known in keys.items() if known.kind == "name")
 READ = ("compared", "copied", *CELLS, *CELLS.values())  # keys that masks look at, whether a rule names them or not
 FEW = 16  # rules; below, one decision takes a few microseconds
 MAX_DECIDED = 1024  # decisions remembered; programs repeat a few dozen statements
@@ -38,6 +38,7 @@ class Scope(msgspec.Struct, frozen=True):
     levels: tuple[Rule, ...]  # masks that say how much is kept of what they match
     few: bool  # judging anew is as quick as remembering, or needs the text, which differs each time
     keys: tuple[str, ...]  # of facts that matter
+    anchors: Anchors  # the deciders, by what they are about
 
 
 class Policy:
@@ -226,17 +227,19 @@ class Policy:
         ]
         masks = [self._masks[rule.id] for rule, _ in here if rule.do == "mask"]
         detects = any(rule.detect for rule, _ in here if rule.do != "mask")
+        deciders = tuple((rule, sure) for rule, sure in here if rule.do != "mask")
         return Scope(
-            deciders=tuple((rule, sure) for rule, sure in here if rule.do != "mask"),
+            deciders=deciders,
             masks=tuple(m for m in masks if not m.rule.shadow),
             shadow_masks=tuple(m for m in masks if m.rule.shadow),
             levels=tuple(m.rule for m in masks if m.rule.record and not m.rule.shadow),
             few=detects or len(here) < FEW,
             keys=tuple(sorted({*READ, *(key for rule, _ in here for key in rule.when)})),
+            anchors=Anchors(deciders),
         )
 
     def _first(self, scope: Scope, facts: Facts, shadow: list[str]) -> Decision:
-        for rule, sure in scope.deciders:
+        for rule, sure in scope.deciders if scope.few else scope.anchors.of(facts):
             answer = self.matches(rule, facts)
             certain = answer is True and sure
             if answer is False or (rule.do == "allow" and not certain):
