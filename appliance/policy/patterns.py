@@ -10,7 +10,7 @@ Nothing is searched twice: each `*` but the last takes the first place where wha
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-MAX_SEEN = 4096  # answers remembered by one pattern; a database has fewer names in daily use
+MAX_SEEN = 512  # answers remembered by one pattern, some 100 bytes each; with 4,096 a thousand rules held 400 MB
 MAX_NAME = 512  # characters of a value whose answer is remembered; three quoted identifiers of 63 bytes fit
 
 
