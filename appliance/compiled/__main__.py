@@ -26,6 +26,8 @@ MODULES = [
     *(f"appliance.facts.http.{name}" for name in ("documents", "paths", "reader", "request")),
     "appliance.policy.masks",
     "appliance.record.log",
+    *(f"appliance.record.{name}" for name in ("parts", "runs", "tree", "walk")),
+    *(f"appliance.record.index.{name}" for name in ("intake", "kept", "words")),
     *(
         f"appliance.relay.{name}"
         for name in ("alarm", "end", "gate", "gather", "joined", "layer", "linger", "pipe", "room", "upstream", "valve")
@@ -34,8 +36,8 @@ MODULES = [
     *(
         f"appliance.session.{name}"
         for name in (
-            "core", "encryption", "ground", "level", "meter", "onlooker", "plans", "rigid", "scribe", "secret", "told",
-            "wait",
+            "core", "encryption", "ground", "level", "line", "meter", "onlooker", "plans", "rigid", "scribe", "secret",
+            "told", "wait",
         )
     ),
     *(f"appliance.wire.{name}" for name in ("inbox", "mysql.packets")),
@@ -45,7 +47,9 @@ MODULES = [
     ),
     *(
         f"appliance.wire.postgres.{name}"
-        for name in ("cells", "client", "columns", "connection", "flow", "frames", "masks", "server", "tags")
+        for name in (
+            "cells", "client", "columns", "connection", "flow", "frames", "injected", "masks", "server", "tags",
+        )
     ),
 ]  # fmt: skip
 SETUP = """

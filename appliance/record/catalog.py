@@ -92,7 +92,7 @@ class Catalog:
             for number, item in enumerate(items):
                 said = brief(item) if number and not item.gap else None
                 if said:
-                    parts.add(said, item.end - item.start)
+                    parts.add(said.id, said.time, said.note, said.flow, item.end - item.start)
                     if len(parts.of) >= FLUSH:
                         _flush(db, name, parts)
             _flush(db, name, parts)

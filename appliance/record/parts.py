@@ -1,6 +1,10 @@
 """What one segment has of each session, as far as the catalog (catalog.py) wants to know it."""
 
-from appliance.record.brief import Both, Brief
+from typing import cast
+
+from msgspec.structs import astuple
+
+from appliance.record.brief import Numbered, Told, Tolds
 
 LARGEST = 1 << 63  # what SQLite takes as a number
 
@@ -15,19 +19,19 @@ class Part:
         self.rules: set[str] = set()
         self.epoch = self.scope = self.sequence = 0
 
-    def add(self, said: Brief | Both, size: int) -> None:
-        """Take in a frame of `size` bytes."""
-        when, note, flow = said.time, said.note, said.flow
+    def add(self, when: float, told: Told, flow: Numbered | None, size: int) -> None:
+        """Take in what is said of a frame of `size` bytes."""
+        decision, identity, masks = cast(Tolds, astuple(told))
         self.frames += 1
         self.bytes += size
         self.first = min(self.first, when)
         self.last = max(self.last, when)
-        if note.identity:
-            self.identity = note.identity
-        if note.decision is not None and note.decision.rule:
-            self.rules.add(note.decision.rule)
-        if note.masks:
-            self.rules.update(note.masks)
+        if identity:
+            self.identity = identity
+        if decision is not None and decision.rule:
+            self.rules.add(decision.rule)
+        if masks:
+            self.rules.update(masks)
         if flow is not None and flow.sequence and max(flow.sequence, flow.scope, flow.epoch) < LARGEST:
             self.epoch, self.scope, self.sequence = flow.epoch, flow.scope, flow.sequence
 
@@ -40,12 +44,12 @@ class Parts:
         self.whole = True
         self._most = most
 
-    def add(self, said: Brief | Both, size: int) -> None:
-        """Take in a frame of `size` bytes."""
-        part = self.of.get(said.id)
+    def add(self, id: str, when: float, told: Told, flow: Numbered | None, size: int) -> None:
+        """Take in what is said of a frame of `size` bytes."""
+        part = self.of.get(id)
         if part is None:
             if len(self.of) >= self._most:
                 self.whole = False
                 self.of.clear()
-            part = self.of[said.id] = Part(said.time)
-        part.add(said, size)
+            part = self.of[id] = Part(when)
+        part.add(when, told, flow, size)

@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import msgspec
 from cryptography.hazmat.primitives.poly1305 import Poly1305
+from msgspec.structs import astuple
 
-from appliance.record.brief import Both, Link, boths, links
+from appliance.record.brief import Boths, Link, boths, links
 from appliance.record.chain import Item, runs
 from appliance.record.frame import HEAD, BadFrame, Header
 from appliance.record.packed import BLOCK
@@ -146,22 +148,23 @@ class Walk:
 
     def _frame(self, start: int, item: bytes, top: Header, parts: Parts) -> None:
         body = item[HEAD:]
-        link: Link | Both
+        said: Boths | None = None
         try:
-            link = boths.decode(body)
+            said = cast(Boths, astuple(boths.decode(body)))
+            sequence, when, previous = said[0], said[1], said[5]
         except (msgspec.DecodeError, UnicodeDecodeError):
             link = self._link(start, body)
-        sequence, when = link.sequence, link.time
+            sequence, when, previous = link.sequence, link.time, link.previous
         if sequence != self.sequence + 1:
             raise BadFrame(self.path, start, f"frame {sequence} where {self.sequence + 1} was due")
-        if top.format > 1 and link.previous != self.head:
+        if top.format > 1 and previous != self.head:
             raise BadFrame(self.path, start, f"frame {sequence} does not follow what is before it")
         self.sequence = sequence
         if self._tree.size == 1 or when < self.first:
             self.first = when
         self.last = max(self.last, when)
-        if parts.whole and isinstance(link, Both):
-            parts.add(link, len(item))
+        if said is not None and parts.whole:
+            parts.add(said[2], when, said[3], said[4], len(item))
 
     def _link(self, start: int, body: bytes) -> Link:
         """Return of a frame that only a worker that was taken over would write what ties it."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.record import packed, read, walk
-from appliance.record.brief import Brief, Told
+from appliance.record.brief import Told
 from appliance.record.catalog import Catalog
 from appliance.record.chain import GAP_HEAD, Item, gap, parse, plain
 from appliance.record.frame import HEAD, MAX_FRAME, BadFrame
@@ -114,7 +114,7 @@ def test_sessions_is_how_many_of_a_segment_are_summed_up_while_it_is_open(
 def test_parts_hold_no_more_than_they_may() -> None:
     parts = Parts(2)
     for id in "abcab":
-        parts.add(Brief(1.0, id, Told()), 10)
+        parts.add(id, 1.0, Told(), None, 10)
         assert len(parts.of) <= 2
     assert not parts.whole
 

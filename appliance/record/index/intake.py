@@ -4,15 +4,17 @@ import sqlite3
 from array import array
 from hashlib import blake2b
 from pathlib import Path
+from typing import cast
 
 import msgspec
+from msgspec.structs import astuple
 
-from appliance.model import Side, Spent
+from appliance.model import Flow, Side, Spent
 from appliance.record.chain import Item, runs
 from appliance.record.frame import FORMAT, HEAD, BadFrame
 from appliance.record.index.kept import Kept
 from appliance.record.index.schema import MICROS
-from appliance.record.index.seen import Ruled, Said, Seen, seen
+from appliance.record.index.seen import Frames, Notes, Ruled, Seen, seen
 from appliance.record.index.words import MAX_TEXT, fit, of_process, of_tally, pieces, squeezed
 from appliance.record.packed import Packed, is_packed
 from appliance.record.read import OnTorn, decode_frame, torn
@@ -26,7 +28,7 @@ _KNOWN = "SELECT number, tally FROM sessions WHERE id = ?"
 _PUT = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"
 _TEXT = "INSERT OR IGNORE INTO texts (digest, statement, value) VALUES (?, ?, ?)"
 _NUMBER = "SELECT number FROM texts WHERE digest = ?"
-_SINCE = "FROM texts WHERE number > ?"
+_TOLD, _ASKED = (blake2b(digest_size=DIGEST, salt=b"%d" % statement) for statement in (False, True))
 
 
 class One:
@@ -45,35 +47,42 @@ class One:
         self.told: set[str] = set()  # what else was said
         self.texts: set[tuple[bool, str]] = set()  # of long ones, the pieces
 
-    def add(self, start: int, frame: Seen, ruled: Ruled | None, facts: bytes, kept: Kept) -> None:
-        """Take in the next frame, which is at `start`, and what its decision and its facts are."""
-        note = frame.note
-        self.last = max(self.last, frame.time)
-        if frame.flow is not None:
-            self._meet(frame)
-        if note.identity or note.target or note.protocol:
-            self._called(note)
-        self.bytes += len(note.raw) + note.size + frame.dropped
-        spent = note.spent
+    def add(self, start: int, fields: Frames, kept: Kept) -> None:
+        """Take in the next frame, which is at `start`.
+
+        Raises:
+            msgspec.DecodeError: it is none; nothing of it is taken in.
+        """
+        _, when, _, said, dropped, flow, _, _, _ = fields
+        note = cast(Notes, astuple(said))
+        kind, text, side, _, raw, decided, _, identity, target, protocol = note[:10]
+        size, found, columns, spent = note[14], note[15], note[16], note[18]
+        ruled = kept.ruled(decided) if decided else None
+        facts = bytes(found) if found else b""
+        names = kept.names(facts) if facts and facts not in self.facts else ()
+        if columns:
+            kept.check(columns)
+        self.last = max(self.last, when)
+        if flow is not None:
+            self._meet(flow)
+        if identity or target or protocol:
+            self._called(identity, target, protocol)
+        self.bytes += len(raw) + size + dropped
         if spent is not None:
             self._spend(spent)
-        kind, asked = note.kind, False
         if kind == "message":
-            asked = note.side is Side.CLIENT
             self._message(note)
-        elif kind in ("decision", "asked"):
-            asked = True
-            if ruled is not None:
-                self._decided(ruled)
+        elif ruled is not None and kind in ("decision", "asked"):
+            self._decided(ruled)
         elif kind == "answered":
-            self._answered(note)
+            self._answered(said.by)
         elif kind == "closed":
-            self.tally.ended = frame.time
-        if facts and facts not in self.facts:
+            self.tally.ended = when
+        if names:
             self.facts.add(facts)
-            self.names.update(kept.names(facts))
-        if note.text and kind != "opened":  # that is addresses, found otherwise
-            self._say(note.text, asked)
+            self.names.update(names)
+        if text and kind != "opened":  # that is addresses, found otherwise
+            self._say(text, side is Side.CLIENT if kind == "message" else kind in ("decision", "asked"))
         self.offsets.append(start)
 
     def summed(self) -> Tally:
@@ -94,40 +103,38 @@ class One:
                     found.add((asked, short))
         return found
 
-    def _meet(self, frame: Seen) -> None:
-        flow = frame.flow
-        if flow is None:
-            return
+    def _meet(self, flow: Flow) -> None:
         self.tally.meet(flow)
         if flow.source:
             self.names.add(("sha256", flow.source.rpartition(":")[2]))
         if flow.process:
             self.names.update(of_process(flow.process))
 
-    def _called(self, note: Said) -> None:
+    def _called(self, identity: str, target: str, protocol: str) -> None:
         tally = self.tally
-        if note.identity:
-            tally.identity = note.identity
-            self.names.add(("who", note.identity))
-        if note.target:
-            tally.target = note.target
-            self.names.add(("to", note.target))
-        tally.protocol = note.protocol or tally.protocol
+        if identity:
+            tally.identity = identity
+            self.names.add(("who", identity))
+        if target:
+            tally.target = target
+            self.names.add(("to", target))
+        tally.protocol = protocol or tally.protocol
 
     def _spend(self, spent: Spent) -> None:
-        self.parse += spent.parse
-        self.policy += spent.policy
-        self.hold += spent.hold
-        self.upstream += spent.upstream
+        parse, policy, hold, upstream = cast(tuple[float, float, float, float], astuple(spent))
+        self.parse += parse
+        self.policy += policy
+        self.hold += hold
+        self.upstream += upstream
 
-    def _message(self, note: Said) -> None:
-        count, masked = note.count, note.masked
+    def _message(self, note: Notes) -> None:
+        side, count, masked = note[2], note[10], note[11]
         self.messages += count if count > 1 else 1
-        if count and note.side is Side.SERVER:
+        if count and side is Side.SERVER:
             self.rows += count
         if masked:
             self.masked += masked
-            for rule in note.masks:
+            for rule in note[12]:
                 if rule not in self.tally.masking:
                     self._count(MASK, rule)
                     self.tally.masking.add(rule)
@@ -141,8 +148,8 @@ class One:
         if tally.masking:
             tally.masking = set()
 
-    def _answered(self, note: Said) -> None:
-        by, known = note.by, self.tally.answered_by
+    def _answered(self, by: str) -> None:
+        known = self.tally.answered_by
         if by:
             self.names.add(("by", by))
             if by not in known and len(known) < MAX_NAMES:
@@ -196,24 +203,18 @@ class Batch:
 
     def take(self, start: int, end: int, body: bytes) -> None:
         """Take in a frame."""
-        kept = self._kept
         try:
             frame = seen.decode(body if self._format == FORMAT else self._migrated(start, end, body))
-            note = frame.note
-            ruled = kept.ruled(note.decision) if note.decision else None
-            facts = bytes(note.facts)
-            if facts:
-                kept.names(facts)
-            if note.columns:
-                kept.check(note.columns)
+            fields = cast(Frames, astuple(frame))
+            if fields[0] != self._due:
+                raise BadFrame(self._path, start, f"frame {fields[0]} where {self._due} was due")
+            one = self._sessions.get(fields[2])
+            if one is None:
+                one = self._meet(frame)
+            one.add(start, fields, self._kept)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadFrame(self._path, start, f"not a frame: {error}") from None
-        if frame.sequence != self._due:
-            raise BadFrame(self._path, start, f"frame {frame.sequence} where {self._due} was due")
-        one = self._sessions.get(frame.id)
-        if one is None:
-            one = self._sessions[frame.id] = self._meet(frame)
-        one.add(start, frame, ruled, facts, kept)
+        self._sessions[frame.id] = one
         self._last = self._due
         self._due += 1
         self._end = end
@@ -284,20 +285,30 @@ class Batch:
                 if digest is None:
                     digest = digests[text] = _digest(*text)
                 said.append((digest, one.number))
-        db = self._db
-        before = (db.execute("SELECT coalesce(max(number), 0) FROM texts").fetchone()[0],)
-        db.executemany(_TEXT, sorted((digest, *text) for text, digest in digests.items()))
-        db.execute(f"INSERT INTO words (rowid, value) SELECT number, value {_SINCE}", before)
-        numbers: dict[bytes, int] = dict(db.execute(f"SELECT digest, number {_SINCE}", before))
-        for digest in digests.values():
-            if digest not in numbers:
-                numbers[digest] = db.execute(_NUMBER, (digest,)).fetchone()[0]
+        numbers = self._numbers(sorted((digest, *text) for text, digest in digests.items()))
         rows = [(numbers[digest], session, file) for digest, session in said]
-        db.executemany("INSERT OR IGNORE INTO said VALUES (?, ?, ?)", sorted(rows))
+        self._db.executemany("INSERT OR IGNORE INTO said VALUES (?, ?, ?)", sorted(rows))
+
+    def _numbers(self, rows: list[tuple[bytes, bool, str]]) -> dict[bytes, int]:
+        """Put in texts, those that are new, and return the numbers of all by digest."""
+        db = self._db
+        before = db.execute("SELECT coalesce(max(number), 0) FROM texts").fetchone()[0]
+        changes = db.total_changes
+        db.executemany(_TEXT, rows)
+        new = db.total_changes - changes
+        db.execute("INSERT INTO words (rowid, value) SELECT number, value FROM texts WHERE number > ?", (before,))
+        if new == len(rows):  # numbers are given in the order of the rows
+            return {row[0]: before + 1 + place for place, row in enumerate(rows)}
+        numbers: dict[bytes, int] = {}
+        for row in rows:
+            numbers[row[0]] = db.execute(_NUMBER, row[:1]).fetchone()[0]
+        return numbers
 
 
 def _digest(statement: bool, text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST, salt=b"%d" % statement).digest()
+    taken = (_ASKED if statement else _TOLD).copy()
+    taken.update(text.encode("utf-8", "surrogatepass"))
+    return taken.digest()
 
 
 def fill(batch: Batch, path: Path, start: int, most: int, on_torn: OnTorn) -> None:
