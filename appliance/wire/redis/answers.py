@@ -45,15 +45,16 @@ class Answers:
         """Yield each message that is whole, or the part that is here of one that is not kept."""
         inbox = self._inbox
         while inbox.left:
+            reader = self._reader
             if self._link.stream:
                 yield Message(Side.SERVER, "replication", inbox.take(inbox.left))
-            elif self._reader is None and (said := short(inbox, self._link, self._ledger.head)) is not None:
-                self._answered()
-                yield said
-            elif self._reader is not None:
-                yield from self._more(self._reader)
+            elif reader is not None:
+                yield from self._more(reader)
                 if self._reader is not None:
                     return
+            elif (said := short(inbox, self._link, self._ledger.head)) is not None:
+                self._answered()
+                yield said
             else:
                 messages = list(self._begin())
                 yield from messages
