@@ -5,7 +5,7 @@ down as the refusal of its question. What is learned is told to the caller befor
 connection that follows finds it; and only from servers that the rules name as such: a name is worth what they are.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from appliance.facts import Facts, Reader
 from appliance.model import Learned, Message
@@ -14,6 +14,8 @@ from appliance.session.scribe import Scribe
 from appliance.wire import Wire
 
 DENIED = "denied by vendorgate"
+# Kinds that are not only sent on: answers to ourselves, those that rules judge, those that change what is spoken.
+APART: Final = frozenset({"injected", "injected-done", "answer", "redirect", "tls", "tunnel"})
 
 
 @runtime_checkable

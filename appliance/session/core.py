@@ -11,8 +11,8 @@ Bytes of the server come out of the wire in the form the client may see, and go 
 Time is an argument: `now` is any clock that does not jump, in seconds; `start` is told what the wall says then.
 """
 
-from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from appliance.facts import Facts, Reader
 from appliance.facts.readers import Shared
@@ -38,9 +38,11 @@ from appliance.model import (
     Woke,
 )
 from appliance.policy import Policy
+from appliance.session.answers import APART
 from appliance.session.answers import judged as answer
 from appliance.session.encryption import Encryption
 from appliance.session.ground import Ground
+from appliance.session.line import Line
 from appliance.session.meter import Clock, sooner
 from appliance.session.plans import Plans
 from appliance.session.scribe import Scribe
@@ -49,6 +51,7 @@ from appliance.session.wait import Wait
 from appliance.wire import Wire
 
 LOGIN_S = 60.0  # until the first request may come; authentication_timeout of PostgreSQL, and of servers without one
+SERVER: Final = Side.SERVER
 DENIED = "denied by vendorgate"  # what a client is told, with the id; never a rule's text
 
 
@@ -62,12 +65,11 @@ class Session:
         self._flow, self._rules, self._shared = flow, rules, shared
         self._ground = Ground(flow, rules())
         self._scribe = Scribe(flow.id, clock)
-        self._encryption = Encryption(self._scribe, flow.names)
+        self._encryption, self._encrypts = Encryption(self._scribe, flow.names), flow.transport == "tcp"
         self._raw = Unread(self._ground, self._scribe)
         self._wire: Wire | None = None
         self._reader: Reader | None = None
-        self._queue: deque[Message] = deque()
-        self._queued = 0
+        self._line = Line()
         self._wait = Wait(self._ground, self._scribe)
         self._login_by: float | None = None
         self._released: dict[str, str] = {}  # cursor -> what an approval has released on it
@@ -84,7 +86,7 @@ class Session:
     @property
     def held(self) -> int:
         """Bytes of the client that wait for an answer."""
-        return self._queued
+        return self._line.size
 
     @property
     def passing(self) -> bool:
@@ -113,8 +115,8 @@ class Session:
         self._shared.now = self._scribe.meter.begun(now)
         try:
             match event:
-                case Received(side, data):
-                    self._received(side, data, now)
+                case Received():
+                    self._received(event.side, event.data, now)
                 case Ended(side, lost):
                     self._end(side, lost, now)
                 case Answered():
@@ -140,23 +142,23 @@ class Session:
     # -- bytes --------------------------------------------------------------------------------------------------
 
     def _received(self, side: Side, data: bytes, now: float) -> None:
-        if self._wire is None:
+        wire = self._wire
+        if wire is None:
             self._pass(side, data)
-        elif data and self._flow.transport == "tcp" and self._encryption.takes(side, data):
+        elif data and self._encrypts and self._encryption.takes(side, data):
             self._hello()
-        elif side is Side.SERVER:
-            self._down(self._wire, data, now)
+        elif side is SERVER:
+            self._down(wire, data, now)
         else:
-            for message in self._wire.feed(side, data):
-                if message.side is Side.SERVER:  # what the wire answers by itself
+            for message in wire.feed(side, data):
+                if message.side is SERVER:  # what the wire answers by itself
                     self._scribe.answers([message], ())
                     continue
                 if message.kind == "tls":
-                    self._scribe.do(*self._wire.allow(message))
-                    self._begin_tls(self._wire)
+                    self._scribe.do(*wire.allow(message))
+                    self._begin_tls(wire)
                     return
-                self._queue.append(message)
-                self._queued += len(message.raw)
+                self._line.add(message)
                 self._pump(now)
                 if self._closed:
                     return
@@ -186,18 +188,22 @@ class Session:
         answers: list[Message] = []
         encrypts, tunnel = False, None
         try:
-            for message in wire.feed(Side.SERVER, data):
+            for message in wire.feed(SERVER, data):
                 self._reading(wire).heard(message)
-                if message.kind == "injected-done":
-                    # What was asked may tell how the text of those that wait is to be read.
-                    self._injected, self._queue = False, deque(map(wire.again, self._queue))
-                elif message.kind != "injected":
-                    told = message.kind == "answer" and answer(message, self._reader, wire, self._ground, self._scribe)
-                    answers.append(told or message)
-                    if message.kind == "redirect" and (why := self._ground.elsewhere(message.name)):
-                        self._scribe.incident(why, Side.SERVER)
-                encrypts = encrypts or message.kind == "tls"
-                tunnel = message if message.kind == "tunnel" else tunnel
+                kind = message.kind
+                if kind not in APART:
+                    answers.append(message)
+                elif kind == "injected-done":
+                    self._injected = False
+                    self._line.again(wire)
+                elif kind == "answer":
+                    answers.append(answer(message, self._reader, wire, self._ground, self._scribe))
+                elif kind != "injected":
+                    answers.append(message)
+                    if kind == "redirect" and (why := self._ground.elsewhere(message.name)):
+                        self._scribe.incident(why, SERVER)
+                    encrypts = encrypts or kind == "tls"
+                    tunnel = message if kind == "tunnel" else tunnel
         finally:
             # What came before a malformed message has been answered truly, and goes down.
             if not self._closed:
@@ -225,22 +231,21 @@ class Session:
     def _pump(self, now: float) -> None:
         """Decide messages from the head of the queue, until one must wait."""
         wire = self._wire
-        while wire and self._queue and not (self._wait or self._injected or self._closed):
-            message = self._queue[0]
+        while wire and self._line and not (self._wait or self._injected or self._closed):
+            message = self._line.first
             self._scribe.meter.judging()
-            reader = self._reading(wire)
+            reader = self._reader or self._reading(wire)
             facts = reader.ask(message)
             if facts is None:
-                self._shift()
+                self._line.shift()
                 self._scribe.request(message, message.text)
                 self._forward(wire, message, None)
                 continue
             if self._settling:
                 if wire.busy:
                     return
-                # What was waited for may have changed how the text of those that waited is to be read.
                 self._settling = False
-                self._queue = deque(map(wire.again, self._queue))
+                self._line.again(wire)
                 continue
             statement = self._wanted(wire, reader, facts)
             if statement:
@@ -249,19 +254,20 @@ class Session:
                 return
             self._meet()
             self._judge(wire, message, facts, now)
-        if not self._queue and Side.CLIENT in self._ended and not self._closed:
+        if not self._line and Side.CLIENT in self._ended and not self._closed:
             self._finish(Side.CLIENT)
 
     def _wanted(self, wire: Wire, reader: Reader, facts: Facts) -> str:
         return reader.wanted(facts) if wire.idle else ""
 
     def _judge(self, wire: Wire, message: Message, facts: Facts, now: float) -> None:
-        if wire.idle and message.kind != "startup":
+        idle = wire.idle
+        if idle and message.kind != "startup":
             self._login_by = None  # logged in long ago, or a protocol that has no login
-        decision = self._scribe.judged(self._ground.decide(facts), wire)
+        decision = self._scribe.judged(self._ground.decide(facts), idle)
         decision = self._plans.impossible(self._reading(wire), message, facts) or decision
         subject = facts.subject or message.text
-        if facts.stage == "begins":
+        if self._released and facts.stage == "begins":
             self._released.pop(message.cursor, None)
         if decision.verdict == "approve":
             released = self._released.get(message.cursor) == f"{self._ground.revision} {subject}"
@@ -273,7 +279,7 @@ class Session:
                 return
             reason = "only prepares: asked when it runs" if facts.stage == "prepares" else "approved when it began"
             decision = Decision("allow", decision.rule, decision.file, decision.revision, reason)
-        self._shift()
+        self._line.shift()
         self._scribe.request(message, subject, facts)
         id = self._scribe.decision(decision, subject)
         if decision.verdict == "allow":
@@ -292,8 +298,8 @@ class Session:
             if facts.cancels:
                 self._scribe.do(Cancel(self._flow.server, facts.cancels))
         reader.sent(message)
-        self._scribe.refusal(wire.allow(message, plan, redact), "not relayed")
-        if facts is not None and facts.changes:
+        self._scribe.refusal(wire.allow(message, plan, redact))
+        if self._settling and facts is not None:
             self._scribe.do(*wire.settle())
 
     def _deny(self, wire: Wire, message: Message, text: str, code: str = "denied") -> None:
@@ -318,9 +324,9 @@ class Session:
         verdict = "approved" if answer.approved else "cancelled" if answer.cancelled else "denied"
         text = f"{verdict}: {answer.reason}" if answer.reason else verdict
         self._scribe.answered(question, text, answer.by)
-        message = self._queue[0]
+        message = self._line.first
         facts = self._reading(wire).ask(message)
-        self._shift()
+        self._line.shift()
         if answer.approved:
             if facts and facts.stage == "begins":
                 self._released[message.cursor] = f"{self._ground.revision} {question.text}"
@@ -353,7 +359,7 @@ class Session:
             self._close(f"{side.value} lost", abort=True)
         elif len(self._ended) == 2:
             self._close("ended")  # what still waits has nobody to go to
-        elif side is Side.SERVER or not self._queue:
+        elif side is Side.SERVER or not self._line:
             self._finish(side)
         elif self._wait:
             self._close("the client left while its request was held")
@@ -376,8 +382,7 @@ class Session:
         self._wait.end(why)
         self._login_by = None
         self._closed = True
-        self._queue.clear()
-        self._queued = 0
+        self._line.clear()
         self._scribe.do(Note("closed", why, message="abort" if abort else ""), Close(abort))
 
     # -- who, and how to read -----------------------------------------------------------------------------------
@@ -393,6 +398,3 @@ class Session:
             self._reader = open_reader(wire.name, self._shared, server, process=process)
             self._reader.needs_catalog = self._ground.names()
         return self._reader
-
-    def _shift(self) -> None:
-        self._queued -= len(self._queue.popleft().raw)

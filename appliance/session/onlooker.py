@@ -48,10 +48,10 @@ class Onlooker(Session):
         return ""
 
     def _judge(self, wire: Wire, message: Message, facts: Facts, now: float) -> None:
-        decision = self._scribe.judged(self._ground.decide(facts), wire)
+        decision = self._scribe.judged(self._ground.decide(facts), wire.idle)
         decision = self._plans.impossible(self._reading(wire), message, facts) or decision
         subject = facts.subject or message.text
-        self._shift()
+        self._line.shift()
         self._scribe.request(message, subject, facts)
         self._scribe.decision(decision, subject)
         self._forward(wire, message, facts)

@@ -53,9 +53,9 @@ class Scribe:
         self._numbered += 1
         return f"{self._flow_id}-{self._numbered}"
 
-    def judged(self, decision: Decision, wire: Wire) -> Decision:
+    def judged(self, decision: Decision, idle: bool) -> Decision:
         """Take how much is to be kept of the request that is judged, and of its answer; return the decision."""
-        self._levels.judged(decision.record, wire.idle)
+        self._levels.judged(decision.record, idle)
         return decision
 
     def request(self, message: Message, subject: str, facts: Facts | None = None) -> None:
@@ -93,7 +93,7 @@ class Scribe:
         if data:
             self.do(Note("message", text, Side.SERVER, "notice", data), Send(Side.CLIENT, data))
 
-    def refusal(self, sends: Iterable[Send], text: str) -> None:
+    def refusal(self, sends: Iterable[Send], text: str = "not relayed") -> None:
         """Send what makes a request fail; what the client is told by us and not by the server is noted."""
         for send in sends:
             if send.to is CLIENT:

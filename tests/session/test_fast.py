@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from appliance.facts import Facts, shapes
 from appliance.facts.readers import Shared
+from appliance.facts.sql import alike
 from appliance.model import Address, Answered, Ask, Decision, Effect, Note, Received, Send
 from appliance.policy import Policy
 from appliance.record.frame import Frame, pack
@@ -62,6 +63,11 @@ COLUMNS = {  # what the server says of the result of a statement: name, table, a
     "deallocate q": [],
     "execute q": [("ssn", 1, 3)],
     "select nothing the server knows": [],
+    **{f"select name from users where id = {n}": [("name", 1, 2)] for n in (5, 6, "'x'", 99999999999)},
+    **{f"select id, ssn from users order by {n}": [("id", 1, 1), ("ssn", 1, 3)] for n in (1, 2, -1)},
+    **{f"delete from orders where id = {n}": [] for n in (5, 6, 7)},
+    **{f"select id from orders where note = 'a{n}'; select 5": [("id", 2, 1)] for n in (1, 2, "''b")},
+    "select id from orders where note = 'a'; drop table users": [("id", 2, 1)],
 }
 VALUES = ["1", "2", "4111 1111 1111 1111", "dana@example.org"]
 TEXTS, NAMES = st.sampled_from(sorted(COLUMNS)), st.sampled_from(["", "a", "b"])
@@ -223,7 +229,7 @@ def same(script: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch) -> N
     """Play a script with all that is kept and with nothing kept."""
     fast = play(script)
     with monkeypatch.context() as patch:
-        for module, limit in ((shapes, "MAX_SHAPES"), (client, "MAX_KEPT"), (columns, "MAX_TOLD")):
+        for module, limit in ((shapes, "MAX_SHAPES"), (client, "MAX_KEPT"), (columns, "MAX_TOLD"), (alike, "MAX_TEXT")):
             patch.setattr(module, limit, 0)
         plain = play(script)
     assert fast == plain
@@ -268,7 +274,7 @@ def test_a_rule_that_looks_at_texts_is_asked_each_time() -> None:
     assert len(blocked) == 2 and all("4111" in text for text in blocked)
 
 
-@pytest.mark.parametrize("module,limit", [(shapes, "MAX_SHAPES"), (client, "MAX_KEPT"), (columns, "MAX_TOLD")])
+@pytest.mark.parametrize("module,limit", [(shapes, "MAX_SHAPES"), (client, "MAX_KEPT"), (columns, "MAX_TOLD"), (alike, "MAX_FORMS"), (alike, "MAX_KEPT")])
 def test_full_stores_begin_anew(module: object, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script = [step for text in sorted(COLUMNS) for step in (("prepare", "a", text), ("run", "a", ["1"], 2), ("run", "a", ["2"], 1))]
     whole = play(script)
@@ -286,6 +292,6 @@ def test_full_memories_of_verdicts_begin_anew(module: object, limit: str, monkey
 
 def test_texts_and_messages_that_are_long_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = play(REPEATED)
-    for module, limit in ((shapes, "MAX_TEXT"), (client, "MAX_KEPT_SIZE"), (columns, "MAX_TOLD_SIZE")):
+    for module, limit in ((shapes, "MAX_TEXT"), (client, "MAX_KEPT_SIZE"), (columns, "MAX_TOLD_SIZE"), (alike, "MAX_FORM")):
         monkeypatch.setattr(module, limit, 0)
     assert play(REPEATED) == whole

@@ -153,7 +153,7 @@ def test_max_server() -> None:
 
 
 def test_max_injected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.wire.postgres.server.MAX_INJECTED", 100)
+    monkeypatch.setattr("appliance.wire.postgres.injected.MAX_INJECTED", 100)
     wire = logged_in()
     wire.inject("x")
     down(wire, C1 + C1 + P1 + B1 + described("n") + row("x" * 80))

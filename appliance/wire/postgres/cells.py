@@ -63,6 +63,12 @@ def masker(column: Column, cell: Cell, encoding: Encoding) -> Masker:
     return guarded
 
 
+def shown(column: Column) -> bool:
+    """True if a mask is shown each value as it is on the wire, where no backslash is in it."""
+    kind = column.type
+    return kind in TEXT or (not column.binary and kind != BYTEA and kind not in ARRAYS)
+
+
 class _Text:
     def __init__(self, cell: Cell, encoding: Encoding, most: int | None) -> None:
         self._cell, self._encoding, self._most = cell, encoding, most

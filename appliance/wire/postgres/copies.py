@@ -20,7 +20,7 @@ from appliance.wire import Plan
 from appliance.wire.postgres.cells import Masker
 from appliance.wire.postgres.encodings import Encoding
 from appliance.wire.postgres.frames import INT16, INT32, MAX_MASKED, Fields, field, frame
-from appliance.wire.postgres.masks import Maskers, maskers
+from appliance.wire.postgres.masks import Maskers, left, maskers
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 
@@ -91,7 +91,8 @@ class _Rows(ABC):
     """The part that all formats share: bytes in, whole rows out."""
 
     def __init__(self, masks: Maskers) -> None:
-        self._masks = masks
+        self._masks = masks.each
+        self._leaves = masks.leaves
         self._data = bytearray()
 
     def feed(self, data: bytes) -> tuple[bytes, int, int]:
@@ -128,28 +129,35 @@ class TextCopy(_Rows):
         self._null = encoding.encode("\\N" if spec.null is None else spec.null)
         self._header = spec.header
         self._seen = 0  # bytes known to hold no line end
+        self._which = [(i, mask) for i, mask in enumerate(self._masks) if mask is not None]
         sep = re.escape(self._delimiter)
+        self._special = re.compile(b"[\\\\\b\f\n\r\t\v" + sep + b"]")
         self._cell = re.compile(rb"((?:[^\\" + sep + rb"]|\\.)*)(" + sep + rb"|\Z)", re.DOTALL)
 
     def _take(self) -> Iterator[tuple[int, bytes, int]]:
-        start = 0
-        while (stop := self._data.find(b"\n", max(start, self._seen))) >= 0:
-            line = bytes(self._data[start:stop])
-            start = stop + 1
+        stop = self._data.rfind(b"\n", self._seen) + 1
+        self._seen = len(self._data) - stop
+        if not stop:
+            return
+        lines, end = bytes(self._data[:stop]), 0
+        leaves = self._leaves is not None and left(lines, self._leaves)
+        for line in lines[:-1].split(b"\n"):
+            end += len(line) + 1
+            row, changed = line, 0
             if self._header:
                 self._header = False
-                yield start, line + b"\n", 0
+            elif leaves:
+                self._width(line.count(self._delimiter) + 1)
             else:
                 row, changed = self._line(line)
-                yield start, row + b"\n", changed
-        self._seen = len(self._data) - start
+            yield end, row + b"\n", changed
 
     def _line(self, line: bytes) -> tuple[bytes, int]:
         cells = line.split(self._delimiter) if b"\\" not in line else self._split(line)
         self._width(len(cells))
         changed = 0
-        for i, mask in enumerate(self._masks):
-            if mask is None or cells[i] == self._null:
+        for i, mask in self._which:
+            if cells[i] == self._null:
                 continue
             old = self._plain(cells[i])
             new = mask(old)
@@ -182,8 +190,9 @@ class TextCopy(_Rows):
         return ESCAPE.sub(said, cell) if b"\\" in cell else cell
 
     def _escaped(self, cell: bytes) -> bytes:
-        special = b"[\\\\\b\f\n\r\t\v" + re.escape(self._delimiter) + b"]"
-        return re.sub(special, lambda m: ESCAPES.get(m[0], b"\\" + m[0]), cell)
+        if self._special.search(cell) is None:
+            return cell
+        return self._special.sub(lambda m: ESCAPES.get(m[0], b"\\" + m[0]), cell)
 
 
 class CsvCopy(_Rows):

@@ -17,7 +17,6 @@ from appliance.wire.postgres.frames import (
     HEADER,
     MAX_AUTH,
     MAX_CANCEL_KEY,
-    MAX_INJECTED,
     MAX_MASKED,
     MAX_MESSAGE,
     MAX_SERVER,
@@ -26,9 +25,21 @@ from appliance.wire.postgres.frames import (
     Inbox,
     frame,
 )
+from appliance.wire.postgres.injected import Injected
 from appliance.wire.postgres.masks import Maskers
 from appliance.wire.postgres.tags import (
-    AUTH, COPY_DATA, COUNTED, ERROR, NOTICE, NOTIFICATION, PARAMETER, READY, RESULT, ROW, SMALL, STREAMED,
+    AUTH,
+    COPY_DATA,
+    COUNTED,
+    ERROR,
+    NOTICE,
+    NOTIFICATION,
+    PARAMETER,
+    READY,
+    RESULT,
+    ROW,
+    SMALL,
+    STREAMED,
 )  # fmt: skip
 
 OURS: Final = frozenset({"inject", "probe"})  # requests whose answers are not the client's
@@ -50,9 +61,7 @@ class Answers:
         self._copy: Copy | None = None
         self._known = False  # _masks is decided for this result
         self._descriptions = described.Descriptions()
-        self._injected: list[Value] = []
-        self._injected_size, self._injected_sets = 0, 0
-        self._injected_failure: refusals.Failure | None = None
+        self._injected = Injected()
 
     @property
     def partial(self) -> bool:
@@ -171,8 +180,9 @@ class Answers:
             yield from OWN[tag](self, raw)
             return
         if head is not None and head.kind == "inject":
-            kind = self._ledger.answer(tag)
-            yield from self._inject(kind, raw)
+            result = self._injected.read(self._ledger.answer(tag), raw, self._link.encoding)
+            if result is not None:
+                yield result
             self._ledger.advance(tag)
         elif head is not None and head.kind == "probe":
             self._described(head, self._ledger.answer(tag), raw)
@@ -208,7 +218,7 @@ class Answers:
             ledger.fail()
             self._forget()
             if head is not None and head.kind == "inject":
-                self._injected_failure = failure
+                self._injected.failure = failure
                 return
             if refusal is not None:
                 failure = refusals.refused(failure, refusal, self._link.encoding)
@@ -258,42 +268,11 @@ class Answers:
         self._forget()
         if head is not None and len(ledger.queue) < size:
             if head.kind == "inject":
-                return self._injected_done(status)
+                return self._injected.done(status, self._link.encoding)
             if head.kind == "startup":
                 self._link.ready = True
         self._link.transaction = status
         return Message(SERVER, "ready", raw, status=status)
-
-    # Answers to a statement of our own.
-
-    def _inject(self, kind: str, raw: bytes) -> Iterator[Message]:
-        if kind == "describe":
-            self._columns = self._descriptions.read(self._link.encoding, raw)
-        elif kind == "row":
-            fields = Fields(raw, self._link.encoding, HEADER)
-            columns = self._columns or ()
-            self._injected_size += len(raw)
-            if fields.int16() != len(columns) or self._injected_size > MAX_INJECTED:
-                raise ProtocolError(
-                    f"the answer to a statement of our own is over {MAX_INJECTED} bytes or not whole"
-                )
-            self._injected += [Value(fields.value(), column.type) for column in columns]
-            fields.end()
-        elif kind == "complete":
-            name, status = str(self._injected_sets), described.tag(self._link.encoding, raw)
-            self._injected_sets += 1
-            columns, values = self._columns or (), tuple(self._injected)
-            self._injected = []
-            yield Message(Side.SERVER, "injected", b"", name=name, values=values, columns=columns, status=status)
-
-    def _injected_done(self, status: str) -> Message:
-        failure = self._injected_failure
-        self._injected, self._injected_size, self._injected_sets = [], 0, 0
-        self._injected_failure = None
-        if failure is None:
-            return Message(Side.SERVER, "injected-done", b"", cursor=status)
-        report = self._report("injected-done", b"", failure)
-        return Message(Side.SERVER, report.kind, b"", text=report.text, status=report.status, cursor=status)
 
     # Answers that are read.
 
