@@ -2,6 +2,7 @@
 
 import sqlite3
 from array import array
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import cast
@@ -21,6 +22,7 @@ from appliance.record.read import OnTorn, decode_frame, torn
 from appliance.record.session import MASK, MAX_NAMES, Tally
 
 STEP = 20_000  # frames in one transaction; some ten MB of memory, and what a killed rebuild has to do again
+TEXTS = 2_000  # put in at a time; some milliseconds in which compiled code lets no other thread run
 DIGEST = 16  # bytes; nobody makes two texts with the same one, so as to hide one behind the other
 
 _TALLY = msgspec.json.Decoder(Tally)
@@ -93,15 +95,14 @@ class One:
         tally.spent = Spent(self.parse, self.policy, self.hold, self.upstream)
         return tally
 
-    def said(self) -> set[tuple[bool, str]]:
-        """Return all texts, and whether each is a statement (as far as that is kept together)."""
-        found = self.texts
+    def said(self) -> Iterator[tuple[bool, str]]:
+        """Yield all texts, and whether each is a statement (as far as that is kept together)."""
+        yield from self.texts
         for texts, asked in ((self.asked, True), (self.told, False)):
             for text in texts:
                 short = fit(squeezed(text))
                 if short:
-                    found.add((asked, short))
-        return found
+                    yield asked, short
 
     def _meet(self, flow: Flow) -> None:
         self.tally.meet(flow)
@@ -276,7 +277,7 @@ class Batch:
         return self._db.execute("INSERT INTO names (kind, value) VALUES (?, ?)", name).lastrowid or 0
 
     def _save_texts(self, file: int) -> None:
-        """Put in the texts that are new in one go, and who said which."""
+        """Put in the texts, and who said which; so many at a time that other threads have their turn."""
         digests: dict[tuple[bool, str], bytes] = {}
         said: list[tuple[bytes, int]] = []
         for one in self._sessions.values():
@@ -285,6 +286,12 @@ class Batch:
                 if digest is None:
                     digest = digests[text] = _digest(*text)
                 said.append((digest, one.number))
+                if len(said) >= TEXTS:
+                    self._save_said(digests, said, file)
+                    digests, said = {}, []
+        self._save_said(digests, said, file)
+
+    def _save_said(self, digests: dict[tuple[bool, str], bytes], said: list[tuple[bytes, int]], file: int) -> None:
         numbers = self._numbers(sorted((digest, *text) for text, digest in digests.items()))
         rows = [(numbers[digest], session, file) for digest, session in said]
         self._db.executemany("INSERT OR IGNORE INTO said VALUES (?, ?, ?)", sorted(rows))
