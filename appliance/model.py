@@ -14,9 +14,12 @@ One word per idea, across the tree:
 
 import ipaddress
 from enum import Enum
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
+
+MAX_HOSTS = 4096  # addresses whose normal form is remembered; a host's agents speak to some hundred
 
 
 class Side(Enum):
@@ -31,6 +34,13 @@ class Side(Enum):
         return Side.SERVER if self is Side.CLIENT else Side.CLIENT
 
 
+@lru_cache(maxsize=MAX_HOSTS)
+def _normal(host: str) -> str:
+    ip = ipaddress.ip_address(host.split("%", 1)[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or ip)
+
+
 class Address(msgspec.Struct, frozen=True, gc=False, order=True):
     """An IP address and a port. IPv4-mapped IPv6 is written as the IPv4 it is."""
 
@@ -43,9 +53,7 @@ class Address(msgspec.Struct, frozen=True, gc=False, order=True):
     @classmethod
     def of(cls, host: str, port: int) -> "Address":
         """Return the address in its one normal form; ValueError if `host` is no IP address."""
-        ip = ipaddress.ip_address(host.split("%", 1)[0])
-        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-        return cls(str(mapped or ip), port)
+        return cls(_normal(host), port)
 
 
 class Place(Address, frozen=True, gc=False):

@@ -2,12 +2,13 @@
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
 from appliance.facts.hosts import public
-from appliance.model import Address, Approval, Place, Process, Trust
+from appliance.model import MAX_HOSTS, Address, Approval, Place, Process, Trust
 from appliance.policy.leaves import Leaves
 from appliance.policy.patterns import Names, Numbers, Paths, like
 from appliance.policy.statements import Statements
@@ -122,6 +123,11 @@ def _is_container(wanted: str, container: str) -> bool:
     return container.startswith(wanted) if short else bool(container) and like(wanted, container)
 
 
+@lru_cache(maxsize=MAX_HOSTS)
+def _parsed(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(host)
+
+
 class Net(msgspec.Struct, frozen=True):
     """Addresses of one network, ports from `low` to `high`."""
 
@@ -132,7 +138,7 @@ class Net(msgspec.Struct, frozen=True):
     def holds(self, server: Address) -> bool:
         if not self.low <= server.port <= self.high:
             return False
-        address = ipaddress.ip_address(server.host)
+        address = _parsed(server.host)
         return address.version == self.network.version and address in self.network
 
     def within(self, other: "Net") -> bool:

@@ -14,6 +14,7 @@ NAMES = "pass|passwd|password|pgpassword|pwd|secret|token|api[-_]?key|access[-_]
 # password=x, --token:x, 'password = x' in a connection string; a quoted value is taken whole
 PAIR = re.compile(rf"(?i)((?:^|[\s;?&_-])(?:{NAMES})\s?[=:]\s?)('[^']*'|[^\s;&]+)")
 URL = re.compile(r"(://[^/\s:@]*:)[^@\s/]+@")
+PLAIN = re.compile(r"[0-9A-Za-z_./-]*")  # what each of these, and of `veil`'s, needs more than
 OPTION = re.compile(rf"(?i)--?(?:{NAMES})")  # the value is the next word
 AUTHORIZATION = re.compile(r"(?i)^(authorization|proxy-authorization|cookie):.*", re.DOTALL)
 
@@ -29,6 +30,8 @@ def hide(argv: Iterable[str]) -> tuple[str, ...]:
 
 
 def _hide(word: str) -> str:
+    if PLAIN.fullmatch(word):
+        return word
     word = veil(word)  # a statement, as of psql -c
     word = AUTHORIZATION.sub(rf"\1: {HIDDEN}", word)
     return URL.sub(rf"\1{HIDDEN}@", PAIR.sub(rf"\1{HIDDEN}", word))

@@ -5,6 +5,7 @@ Not handled: anything after it; that is for the ends of the flow, which open it,
 """
 
 from collections.abc import Iterator
+from struct import unpack_from
 
 import msgspec
 
@@ -16,6 +17,7 @@ MAX_HELLO = 64 * 1024  # bytes; hellos with post-quantum keys have about 2,000
 MAX_RECORDS = 64  # a hello may be in; ours: honest ones are in one, those cut to hide a name in some ten
 HANDSHAKE, CLIENT_HELLO = 22, 1
 SERVER_NAME, GROUPS, FORMATS, SIGNATURES, ALPN, VERSIONS, ECH = 0, 10, 11, 13, 16, 43, 0xFE0D
+SHORT = "a TLS hello that is cut short"
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -95,7 +97,7 @@ class Fields:
     def take(self, size: int) -> bytes:
         self._at += size
         if self._at > len(self._data):
-            raise ProtocolError("a TLS hello that is cut short")
+            raise ProtocolError(SHORT)
         return self._data[self._at - size : self._at]
 
     def number(self, size: int) -> int:
@@ -126,9 +128,12 @@ def body_of(body: bytes) -> Hello:
     versions: tuple[int, ...] = (legacy,)
     seen: dict[int, None] = {}
     lists: dict[int, tuple[int, ...]] = {}
-    extensions = fields.vector(2) if fields else Fields(b"")
-    while extensions:
-        kind, value = extensions.number(2), extensions.vector(2)
+    extensions, at = fields.vector(2).rest() if fields else b"", 0
+    while at < len(extensions):
+        kind, end = int.from_bytes(extensions[at : at + 2]), at + 4 + int.from_bytes(extensions[at + 2 : at + 4])
+        if at + 4 > len(extensions) or end > len(extensions):
+            raise ProtocolError(SHORT)
+        value, at = Fields(extensions[at + 4 : end]), end
         if kind in seen:
             raise ProtocolError("a TLS hello with one extension twice")
         seen[kind] = None
@@ -148,7 +153,8 @@ def body_of(body: bytes) -> Hello:
 
 
 def _numbers(data: bytes) -> tuple[int, ...]:
-    return tuple(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
+    pairs = len(data) // 2
+    return (*unpack_from(f">{pairs}H", data), *data[2 * pairs :])  # half a number at the end is one
 
 
 def _vectors(fields: Fields) -> list[bytes]:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.service.secrets import hide
+from appliance.service.secrets import AUTHORIZATION, PAIR, PLAIN, URL, hide
+from appliance.session.secret import veil
 
 HIDDEN = {
     "connection string": (["psql", "host=db password=hunter2 user=a"], ["psql", "host=db password=*** user=a"]),
@@ -33,3 +34,15 @@ def test_is_left(words: list[str]) -> None:
 @given(st.lists(st.text(max_size=60), max_size=6))
 def test_no_word_is_added_or_lost(words: list[str]) -> None:
     assert len(hide(words)) == len(words)
+
+
+@given(st.from_regex(PLAIN, fullmatch=True))
+def test_what_is_passed_at_a_glance_would_be_passed_anyway(word: str) -> None:
+    shown = URL.sub("x", PAIR.sub("x", AUTHORIZATION.sub("x", veil(word))))
+    assert shown == word
+
+
+@pytest.mark.parametrize("word", ["password", "identified", "authorization", "token", "api-key", "secret/x.y", "pwd_x"])
+def test_a_word_alone_is_no_secret(word: str) -> None:
+    assert PLAIN.fullmatch(word)
+    assert hide((word,)) == (word,) == (URL.sub("x", PAIR.sub("x", AUTHORIZATION.sub("x", veil(word)))),)
