@@ -66,6 +66,8 @@ class Detectors:
         )
         self._database = _compile(expressions) if expressions else None
         self._clean: set[str] = set()  # short texts in which nothing was found: numbers, words, states
+        # What the built-in ones look for has no anchors: what is nowhere in a text is in no part of it.
+        self.parts = not any(name in patterns for name in self.names)
         self._finders = [None if name in patterns else BUILT_IN[name][0] for name in self.names]
 
     def find(self, text: str) -> list[tuple[str, Span]]:
@@ -93,6 +95,16 @@ class Detectors:
             self._clean.add(text)
         return []
 
+    def nowhere(self, data: bytes) -> bool:
+        """True if nothing is found in `data`, UTF-8, nor in any part of it. Where `parts` is false nobody can tell."""
+        if self._database is None:
+            return True
+        try:
+            self._database.scan(data, match_event_handler=_stop)
+        except hyperscan.ScanTerminated:
+            return False
+        return True
+
     def _exact(self, text: str, data: bytes, events: list[tuple[int, int, int]]) -> list[tuple[str, Span]]:
         found: list[tuple[str, Span]] = []
         for which in sorted({event[0] for event in events}):
@@ -105,6 +117,10 @@ class Detectors:
                 spans = _characters(data, spans)
             found += ((self.names[which], span) for span in spans)
         return found
+
+
+def _stop(which: int, start: int, end: int, flags: int, context: object) -> bool:
+    return True
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:

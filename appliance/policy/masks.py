@@ -117,6 +117,8 @@ class MaskPlan:
         self.rules = tuple(m.rule.id for m in masks)  # that could change a cell
         self.finds_only = all(m.columns is None and m.rule.detect for m in masks)  # they change but what is found
         self._masks, self._origins, self._detectors, self._key = masks, origins, detectors, key
+        # Given many values at once, in UTF-8: True if none of them would be changed.
+        self.leaves = detectors.nowhere if masks and self.finds_only and detectors.parts else None
         self._any: Cell | None = None  # how all cells are masked, where only finds are
         self._touched = {m.rule.id for m in masks if m.columns is not None and m.touches(facts)}
         # How cells are masked, and how they are called, by the names of their columns. A table has at most 1,600.
@@ -181,9 +183,17 @@ class _Cell:
     ) -> None:
         self._whole, self._partly, self._rank = whole, partly, rank
         self._detectors, self._key, self._hits = detectors, key, hits
+        self._method = None if partly else self._strictest(whole)  # where it is the same for every value
 
     def mask(self, text: str) -> str | None:
         """Return the masked value; the same object if nothing is to be masked."""
+        if self._method is not None:
+            new = apply(self._method, text, self._key)
+            if new == text:
+                return text
+            for rule in self._whole:
+                self._hits[rule.id] += 1
+            return new
         found = self._find(text) if self._partly else []
         if self._whole:
             rules = [*self._whole, *(rule for rule, _, _ in found)]

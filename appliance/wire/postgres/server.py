@@ -42,6 +42,7 @@ from appliance.wire.postgres.tags import (
     STREAMED,
 )  # fmt: skip
 
+JOINED: Final = 64 * 1024  # bytes of COPY that are masked at once; a note of the record has about as many
 OURS: Final = frozenset({"inject", "probe"})  # requests whose answers are not the client's
 ENDS: Final = frozenset({"complete", "suspended", "empty"})  # of a result
 UNKNOWN = (Column(""),)
@@ -319,14 +320,15 @@ class Answers:
         inbox = self._inbox
         start = inbox.at - len(raw)
         end, count = inbox.run(ROW, 7)
-        changed, masked = masks.rows(inbox.data, start, end, self._masks or ())
+        assert self._masks is not None  # else it would have been read as a run
+        changed, masked = masks.rows(inbox.data, start, end, self._masks)
         inbox.at = end
         return Message(Side.SERVER, kind, changed, masked=masked, count=count + 1)
 
     def _result(self, kind: str, raw: bytes) -> Message:
-        if not self._reads(RESULT):
+        if not self._reads(RESULT) or self._masks is None:
             return self._message(kind, raw)
-        body, masked = masks.result(raw[5:], self._masks or ())
+        body, masked = masks.result(raw[5:], self._masks)
         return Message(Side.SERVER, kind, frame(b"V", body), masked=masked)
 
     def _copy_out(self, kind: str, raw: bytes) -> Message:
@@ -340,8 +342,19 @@ class Answers:
 
     def _copy_data(self, kind: str, raw: bytes) -> Message:
         assert self._copy is not None  # else it would have been read as a run
-        rows, count, masked = self._copy.feed(raw[5:])
+        rows, count, masked = self._copy.feed(self._following(raw))
         return Message(Side.SERVER, kind, rows, masked=masked, count=count)
+
+    def _following(self, raw: bytes) -> bytes:
+        """Return what is in a frame of COPY and in those that are here behind it: a server makes one of each row."""
+        inbox, bodies, size = self._inbox, [raw[HEADER:]], len(raw)
+        while size < JOINED and inbox.left >= HEADER and inbox.data[inbox.at] == COPY_DATA:
+            more = int.from_bytes(inbox.data[inbox.at + 1 : inbox.at + HEADER], "big") + 1
+            if not HEADER <= more <= min(inbox.left, JOINED):
+                break
+            bodies.append(inbox.take(more)[HEADER:])
+            size += more
+        return b"".join(bodies)
 
     def _copy_done(self, kind: str, raw: bytes) -> Message:
         if self._copy is not None:
