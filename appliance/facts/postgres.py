@@ -209,32 +209,32 @@ class Postgres:
     # -----------------------------------------------------------------------------------------------
 
     def _query(self, message: Message) -> Facts:
-        text = message.text
-        if message.status:
-            return self._remember(message, unread(f"the statement is {message.status}"), text)
-        world = self._settings.world()
-        reading = self._store.read(text, world)  # one object for texts that differ in constants only, and no more
-        shape = self._known("query", message, reading, world)
-        if shape is None:
-            whole = self._whole(reading)
-            shape = self._shape("query", reading, world, self._remember(message, whole, ""), whole)
-        return shape.facts(text, frozenset((text,)))
+        return self._said(message, "begins", None)
 
     def _parse(self, message: Message) -> Facts:
-        reading = self._whole(self._oversize(message) or self._store.read(message.text, self._settings.world()))
-        return self._remember(message, reading, message.text, "prepares", changes=False)
+        return self._said(message, "prepares", False)
+
+    def _said(self, message: Message, stage: Stage, changes: bool | None) -> Facts:
+        text = message.text
+        if message.status:
+            reading = unread(f"the statement is {message.status}")
+            return self._remember(message, reading, text, stage, changes=changes)
+        world = self._settings.world()
+        reading = self._store.read(text, world)  # one object for texts that differ in constants only, and no more
+        shape = self._known(message.kind, message, reading, world)
+        if shape is None:
+            whole = self._whole(reading)
+            base = self._remember(message, whole, "", stage, changes=changes)
+            shape = self._shape(message.kind, reading, world, base, whole)
+        return shape.facts(text, frozenset((text,)))
 
     def _bind(self, message: Message) -> Facts:
         meanings, world = self._statements.get(message.name, self._traffic.segment), self._settings.world()
-        only: str | Reading | None = None
-        if len(meanings) == 1:
-            statement = meanings[0].text
-            only = meanings[0].reading or statement
-        else:
-            statement = "\n-- or:\n".join([m.text for m in meanings])
+        readings = [m.reading or self._store.read(m.text, world) for m in meanings]
+        only = readings[0] if len(readings) == 1 else None
+        statement = meanings[0].text if only is not None else "\n-- or:\n".join([m.text for m in meanings])
         shape = self._known("bind", message, only, world)
         if shape is None:
-            readings = [m.reading or self._store.read(m.text, world) for m in meanings]
             reading = self._whole(self._union(readings, f"prepared statement {message.name!r} is not known"))
             shape = self._shape("bind", only, world, self._remember(message, reading, "", changes=False), reading)
         self._bound = shape.facts(*describe(statement, message.values, self._settings.encoding))
@@ -243,7 +243,7 @@ class Postgres:
     def _execute(self, message: Message) -> Facts:
         meanings, world = self._portals.get(message.cursor, self._traffic.segment), self._settings.world()
         only = meanings[0].reading if len(meanings) == 1 else None
-        shape = self._known("execute", message, only, world) if only is not None else None
+        shape = self._known("execute", message, only, world)
         if shape is None:
             readings = [m.reading or unread("not read") for m in meanings]
             only = readings[0] if len(readings) == 1 else None
@@ -254,7 +254,7 @@ class Postgres:
         words: frozenset[str] = frozenset().union(*(m.words for m in meanings))
         return shape.facts("\n-- or:\n".join(dict.fromkeys(m.subject for m in meanings)), words)
 
-    def _known(self, kind: str, message: Message, only: str | Reading | None, world: World) -> Shape | None:
+    def _known(self, kind: str, message: Message, only: Reading | None, world: World) -> Shape | None:
         """Return the shape of a message that says what was said before, and note that it is judged."""
         shape = self._shapes.get(kind, only, world) if only is not None else None
         if shape is not None:
@@ -262,9 +262,7 @@ class Postgres:
             self._settings.used()
         return shape
 
-    def _shape(
-        self, kind: str, only: str | Reading | None, world: World, base: Facts, reading: Reading
-    ) -> Shape:
+    def _shape(self, kind: str, only: Reading | None, world: World, base: Facts, reading: Reading) -> Shape:
         shape = Shape(base, reading, kept=False)
         return shape if only is None else self._shapes.keep(kind, only, world, shape)
 
@@ -290,9 +288,6 @@ class Postgres:
 
     # -- how a reading becomes facts
     # ----------------------------------------------------------------------------
-
-    def _oversize(self, message: Message) -> Reading | None:
-        return unread(f"the statement is {message.status}") if message.status else None
 
     def _union(self, readings: list[Reading], why: str) -> Reading:
         if not readings:

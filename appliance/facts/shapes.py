@@ -9,9 +9,9 @@ import msgspec
 
 from appliance.facts import Facts
 from appliance.facts.sql import Reading, World
+from appliance.facts.sql.reading import NONE
 
 MAX_SHAPES = 128  # of one flow; about 2 kB each. Programs repeat a few dozen statements
-MAX_TEXT = 8_192  # characters of a statement whose shape is kept; with MAX_SHAPES at most 1 MB
 
 
 class Shape:
@@ -31,25 +31,27 @@ class Shape:
 
 
 class Shapes:
-    """Those of one flow, by kind of message, what it says and the world it is read in."""
+    """Those of one flow, by kind of message, what it says as it was read, and the world that was read in."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str | int, int], tuple[Shape, object, World]] = {}
+        self._kept: dict[tuple[str, int, int], tuple[Shape, Reading, World]] = {}
 
-    def get(self, kind: str, what: str | Reading, world: World) -> Shape | None:
-        """Return the shape of a text, or of one that was read already, in a world."""
-        found = self._kept.get((kind, what if isinstance(what, str) else id(what), id(world)))
+    def get(self, kind: str, said: Reading, world: World) -> Shape | None:
+        """Return the shape of what was read in a world."""
+        found = self._kept.get((kind, id(said), id(world)))
         return found[0] if found is not None else None
 
-    def keep(self, kind: str, what: str | Reading, world: World, shape: Shape) -> Shape:
+    def keep(self, kind: str, said: Reading, world: World, shape: Shape) -> Shape:
         """Keep a shape, if it is of those that can be kept: it does nothing to names of the session."""
-        if shape.reading.steps or not MAX_SHAPES or (isinstance(what, str) and len(what) > MAX_TEXT):
+        if shape.reading.steps or not MAX_SHAPES:
             return shape
         if len(self._kept) >= MAX_SHAPES:
             self._kept.clear()
-        kept = Shape(shape.base, shape.reading, kept=True)
+        base = shape.base  # without the text of the first that has it
+        base = msgspec.structs.replace(base, values={**base.values, "text": NONE})
+        kept = Shape(base, shape.reading, kept=True)
         # With what it is of, so that nothing else takes its place in memory.
-        self._kept[kind, what if isinstance(what, str) else id(what), id(world)] = (kept, what, world)
+        self._kept[kind, id(said), id(world)] = (kept, said, world)
         return kept
 
     def clear(self) -> None:

@@ -565,3 +565,26 @@ class TestStore:
             talk.query(f"set search_path = s{n}")
             talk.query("select 1")
         assert len(shared.of(store.Store)._worlds) <= 2
+
+
+class TestShapes:
+    """What statements have in common that differ in values only."""
+
+    def test_texts_that_differ_in_constants_are_of_one_shape(self) -> None:
+        talk = Talk()
+        found = [talk.query(f"select name from users where id = {n}") for n in range(5)]
+        assert [facts.subject for facts in found] == [f"select name from users where id = {n}" for n in range(5)]
+        assert found[-1].shape is found[-2].shape is not None
+        assert not found[-1].shape.values["text"], "what is kept has no text, which may be long"
+        assert talk.query("select ssn from users where id = 5").shape is not found[-1].shape
+
+    def test_parse_is_of_one_shape_and_not_that_of_a_query(self) -> None:
+        talk = Talk()
+        parsed = [talk.send("parse", text=f"select name from users where id = {n}") for n in range(5)]
+        asked = talk.query("select name from users where id = 9")
+        assert parsed[-1].shape is parsed[-2].shape is not asked.shape
+        assert parsed[-1].stage == "prepares" and asked.stage == "begins"
+
+    def test_statements_that_prepare_are_of_none(self) -> None:
+        talk = Talk()
+        assert [talk.query("prepare p as select 1").shape, talk.query("execute p").shape] == [None, None]
