@@ -31,6 +31,7 @@ targets:
   web: {{protocol: http, address: ["{ip}:81"], tls: {{ca: {ca}}}}}
 rules: [{{id: work, who: acme, to: [plain, web], do: allow}}]
 """
+Place = tuple[Lab, Appliance, Path, Path]
 HEAD = """
 import socket, ssl, sys, time
 host, port, count, ca, kind, path = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5], sys.argv[6]
@@ -38,6 +39,7 @@ context = ssl.create_default_context(cafile=ca) if ca else ssl._create_unverifie
 session = None
 def opened():
     sock = socket.create_connection((host, port), 60)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock if kind == "plain" else context.wrap_socket(sock, server_hostname=host, session=session)
 def asked(sock, how):
     sock.sendall(f"GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: {how}\\r\\n\\r\\n".encode())
@@ -67,7 +69,7 @@ sys.stdin.readline()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Appliance, Path, Path]]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The lab, the appliance, and where the certificates are that a client trusts direct, and through it."""
     home = tmp_path_factory.mktemp("setup")
     for folder in (home, *home.parents):
@@ -107,7 +109,7 @@ def rate(lab: Lab, cgroup: str | None, line: list[str]) -> float:
         ("resumed", "connections: TLS resumed by the client, one request each"),
     ],
 )
-def test_rate(place: tuple[Lab, Appliance, Path, Path], kind: str, what: str) -> None:
+def test_rate(place: Place, kind: str, what: str) -> None:
     lab, appliance, home, ours = place
 
     def work(cgroup: str | None) -> tuple[float, float]:
@@ -118,7 +120,7 @@ def test_rate(place: tuple[Lab, Appliance, Path, Path], kind: str, what: str) ->
     paired(what, "/s", (lab, appliance), work, "none stated", RUNS)
 
 
-def test_beside(place: tuple[Lab, Appliance, Path, Path], tmp_path: Path) -> None:
+def test_beside(place: Place, tmp_path: Path) -> None:
     """The same by what a user would otherwise put there."""
     lab, appliance, home, _ = place
     (tmp_path / "haproxy.cfg").write_text(HAPROXY.format(ways=HTTPS.format(ip=lab.target_ip, pem=home / "server.pem")))
@@ -152,7 +154,7 @@ def test_beside(place: tuple[Lab, Appliance, Path, Path], tmp_path: Path) -> Non
         ("/long", "memory: a TLS connection that brought down 1 MiB and stays"),
     ],
 )
-def test_memory(place: tuple[Lab, Appliance, Path, Path], path: str, what: str) -> None:
+def test_memory(place: Place, path: str, what: str) -> None:
     lab, appliance, _, ours = place
     found = []
     for _ in range(RUNS):
