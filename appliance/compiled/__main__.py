@@ -40,7 +40,20 @@ MODULES = [
             "told", "wait",
         )
     ),
-    *(f"appliance.wire.{name}" for name in ("inbox", "mysql.packets")),
+    *(f"appliance.facts.mysql.{name}" for name in ("reader", "settings", "shape", "statements", "store")),
+    *(f"appliance.facts.redis.{name}" for name in ("effects", "reader", "reading", "text")),
+    "appliance.wire.inbox",
+    *(
+        f"appliance.wire.mysql.{name}"
+        for name in (
+            "cells", "client", "columns", "compression", "connection", "flow", "packets", "parameters", "refusals",
+            "results", "rows", "server",
+        )
+    ),
+    *(
+        f"appliance.wire.redis.{name}"
+        for name in ("answers", "connection", "frames", "ledger", "replies", "requests", "short", "small")
+    ),
     *(
         f"appliance.wire.http.{name}"
         for name in ("answers", "body", "connection", "content", "head", "leaves", "reply", "upgrade")

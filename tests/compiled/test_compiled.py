@@ -15,7 +15,7 @@ TESTS = [  # of each part that is compiled, those that see the most of it; all t
     *(f"tests/session/test_{name}.py" for name in ("fast", "kept", "rigid", "session")),
     *(f"tests/wire/http/test_{name}.py" for name in ("http", "known", "leaves")),
     *(f"tests/facts/http/test_{name}.py" for name in ("documents", "http", "kept")),
-    "tests/session/test_fast_http.py",
+    *(f"tests/session/test_fast_{name}.py" for name in ("http", "mysql", "redis")),
     *(f"tests/wire/{name}/test_dialogues.py" for name in ("mysql", "redis")),
     "tests/wire/test_dialogues.py",
     "tests/wire/test_masks.py",
