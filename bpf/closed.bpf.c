@@ -36,8 +36,10 @@ int vg_closed(struct bpf_sock_ops *ctx)
 	struct vg_socket *kept;
 	__u32 left;
 
-	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
-		bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB) { /* connect has judged it */
+		kept = sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : NULL;
+		if (kept && kept->verdict == VG_INSPECT)
+			bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 		return 1;
 	}
 	if (ctx->op != BPF_SOCK_OPS_STATE_CB || ctx->args[1] != CLOSE || !sk)

@@ -193,6 +193,27 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, struct vg_address 
 	return 1;
 }
 
+/* True when the datagram goes where the one that is kept went, and by the same rules. */
+static __always_inline bool as_before(struct vg_socket *kept, __u32 revision, struct vg_address *to)
+{
+	__u64 then[3], now[3];
+
+	__builtin_memcpy(then, &kept->to, sizeof(then));
+	__builtin_memcpy(now, to, sizeof(now));
+	return kept->revision == revision && then[0] == now[0] && then[1] == now[1] && then[2] == now[2];
+}
+
+/* What the rules say of a datagram, which may be what egress found when it judged one before. */
+static __always_inline __u32 said_of_datagram(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_address *to)
+{
+	struct vg_socket *kept = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, 0, 0) : NULL;
+	__u64 cgroup = bpf_get_current_cgroup_id();
+
+	if (kept && kept->verdict == VG_SENT && kept->cgroup == cgroup && as_before(kept, set->revision, to))
+		return VG_JUDGE_DIRECT;
+	return judgement(set, cgroup, to);
+}
+
 /* A datagram that names its destination. Egress judges each packet; this answers before one is made. */
 static __always_inline int send(struct bpf_sock_addr *ctx, struct vg_address *to)
 {
@@ -203,7 +224,7 @@ static __always_inline int send(struct bpf_sock_addr *ctx, struct vg_address *to
 		return refuse(VG_REFUSE_HOST, REFUSED);
 	to->protocol = IPPROTO_UDP;
 	to->port = ctx->user_port;
-	said = judgement(set, bpf_get_current_cgroup_id(), to);
+	said = said_of_datagram(ctx, set, to);
 	if (said == VG_JUDGE_DENY)
 		return refuse(VG_REFUSE_RULE, REFUSED);
 	if (is_direct(said))
@@ -508,16 +529,6 @@ static __always_inline int egress_accepted(struct __sk_buff *skb, struct bpf_soc
 		}
 	}
 	return pass(mine, VG_PASS_INSIDE, VG_WAY_INSIDE, skb->len);
-}
-
-/* True when the datagram goes where the one that is kept went, and by the same rules. */
-static __always_inline bool as_before(struct vg_socket *kept, __u32 revision, struct vg_address *to)
-{
-	__u64 then[3], now[3];
-
-	__builtin_memcpy(then, &kept->to, sizeof(then));
-	__builtin_memcpy(now, to, sizeof(now));
-	return kept->revision == revision && then[0] == now[0] && then[1] == now[1] && then[2] == now[2];
 }
 
 /* Keep where the first datagram of a socket went that was direct, so that the next is compared instead of judged. Two

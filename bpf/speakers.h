@@ -251,9 +251,11 @@ static __always_inline struct vg_speaker *enlisted(struct bpf_sock_addr *ctx, st
 /* Say to nftables whether what the socket sends next is for the engine. Zero when it is said. */
 static __always_inline int told(struct bpf_sock_addr *ctx, bool direct)
 {
-	__u32 *slot = ctx->sk ? bpf_sk_storage_get(&slots, ctx->sk, 0, 0) : NULL;
-	__u32 mark;
+	__u32 *slot, mark;
 
+	if (direct && ctx->sk && !ctx->sk->mark) /* one that has a number has a mark */
+		return 0;
+	slot = ctx->sk ? bpf_sk_storage_get(&slots, ctx->sk, 0, 0) : NULL;
 	if (!slot || !*slot)
 		return direct ? 0 : -1;
 	mark = VG_QUEUE_MARK | *slot | (direct ? VG_QUEUE_DIRECT : 0);

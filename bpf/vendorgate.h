@@ -227,6 +227,7 @@ _Static_assert(sizeof(struct vg_socket) == 64, "vg_socket");
 #define VG_OWED_PACKET (1ULL << 40)
 #define VG_OWED_MOST (1ULL << 60)
 #define VG_OWED_NEVER (1ULL << 63) /* this socket owes nothing, each packet is counted at once: nobody would collect it */
+_Static_assert(VG_OWED_MOST / VG_OWED_PACKET * (512 << 10) * 2 <= VG_OWED_PACKET, "the bytes of so many packets fit");
 
 /* A socket that may send to the packet engine, and who holds it: the process that made it, connected it or named a
  * destination, whichever was last. By the number in the socket's mark.

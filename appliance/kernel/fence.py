@@ -159,6 +159,20 @@ def revoke(place: Place) -> None:
         _run(place, there, "vg_revoke")
 
 
+def answers(place: Place) -> None:
+    """Have what comes in looked at, before there are sockets that speak to the packet engine.
+
+    Raises:
+        HostError: the fence is not up, or the kernel refuses.
+    """
+    with pins.locked(place.instance) as instance:
+        there = pins.current(instance)
+        if there is None:
+            pins.remove(instance)
+            raise HostError(f"the fence of {place.slice} is not up", "vendorgate fence up")
+        load.attach_later(there, load.FENCE, place.cgroup)
+
+
 def settle(place: Place) -> None:
     """Take to the ledger and the counters what sockets have sent directly since the last time."""
     instance = pins.directory(place.instance)
@@ -221,8 +235,9 @@ def status(place: Place) -> Status:
 def _missing(place: Place, there: Path) -> tuple[str, ...]:
     """Return the programs that are not effective on the slice or on a cgroup below it."""
     parts = [part for part in load.PARTS if part in (load.LINEAGE, load.FENCE) or _has(there, part)]
-    found = {name: _program(there / f"link_{name}") for part in parts for name in part.links}
-    kinds = {name: kind for part in parts for name, kind in part.kinds.items()}
+    names = [name for part in parts for name in part.links if not (there / f"later_{name}").exists()]
+    found = {name: _program(there / f"link_{name}") for name in names}
+    kinds = {name: kind for part in parts for name, kind in part.kinds.items() if name in found}
     missing = {name for name, program in found.items() if not program}
     for path in cgroups.governed(place.cgroup).values():
         try:

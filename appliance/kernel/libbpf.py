@@ -79,6 +79,7 @@ _NUMBERS = {
     "bpf_link__fd": (c_void_p,),
     "bpf_link__pin": (c_void_p, c_char_p),
     "bpf_link__destroy": (c_void_p,),
+    "bpf_link_create": (c_int, c_int, c_int, c_void_p),
     "bpf_link_update": (c_int, c_int, c_void_p),
     "bpf_program__fd": (c_void_p,),
     "bpf_program__set_expected_attach_type": (c_void_p, c_int),
@@ -319,6 +320,11 @@ def opened(path: Path, flags: int = 0) -> int:
     """Return a file descriptor, close-on-exec, of what is pinned at `path`."""
     options = _GetOptions(ctypes.sizeof(_GetOptions), flags, 0)
     return _check(library().bpf_obj_get_opts(os.fsencode(path), byref(options)), f"open {path}")
+
+
+def link_cgroup(program: int, cgroup: int, attach_type: int) -> int:
+    """Attach a program to the cgroup open as `cgroup`; return the link's file descriptor, close-on-exec."""
+    return _check(library().bpf_link_create(program, cgroup, attach_type, None), "attach a program to the cgroup")
 
 
 def update_link(link: int, program: int) -> None:

@@ -34,6 +34,7 @@ class Part(msgspec.Struct, frozen=True):
 
     file: str
     slice: dict[str, int] = {}  # program -> enum bpf_attach_type, in the order they are attached to the slice
+    later: tuple[str, ...] = ()  # of those, what is attached when it is needed first (`attach_later`)
     root: dict[str, int] = {}  # the same, on the root cgroup
     tracing: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()  # iterators
@@ -78,6 +79,9 @@ FENCE = Part(
         "vg_egress": 1,
         "vg_ingress": 0,
     },
+    # It asks something only of sockets that may speak to the packet engine, and a hook that does nothing still takes
+    # 0.1 us of each packet.
+    later=("vg_ingress",),
     over={"vg_settle": "sockets"},
     # settings, the mark of a whole load, come last
     maps=(
@@ -177,6 +181,7 @@ class Load:
 
     def __init__(self, cgroup: Path, root: Path, new: Path, old: Path | None) -> None:
         self._cgroup, self._root, self._new, self._old = cgroup, root, new, old
+        self._later = {name for part in PARTS for name in part.later if old is None or (old / f"later_{name}").exists()}
         self._maps: dict[str, int] = {}  # by name, for the parts that follow
         self._undo: list[tuple[int, int]] = []  # link and the program it had
 
@@ -250,7 +255,9 @@ class Load:
         for programs, path in ((part.slice, self._cgroup), (part.root, self._root)):
             with descriptor(path) as cgroup:
                 for name in programs:
-                    if not self._exchange(f"link_{name}", loaded.program_fd(name)):
+                    if name in self._later:
+                        libbpf.pin(loaded.program_fd(name), self._new / f"later_{name}")
+                    elif not self._exchange(f"link_{name}", loaded.program_fd(name)):
                         self._pin(loaded.attach_cgroup(name, cgroup), f"link_{name}")
 
     def _exchange(self, name: str, program: int) -> bool:
@@ -297,6 +304,20 @@ class Load:
             link.pin(self._new / name)
         finally:
             link.close()
+
+
+def attach_later(load: Path, part: Part, cgroup: Path) -> None:
+    """Attach what a load has kept for later; again is fine. From then on it is missed where it is not in force."""
+    for name in part.later:
+        waiting = load / f"later_{name}"
+        if waiting.exists():
+            with descriptor(cgroup) as directory, ExitStack() as stack:
+                program = libbpf.opened(waiting)
+                stack.callback(os.close, program)
+                link = libbpf.link_cgroup(program, directory, part.slice[name])
+                stack.callback(os.close, link)
+                libbpf.pin(link, load / f"link_{name}")
+            waiting.unlink()
 
 
 def tell(settings: Map, cgroup: Path, port: int) -> None:

@@ -11,7 +11,7 @@ A socket that was made while nothing was told has no mark yet: its first datagra
 import os
 import sys
 
-from appliance.kernel.fence import Fence
+from appliance.kernel.fence import Fence, answers
 from appliance.kernel.layout import PASSAGE, PASSAGE_PING, QUEUE_MARK, QUEUE_TAG, Reason
 from appliance.kernel.libbpf import Map
 from appliance.kernel.load import ZERO
@@ -25,13 +25,14 @@ class Passage:
     """The fence's side of it. One for a fence; the hub's."""
 
     def __init__(self, fence: Fence) -> None:
-        self._map, self._counters = Map(fence.passage), Map(fence.counters)
+        self._map, self._counters, self._place = Map(fence.passage), Map(fence.counters), fence.place
 
     def open(self, pings: bool = False) -> int:
         """Draw a mark and let by what has it, from now on; return it. With `pings`, ping sockets may be made.
 
         What an earlier mark let by passes no more; what is under way with it is dropped.
         """
+        answers(self._place)
         mark = drawn()
         self._map.update(ZERO, PASSAGE.pack(mark, PASSAGE_PING if pings else 0))
         return mark

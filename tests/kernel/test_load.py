@@ -11,6 +11,7 @@ import pytest
 from appliance.kernel import coverage, fence, libbpf, load, networks, pins
 from appliance.kernel.fence import Fence
 from appliance.kernel.judge import Judge
+from appliance.kernel.passage import Passage
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
 from appliance.model import Address, HostError
 from tests.kernel.entry import Entry
@@ -27,7 +28,8 @@ def there(stage: Stage) -> Path:
 
 
 def programs(stage: Stage) -> dict[str, int]:
-    return {name: fence._program(there(stage) / f"link_{name}") for name in (*load.FENCE.slice, "vg_exec")}
+    attached = [name for name in (*load.FENCE.slice, "vg_exec") if name not in load.FENCE.later]
+    return {name: fence._program(there(stage) / f"link_{name}") for name in attached}
 
 
 @pytest.fixture
@@ -147,6 +149,35 @@ def test_a_link_that_was_detached_is_attached_anew(fresh: Stage) -> None:
     assert set(fresh.status().missing) == {"vg_connect4", "vg_handed_connect4"}
     fresh.host(fence.up, fresh.place).close()
     assert fresh.status().up
+
+
+def test_what_comes_in_is_looked_at_from_the_first_engine_on(fresh: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def incoming() -> int:
+        return fence._program(there(fresh) / "link_vg_ingress")
+
+    again(fresh, monkeypatch, 1)
+    assert incoming() == 0 and fresh.status().up
+    with fresh.host(fence.attached, fresh.place) as held:
+        passage = Passage(held)
+        assert passage.open() and passage.open()
+        first = incoming()
+        with load.descriptor(fresh.lab.cgroup("acme.service")) as cgroup:
+            assert libbpf.effective(cgroup, load.FENCE.slice["vg_ingress"]) == (first,)
+        passage.shut()  # sockets that were marked for it are there still
+    again(fresh, monkeypatch, 2)
+    assert incoming() not in (0, first) and fresh.status().up
+    (there(fresh) / "link_vg_ingress").unlink()
+    assert fresh.status().missing == ("vg_ingress",)
+    fresh.host(fence.up, fresh.place).close()
+    assert incoming() and fresh.status().up
+
+
+def test_an_engine_without_a_fence_is_refused(fresh: Stage) -> None:
+    with fresh.host(fence.attached, fresh.place) as held:
+        fence.down(fresh.place)
+        with pytest.raises(HostError, match="not up"):
+            Passage(held).open()
+    assert pins.directory(fresh.place.instance) is None
 
 
 # -- existing_connections: keep ------------------------------------------------------------------------------
