@@ -20,7 +20,7 @@ from appliance.wire import Plan
 from appliance.wire.postgres.cells import Masker
 from appliance.wire.postgres.encodings import Encoding
 from appliance.wire.postgres.frames import INT16, INT32, MAX_MASKED, Fields, field, frame
-from appliance.wire.postgres.masks import Maskers, left, maskers
+from appliance.wire.postgres.masks import Maskers, maskers
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 
@@ -91,8 +91,7 @@ class _Rows(ABC):
     """The part that all formats share: bytes in, whole rows out."""
 
     def __init__(self, masks: Maskers) -> None:
-        self._masks = masks.each
-        self._leaves = masks.leaves
+        self._masks, self._all = masks.each, masks
         self._data = bytearray()
 
     def feed(self, data: bytes) -> tuple[bytes, int, int]:
@@ -140,7 +139,7 @@ class TextCopy(_Rows):
         if not stop:
             return
         lines, end = bytes(self._data[:stop]), 0
-        leaves = self._leaves is not None and left(lines, self._leaves)
+        leaves = self._all.looks and self._all.left(lines)
         for line in lines[:-1].split(b"\n"):
             end += len(line) + 1
             row, changed = line, 0

@@ -10,6 +10,7 @@ from appliance.wire.postgres.encodings import Encoding
 from appliance.wire.postgres.frames import INT32, NULL, field
 
 HEAD = struct.Struct(">IH")  # length of the frame, number of cells
+MAX_PAUSE = 63  # runs; so a look in vain costs a sixtieth of what it would
 MAX_CELL = 0x7FFFFFFF  # bytes; sizes are signed, and -1 is NULL
 
 Leaves = Callable[[bytes], bool]
@@ -20,7 +21,29 @@ class Maskers:
     """What masks each column of one result."""
 
     def __init__(self, each: Sequence[Masker | None], leaves: Leaves | None = None) -> None:
-        self.each, self.leaves = list(each), leaves
+        self.each = list(each)
+        self._leaves = leaves
+        self._pause = self._rest = 0  # runs that are not looked over: all of them, and those still to come
+
+    @property
+    def looks(self) -> bool:
+        """True if it is worth a look whether all values of the next run are left."""
+        if self._leaves is None:
+            return False
+        if self._rest:
+            self._rest -= 1
+            return False
+        return True
+
+    def left(self, values: bytes) -> bool:
+        """True if these values are left. They are shown to the plan as they are, where no backslash is in them.
+
+        Where a run had something in it the next ones are likely to, so there the look is lost.
+        """
+        found = self._leaves is not None and b"\\" not in values and _utf8(values) and self._leaves(values)
+        self._pause = 0 if found else min(2 * self._pause + 1, MAX_PAUSE)
+        self._rest = self._pause
+        return found
 
 
 def maskers(plan: Plan | None, columns: tuple[Column, ...], encoding: Encoding) -> Maskers | None:
@@ -45,8 +68,8 @@ def maskers(plan: Plan | None, columns: tuple[Column, ...], encoding: Encoding) 
 
 def rows(data: bytes, start: int, end: int, masks: Maskers) -> tuple[bytes, int]:
     """Return the whole DataRow frames of data[start:end] masked, and how many cells that changed."""
-    each, leaves = masks.each, masks.leaves
-    if leaves is not None and _left(data, start, end, each, leaves):
+    each = masks.each
+    if masks.looks and _left(data, start, end, masks):
         return data[start:end], 0
     parts, kept, masked = list[bytes](), start, 0
     try:
@@ -97,9 +120,9 @@ def _row(data: bytes, at: int, stop: int, each: list[Masker | None]) -> list[byt
     return row
 
 
-def _left(data: bytes, start: int, end: int, each: list[Masker | None], leaves: Leaves) -> bool:
+def _left(data: bytes, start: int, end: int, masks: Maskers) -> bool:
     """True if no value of whole rows is changed; what is not as it should be is left to `rows` to say."""
-    values = list[bytes]()
+    each, values = masks.each, list[bytes]()
     try:
         while start < end:
             at, stop = start + 7, start + 1 + _number(data, start + 1)
@@ -120,18 +143,15 @@ def _left(data: bytes, start: int, end: int, each: list[Masker | None], leaves: 
             start = stop
     except IndexError:
         return False
-    return left(b"\0".join(values), leaves)
+    return masks.left(b"\0".join(values))
 
 
-def left(values: bytes, leaves: Leaves) -> bool:
-    """True if the plan leaves these values, which are shown to it as they are where no backslash is in them."""
-    if b"\\" in values:
-        return False
+def _utf8(values: bytes) -> bool:
     try:
         values.decode()
     except UnicodeDecodeError:
         return False
-    return leaves(values)
+    return True
 
 
 def result(body: bytes, masks: Maskers) -> tuple[bytes, int]:
