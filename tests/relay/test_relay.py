@@ -9,6 +9,7 @@ import pytest
 
 from appliance.model import Address, Ended, Note, Received, Send
 from appliance.relay.limits import MAX_READ, Limits
+from appliance.relay.relay import LOCAL, TCP_CONGESTION
 from tests.relay.sessions import Breaks, C, Pass, S, Wakes, looped, until, world
 
 
@@ -350,4 +351,17 @@ async def test_a_read_is_bounded() -> None:
         await reader.readexactly(3_000_000)
         sizes = [len(e.data) for e in here.sessions[0].events if isinstance(e, Received)]
         assert max(sizes) <= MAX_READ
+        writer.close()
+
+
+@looped
+async def test_what_is_accepted_is_not_paced_and_what_is_dialled_is_as_the_host_says() -> None:
+    async with world() as here:
+        _, writer = await here.client()
+        await until(lambda: here.relay.flows == 1 and all(end.open for end in next(iter(here.relay._pipes))._ends.values()))
+        (pipe,) = here.relay._pipes
+        found = {side: end.sock.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16) for side, end in pipe._ends.items() if end.sock}
+        assert found[C].rstrip(b"\0") == LOCAL
+        with socket.socket() as other:
+            assert found[S] == other.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
         writer.close()
