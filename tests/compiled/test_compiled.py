@@ -21,6 +21,7 @@ TESTS = [  # of each part that is compiled, those that see the most of it; all t
     "tests/wire/test_masks.py",
     "tests/record/test_log.py",
     "tests/relay/test_relay.py",
+    *(f"tests/record/test_{name}.py" for name in ("intake", "walk")),
     "tests/relay/test_limits.py",
 ]
 

@@ -66,7 +66,7 @@ def texts(note: Note) -> set[tuple[bool, str]]:
     return {(asked and not number, piece) for number, piece in enumerate(pieces(note.text)) if piece}
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(BATCHES, st.integers(1, 9))
 def test_the_index_is_the_sum_of_whole_frames(
     tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[str, list[Note]]], step: int

@@ -42,6 +42,7 @@ class One:
         self.messages, self.bytes, self.rows, self.masked = tally.messages, tally.bytes, tally.rows, tally.masked
         spent = tally.spent
         self.parse, self.policy, self.hold, self.upstream = spent.parse, spent.policy, spent.hold, spent.upstream
+        self.timed = False
         self.offsets: array[int] = array("Q")
         self.names: set[tuple[str, str]] = set()
         self.facts: set[bytes] = set()  # whose names are among them
@@ -92,7 +93,8 @@ class One:
         tally = self.tally
         tally.last, tally.messages, tally.bytes = self.last, self.messages, self.bytes
         tally.rows, tally.masked = self.rows, self.masked
-        tally.spent = Spent(self.parse, self.policy, self.hold, self.upstream)
+        if self.timed:  # else it stays the very object it was: what is left out of JSON goes by that
+            tally.spent = Spent(self.parse, self.policy, self.hold, self.upstream)
         return tally
 
     def said(self) -> Iterator[tuple[bool, str]]:
@@ -123,6 +125,7 @@ class One:
 
     def _spend(self, spent: Spent) -> None:
         parse, policy, hold, upstream = cast(tuple[float, float, float, float], astuple(spent))
+        self.timed = True
         self.parse += parse
         self.policy += policy
         self.hold += hold
