@@ -48,6 +48,7 @@ from appliance.relay.channel import (
 )
 from appliance.relay.tally import Account, Counts
 from appliance.relay.tls import met_with, why
+from appliance.service import tuning
 from appliance.service.arrivals import Arrivals
 from appliance.service.book import Book
 from appliance.service.syncing import Syncer
@@ -118,6 +119,7 @@ class Serving(ABC):
 
     async def run(self) -> int:
         """Serve until the hub says `Drain` or is gone."""
+        tuning.give_way()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the hub decides, and its end ends us
         self._channel = await channel.worker_end(self._hub, self._receive, self._lost)

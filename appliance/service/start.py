@@ -1,6 +1,5 @@
 """`vendorgate run`: the hub in the foreground, by the settings of a file."""
 
-import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -9,15 +8,11 @@ import uvloop
 
 from appliance import config
 from appliance.model import ConfigError, HostError
-from appliance.service import journal, launch
+from appliance.service import journal, launch, tuning
 from appliance.service.hub import Hub
 
 USUAL = Path("/etc/vendorgate/vendorgate.yaml")
 FILES = launch.FILES + 1024  # descriptors; the workers inherit the limit
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3); the last is in glibc's malloc.h alone
-HEAPS = 1  # of the C library: threads of one interpreter take turns, and each heap of their own kept 3 to 6 MB
-GIVEN_BACK = 256 * 1024  # bytes of a buffer that is the kernel's again when it is freed; the record is read in more
-TRIMMED = 1024 * 1024  # bytes free at the heap's end that are given back; naming one threshold ends glibc's own guess
 
 
 def run(where: Path) -> int:
@@ -26,7 +21,8 @@ def run(where: Path) -> int:
     try:
         settings = config.settings(str(where), _text(where))
         _allow_files()
-        _spare_memory()
+        tuning.one_heap()
+        tuning.give_way()
 
         async def live() -> None:
             await Hub(settings).run()
@@ -56,11 +52,3 @@ def _allow_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _spare_memory() -> None:
-    """Have one heap for all threads, and large buffers given back: 17 MB less after a minute of work."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and one heap
-    if mallopt is not None:
-        for parameter, value in ((M_ARENA_MAX, HEAPS), (M_MMAP_THRESHOLD, GIVEN_BACK), (M_TRIM_THRESHOLD, TRIMMED)):
-            mallopt(parameter, value)
