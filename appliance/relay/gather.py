@@ -56,7 +56,10 @@ class Gather:
         if not waiting:
             return
         self._waiting, self._size = [], 0
-        errors = self._book([one.noted for one in waiting])
+        try:
+            errors = self._book([one.noted for one in waiting])
+        except Exception as fault:
+            errors = [fault] * len(waiting)  # none of them is known to be recorded
         for one, error in zip(waiting, errors, strict=True):
             one.recorded(error)
 

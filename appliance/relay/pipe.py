@@ -112,7 +112,6 @@ class Pipe:
 
     def abort(self) -> None:
         """End the flow at once, by resets."""
-        self._now()
         self._close(abort=True)
 
     # -- opening ---------------------------------------------------------------------------------------------
@@ -160,7 +159,6 @@ class Pipe:
 
     def lost(self, side: Side) -> None:
         self._give(Ended(side, lost=True))
-        self._now()
         if self._ends[side.other].gone:
             self._close(abort=True)
         self._settle()
@@ -247,9 +245,9 @@ class Pipe:
                 self._unrecorded(error)
             else:
                 self.broken(error)
+            self._after()
         except Exception as fault:
             self.broken(fault)
-        self._after()
 
     def _recorded(self, effects: Sequence[Effect]) -> bool:
         """Record the notes among `effects`; end the flow if that fails."""
@@ -339,6 +337,7 @@ class Pipe:
 
     def broken(self, error: Exception) -> None:
         """Close this flow for a fault of ours; the others live."""
+        self._now()
         log.exception("flow %s to %s is closed: %s", self.flow.id, self.flow.server, error)
         self._counts.failed += 1
         text = f"internal error: {type(error).__name__}"
@@ -356,6 +355,7 @@ class Pipe:
 
     def _close(self, abort: bool) -> None:
         """Begin to wind up; a second call can only make it an abort."""
+        self._now()
         if not self._closing:
             self._closing = self._valve.closing = True
             self._alarm.stop()

@@ -63,6 +63,18 @@ async def test_gathered_is_the_most_bytes_that_wait_for_the_end_of_a_turn() -> N
     assert calls == [["a", "b", "c"], ["d"]]
 
 
+@looped
+async def test_a_book_that_breaks_is_told_to_all_whose_notes_it_had() -> None:
+    def book(entries: Sequence[Entry]) -> list[Exception | None]:
+        raise KeyError("a fault of ours")
+
+    gather, flows = Gather(book, 100), [One("a"), One("b")]
+    for one in flows:
+        gather.add(one, 10)
+    await asyncio.sleep(0)
+    assert [[type(error) for error in one.told] for one in flows] == [[KeyError], [KeyError]]
+
+
 async def clients(here: World, count: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     found = [await here.client() for _ in range(count)]
     await until(lambda: here.kinds() == ["opened"] * count)
@@ -151,7 +163,7 @@ async def test_a_fault_of_ours_in_the_record_breaks_its_flow_only() -> None:
             writer.close()
 
 
-@pytest.mark.parametrize("how", ["abort", "fail", "lost"])
+@pytest.mark.parametrize("how", ["abort", "fail", "lost", "broken"])
 def test_what_was_left_is_recorded_before_its_flow_ends(how: str) -> None:
     @looped
     async def run() -> None:
@@ -161,6 +173,8 @@ def test_what_was_left_is_recorded_before_its_flow_ends(how: str) -> None:
             (pipe,) = here.relay._pipes
             if how == "lost":
                 pipe.lost(S)
+            elif how == "broken":
+                pipe.broken(KeyError("a fault of ours"))
             elif how == "fail":
                 pipe.fail("the hub says so")
             else:
