@@ -30,7 +30,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Appli
         server.admin("create role acme login password 'secret'")
         server.admin("create database shop owner acme")
         server.admin("set role acme; create table cells as select n as id, md5(n::text) a, md5(n::text) b, md5(n::text) c,"
-                     " md5(n::text) secret from generate_series(1, 200000) n", "shop")
+                     " md5(n::text) secret from generate_series(1, 200000) n;"
+                     " create unlogged table sink (id int, a text, b text, c text)", "shop")
         words = [str(postgres_bin() / "pgbench"), "-i", "-q", "-s", "10", "-h", str(server.home), "-U", "acme", "shop"]
         lab.run(words, where="target", capture_output=True).check_returncode()
         with Appliance(lab, home / "vg", {"10.yaml": RULES.format(address=f"{lab.target_ip}:5432")}) as appliance:
