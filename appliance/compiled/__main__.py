@@ -52,7 +52,7 @@ MODULES = [
     ),
     *(
         f"appliance.wire.redis.{name}"
-        for name in ("answers", "connection", "frames", "ledger", "replies", "requests", "short", "small")
+        for name in ("answers", "connection", "frames", "ledger", "passed", "replies", "requests", "short", "small")
     ),
     *(
         f"appliance.wire.http.{name}"

@@ -10,13 +10,13 @@ import msgspec
 
 from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire.inbox import Inbox
-from appliance.wire.redis import frames, replies, tags
+from appliance.wire.redis import frames, passed, replies, tags
 from appliance.wire.redis.beginnings import BEGINS_STREAM, LINE, MAX_LINE_HEAD, MOVED, PUSHED, TAGS
 from appliance.wire.redis.frames import CRLF, MAX_INJECTED, MAX_MASKED, MAX_QUEUED, MAX_SMALL
 from appliance.wire.redis.layouts import ALL, LAYOUTS, NOTHING
 from appliance.wire.redis.ledger import APART, SORTS, Ledger, Link
 from appliance.wire.redis.owed import Request
-from appliance.wire.redis.replies import Each, Masked, Passed
+from appliance.wire.redis.replies import Each, Masked
 from appliance.wire.redis.short import short
 from appliance.wire.redis.small import Tree, first, whole
 
@@ -27,7 +27,7 @@ class Answers:
     def __init__(self, link: Link, ledger: Ledger) -> None:
         self._link, self._ledger = link, ledger
         self._inbox = Inbox()
-        self._reader: Passed | Masked | Each | None = None  # of the value in the middle of which we are
+        self._reader: passed.Passed | Masked | Each | None = None  # of the value in the middle of which we are
         self._kind = ""  # of the message it is
         self._of: Request | None = None  # what it answers
         self._status = ""
@@ -63,10 +63,10 @@ class Answers:
 
     # -- a value in the middle of which we are -------------------------------------------------------------------
 
-    def _read(self, reader: Passed | Masked | Each, kind: str, of: Request | None) -> None:
+    def _read(self, reader: passed.Passed | Masked | Each, kind: str, of: Request | None) -> None:
         self._reader, self._kind, self._of, self._began = reader, kind, of, False
 
-    def _more(self, reader: Passed | Masked | Each) -> Iterator[Message]:
+    def _more(self, reader: passed.Passed | Masked | Each) -> Iterator[Message]:
         raw, masked = reader.read(self._inbox)
         done = reader.done
         of, kind = self._of, self._kind
@@ -93,10 +93,10 @@ class Answers:
         if request.kind != "inject":
             self._link.skip = False
 
-    def _reading(self, request: Request) -> Passed | Masked:
+    def _reading(self, request: Request) -> passed.Passed | Masked:
         if request.masks:
             return Masked(request.plan, request.layout or NOTHING, request.redact, self._link.resp)
-        return Passed()
+        return passed.Passed()
 
     # -- where a value begins ------------------------------------------------------------------------------------
 
@@ -206,10 +206,10 @@ class Answers:
         if head.masks:
             self._read(Masked(head.plan, NOTHING, head.redact, self._link.resp, attribute=True), "attribute", head)
             return
-        found = replies.head(self._inbox.data, self._inbox.at)
+        found = passed.head(self._inbox.data, self._inbox.at)
         if found is not None:
             raw = self._inbox.take(found[1] - self._inbox.at)
-            self._read(Passed(2 * max(found[0], 0)), "attribute", head)
+            self._read(passed.Passed(2 * max(found[0], 0)), "attribute", head)
             yield Message(Side.SERVER, "attribute", b"" if self._silent(head) else raw)
 
     # -- what comes unasked --------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class Answers:
             yield from self._confirmed(word)
         elif tag == tags.PUSH or (word in PUSHED and self._link.subscribed):
             plan = self._link.plan
-            self._read(Masked(plan, NOTHING, False, self._link.resp) if plan else Passed(), "push", None)
+            self._read(Masked(plan, NOTHING, False, self._link.resp) if plan else passed.Passed(), "push", None)
         elif head is None:
             raise ProtocolError("the server speaks before it was asked")
         else:
@@ -282,19 +282,19 @@ class Answers:
         yield from ()
         queued, self._link.queued = self._link.queued, None
         data, at = self._inbox.data, self._inbox.at
-        size = replies.head(data, at) if data[at] == tags.ARRAY else (-1, 0)
+        size = passed.head(data, at) if data[at] == tags.ARRAY else (-1, 0)
         if size is None:
             self._link.queued = queued
         elif queued is None:
             raise ProtocolError("the server answers EXEC with no transaction open")
         elif size[0] < 0:
-            self._read(Passed(), "reply", head)  # nothing was done: what it watched has changed
+            self._read(passed.Passed(), "reply", head)  # nothing was done: what it watched has changed
         elif any(request.masks for request in queued):
             self._read(Each([self._reading(request) for request in queued]), "reply", self._both(head, queued))
         elif size[0] != len(queued):
             raise ProtocolError(f"{len(queued)} commands of a transaction have {size[0]} replies")
         else:
-            self._read(Passed(), "reply", self._both(head, queued))
+            self._read(passed.Passed(), "reply", self._both(head, queued))
 
     def _both(self, head: Request, queued: list[Request]) -> Request:
         """A reply of EXEC is a secret if one in it is."""

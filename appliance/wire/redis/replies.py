@@ -1,4 +1,4 @@
-"""Replies taken apart as they come: passed as they are, or with their cells masked.
+"""Replies taken apart as they come, with their cells masked.
 
 Source: Redis documentation, "Redis serialization protocol specification" (RESP3: streamed strings and aggregates,
 attributes). Nothing is kept whole but what a mask must see whole: one string.
@@ -10,8 +10,9 @@ from appliance.model import Column, ProtocolError
 from appliance.wire import Cell, Plan
 from appliance.wire.inbox import Inbox
 from appliance.wire.redis import frames
-from appliance.wire.redis.frames import CRLF, MAX_DEPTH, MAX_MASKED, STREAM_OVER
-from appliance.wire.redis.layouts import Layout
+from appliance.wire.redis.frames import CRLF, MAX_DEPTH, MAX_MASKED
+from appliance.wire.redis.layouts import VALUES, Layout
+from appliance.wire.redis.passed import ENDLESS, Passed, head
 from appliance.wire.redis.tags import (
     AGGREGATES,
     ATTRIBUTE,
@@ -30,8 +31,6 @@ from appliance.wire.redis.tags import (
     VERBATIM,
 )
 
-ENDLESS = -2  # of a streamed string or aggregate
-
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,4300}\Z")
 SMALL_NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z|[+-]?inf\Z")
@@ -43,107 +42,6 @@ CODES = frozenset(
     b" READONLY OOM EXECABORT NOREPLICAS NOPROTO UNBLOCKED INPROG UNKILLABLE CROSSSLOT CLUSTERDOWN TRYAGAIN".split()
 )
 """Codes of errors that say nothing of a value. A script may make up any other."""
-
-
-def head(data: bytearray, at: int) -> tuple[int, int] | None:
-    """Return the length in the line at `at`, and where the next line begins; None: not whole."""
-    if data[at + 1 : at + 4] == b"?\r\n" and data[at] != ATTRIBUTE:
-        return ENDLESS, at + 4
-    if data[at + 1 : at + 2] == b"?" and len(data) < at + 4:
-        return None
-    found = frames.length(data, at, "a reply")
-    if found is not None and found[0] < -1:
-        raise ProtocolError("a reply of a negative length")
-    return found
-
-
-class Passed:
-    """One value, as it is."""
-
-    def __init__(self, due: int = 1) -> None:
-        self._due = due  # values until the end, or until the end of what is streamed
-        self._outer: list[int] = []  # values due around what is streamed
-        self._skip = 0  # bytes of a string
-        self._line = False  # in the middle of a long line
-        self._chunks = False  # in the middle of a streamed string
-
-    @property
-    def done(self) -> bool:
-        return not (self._due or self._outer or self._skip or self._line)
-
-    def read(self, inbox: Inbox) -> tuple[bytes, int]:
-        """Take what is there of the value."""
-        start = inbox.at
-        while not self.done and inbox.left and self._step(inbox):
-            pass
-        return bytes(inbox.data[start : inbox.at]), 0
-
-    def _step(self, inbox: Inbox) -> bool:
-        data, at = inbox.data, inbox.at
-        if self._skip:
-            size = min(self._skip, inbox.left)
-            self._skip -= size
-            inbox.at += size
-            return True
-        tag = STATUS if self._line else data[at]
-        if self._chunks and tag != CHUNK:
-            raise ProtocolError("a streamed string goes on with something else")
-        if tag in LINES:
-            return self._rest_of_line(inbox)
-        if tag == END and self._outer:
-            return self._end(inbox)
-        if tag not in STRINGS and tag not in AGGREGATES and not (tag == CHUNK and self._chunks):
-            raise ProtocolError(f"the server sends {chr(tag)!r} where a value begins")
-        found = head(data, at)
-        if found is None:
-            return False
-        size, inbox.at = found
-        self._opened(tag, size)
-        return True
-
-    def _opened(self, tag: int, size: int) -> None:
-        if self._chunks:
-            if size < 0:
-                raise ProtocolError("a piece of a streamed string without a length")
-            self._skip = size + 2 if size else 0
-            if not size:
-                self._chunks = False
-                self._due -= 1
-        elif size == ENDLESS and tag in STRINGS:
-            self._chunks = True
-        elif tag in STRINGS:
-            self._due -= 1
-            self._skip = size + 2 if size >= 0 else 0
-        elif size == ENDLESS:
-            self._outer.append(self._due - 1)
-            self._due = 1 << 62
-            if len(self._outer) > MAX_DEPTH:
-                raise ProtocolError(f"streamed replies more than {MAX_DEPTH} deep")
-        else:
-            self._due += max(size, 0) * AGGREGATES[tag] - (tag != ATTRIBUTE)
-
-    def _rest_of_line(self, inbox: Inbox) -> bool:
-        end = inbox.data.find(CRLF, inbox.at)
-        if end >= 0:
-            inbox.at = end + 2
-            if not self._line:
-                self._due -= 1
-            self._line = False
-            return True
-        if inbox.left > STREAM_OVER or self._line:
-            if not self._line:
-                self._due -= 1
-            self._line = True
-            inbox.at += inbox.left - inbox.data.endswith(b"\r")
-        return False
-
-    def _end(self, inbox: Inbox) -> bool:
-        if inbox.left < 3:
-            return False
-        if inbox.take(3) != b".\r\n":
-            raise ProtocolError("the end of a streamed reply that is none")
-        self._due = self._outer.pop()
-        return True
 
 
 class Masked:
@@ -159,6 +57,7 @@ class Masked:
         self._chunks: bytearray | None = None
         self._looked = 0  # bytes of a line without its end
         self._count = 0
+        self._passed: Passed | None = None  # what is left of it, once it is known that nothing there is masked
         self._alone = attribute  # it is an attribute, and ends before what that is about
         self._over = False
 
@@ -169,8 +68,11 @@ class Masked:
     def read(self, inbox: Inbox) -> tuple[bytes, int]:
         """Take what is there of the value; return it masked, and how many cells that changed."""
         out, self._count = bytearray(), 0
-        while not self._over and inbox.left and self._step(inbox, out):
+        while self._passed is None and not self._over and inbox.left and self._step(inbox, out):
             pass
+        if self._passed is not None:
+            out += self._passed.read(inbox)[0]
+            self._over = self._passed.done
         return bytes(out), self._count
 
     def _step(self, inbox: Inbox, out: bytearray) -> bool:
@@ -260,6 +162,8 @@ class Masked:
             return True
         cell = self._cell(self._place())
         if cell is None and not (tag == FAILURE and self._redact):
+            if self._leaves():
+                return True
             out += inbox.take(start - inbox.at)
             self._skip = size + 2
             return True
@@ -271,6 +175,14 @@ class Masked:
         whole = inbox.take(start + size + 2 - inbox.at)
         out += self._string(tag, raw, cell, whole)
         self._close()
+        return True
+
+    def _leaves(self) -> bool:
+        """Leave the rest as it is, where all values are of one column; False if they are not."""
+        if self._layout is not VALUES or self._redact or self._attributes or self._alone or -1 in self._left:
+            return False
+        # Of the innermost aggregate what is left of it, of those around it what is behind the one that is read.
+        self._passed = Passed(sum(self._left) - len(self._left) + 1 if self._left else 1)
         return True
 
     def _a_chunk(self, size: int, start: int, inbox: Inbox, out: bytearray) -> bool:
