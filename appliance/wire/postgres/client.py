@@ -191,7 +191,9 @@ def _auth(link: Link, raw: bytes, kind: str) -> Message:
 
 def _statement(link: Link, text: bytes) -> tuple[str, str]:
     """Return text and status of a statement."""
-    return ("", "oversize") if len(text) > MAX_STATEMENT else (link.encoding.decode(text), "")
+    if len(text) > MAX_STATEMENT:
+        return "", "oversize"
+    return text.decode(link.encoding.codec or "ascii", "surrogateescape"), ""
 
 
 def _query(link: Link, raw: bytes, kind: str) -> Message:

@@ -14,7 +14,7 @@ MAX_TOLD_SIZE = 4096  # bytes of one that is kept; some 100 columns
 def tag(encoding: Encoding, raw: bytes) -> str:
     """Read a CommandComplete."""
     if raw.find(b"\0", 5) == len(raw) - 1:
-        return encoding.decode(raw[5:-1])
+        return raw[5:-1].decode(encoding.codec or "ascii", "surrogateescape")
     fields = Fields(raw[5:], encoding)
     said = fields.string()
     fields.end()
