@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from appliance.model import Column, ProtocolError
 from appliance.wire import Cell
 from appliance.wire.postgres import Postgres
+from appliance.wire.postgres.server import JOINED
 from tests.wire.build import (
     COPY_DONE,
     C,
@@ -121,6 +122,22 @@ def test_counts_and_frames() -> None:
     wire = begun(Told(format="binary"), 1)
     assert down(wire, copy_data(HEAD)) == b""
     assert down(wire, copy_data(tuples((b"a", b"b")))) == copy_data(HEAD + tuples((b"a", b"B")))
+
+
+def test_rows_that_are_here_are_masked_together_up_to_joined() -> None:
+    rows = [b"%05d\tb\n" % n for n in range(10_000)]
+    found = list(begun(Told(format="text")).feed(S, b"".join(map(copy_data, rows))))
+    assert b"".join(m.raw for m in found) == b"".join(copy_data(row.replace(b"b", b"B")) for row in rows)
+    assert (sum(m.count for m in found), sum(m.masked for m in found)) == (10_000, 10_000)
+    sizes = [len(m.raw) for m in found]
+    assert JOINED == 65_536
+    assert all(JOINED <= size < JOINED + len(copy_data(rows[0])) for size in sizes[:-1]) and len(sizes) == 2
+
+
+def test_the_end_of_a_copy_and_a_long_row_are_not_joined_to_what_is_before() -> None:
+    long = b"a\t" + b"b" * JOINED + b"\n"
+    found = list(begun(Told(format="text")).feed(S, copy_data(b"a\tb\n") + copy_data(long) + copy_data(b"a\tb\n") + COPY_DONE))
+    assert [m.kind for m in found] == ["copy-data", "copy-data", "copy-data", "copy-done"]
 
 
 def test_columns_that_do_not_fit_are_unknown() -> None:
