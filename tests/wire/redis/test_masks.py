@@ -289,3 +289,23 @@ def test_depth_of_what_is_passed_costs_nothing() -> None:
     deep = b"*1\r\n" * 100_000 + V
     assert heard(wire, deep) == deep
     assert wire.idle
+
+
+UNMASKED = [
+    many("*", V, bulk(None), bulk(""), V), many("*", many("*", V, V), b":1\r\n", V, many("*"), V), many("*", b"+OK\r\n", V, b"-ERR x\r\n", b"*-1\r\n"),
+    many("%", V, many("*", V, b"_\r\n"), V, b",1.5\r\n"), b"*?\r\n" + V + b".\r\n", many("*", V, many("|", F, V) + V, b"$?\r\n;5\r\nvalue\r\n;0\r\n"),
+    many("*", V, b"*?\r\n" + V + b".\r\n", V), V,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", UNMASKED)
+def test_of_a_reply_of_which_nothing_is_masked_the_end_is_known_wherever_it_is_cut(reply: bytes) -> None:
+    both = reply + b"+PONG\r\n"
+    for at in range(len(both)):
+        wire = Redis()
+        sent(wire, cmd("HELLO", "3"))
+        heard(wire, HELLO_3)
+        sent(wire, cmd("LRANGE", "k", "0", "-1") + cmd("PING"), plan(places=()))
+        said = [message for piece in (both[:at], both[at:]) for message in messages(wire, piece)]
+        assert b"".join(message.raw for message in said) == both
+        assert said[-1].name == "PING" and wire.idle
