@@ -63,6 +63,7 @@ class Policy:
         self._masks = {rule.id: Mask(rule) for rule in self.rules if rule.do == "mask"}
         self._protocols = {r.id: protocols_of(frozenset(r.when)) for r in self.rules}
         self._by_id = {rule.id: rule for rule in self.rules}
+        self.reacting = {rule.id: rule for rule in self.rules if rule.on_incident and not rule.shadow}
         self._specific = sorted(self.identities, key=lambda i: -len(i.keys))  # stable: else as written
         self._narrow = sorted(
             ((net, target) for target in self.targets for net in target.nets), key=lambda nt: nt[0].narrowness

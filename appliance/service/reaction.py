@@ -13,7 +13,7 @@ MAX_WHY = 300  # characters; the whole is in the record
 
 def called(policy: Policy, flow: Flow, notes: Sequence[Note]) -> Iterator[tuple[str, str]]:
     """Yield rule and reason: a block by such a rule, or an incident of the client on a flow that one is about."""
-    rules = {rule.id: rule for rule in policy.rules if rule.on_incident and not rule.shadow}
+    rules = policy.reacting  # made once: this is asked for each batch of notes
     if not rules:
         return
     for note in notes:

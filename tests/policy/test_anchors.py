@@ -91,3 +91,9 @@ def test_from_few_on_rules_that_are_not_asked_remember_nothing() -> None:
         assert decision.rule == "work"
     tests = [test for one in many.rules for test in one.when.values()]
     assert sum(len(test._seen) for test in tests if isinstance(test, Names)) == 0
+
+
+def test_what_reacts_to_incidents_is_known_without_asking_all_rules() -> None:
+    lines = ["id: a, do: block, on_incident: freeze", "id: b, do: block, on_incident: freeze, shadow: true", "id: c, do: block"]
+    found = policy("rules:\n" + "".join(f"  - {{{line}, to: db, when: {{table: [public.{line[4]}]}}}}\n" for line in lines))
+    assert list(found.reacting) == ["a"]
