@@ -83,7 +83,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Appli
             Appliance(lab, home / "vg", rules) as appliance,
         ):
             maria.admin("create database shop; create user acme@'%' identified by 'secret'; grant all on shop.* to acme@'%'")
-            maria.admin("create table cells as select seq id, md5(seq) a, md5(seq) b, md5(seq) secret from seq_1_to_50000", "shop")
+            maria.admin("create table cells (id int primary key) as select seq id, md5(seq) a, md5(seq) b, md5(seq) secret from seq_1_to_50000", "shop")
             ours = home / "ours.pem"
             ours.write_bytes((appliance.home / "state/authority.pem").read_bytes())
             yield lab, appliance, home / "authority.pem", ours
