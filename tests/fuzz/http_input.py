@@ -77,7 +77,7 @@ def run(data: bytes) -> None:
             assert not (wire.idle and wire.busy)
     except ProtocolError:
         wire.refuse("protocol violation", "malformed")
-    assert len(wire._data[C]) < 1 << 22
+    assert len(wire._up) < 1 << 22
     if masks and b" 101 " not in shown:
         assert SECRET.encode() not in shown, shown
 
