@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance import model
@@ -11,6 +11,7 @@ from appliance.model import MAX_HOSTS, Address
 from appliance.policy import Net, rule
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_an_address_has_one_normal_form_each_time(ip: object) -> None:
     first = Address.of(str(ip), 80)

@@ -1,7 +1,7 @@
 """What is taken out of a command line, and what is left as it is."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.service.secrets import AUTHORIZATION, PAIR, PLAIN, URL, hide
@@ -36,6 +36,7 @@ def test_no_word_is_added_or_lost(words: list[str]) -> None:
     assert len(hide(words)) == len(words)
 
 
+@settings(deadline=None)
 @given(st.from_regex(PLAIN, fullmatch=True))
 def test_what_is_passed_at_a_glance_would_be_passed_anyway(word: str) -> None:
     shown = URL.sub("x", PAIR.sub("x", AUTHORIZATION.sub("x", veil(word))))

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.facts import Facts
@@ -34,6 +34,7 @@ def plain(facts: Facts | None) -> Facts | None:
     return None if facts is None else msgspec.structs.replace(facts, shape=None)
 
 
+@settings(deadline=None)
 @given(st.lists(MESSAGES, max_size=30))
 def test_what_was_asked_before_is_answered_as_if_it_were_new(asked: list[Message]) -> None:
     http = Http()
