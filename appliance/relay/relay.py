@@ -28,7 +28,8 @@ from appliance.relay.tls import Contexts, Mint
 log = logging.getLogger(__name__)
 TCP_CONGESTION = 13  # linux/tcp.h
 # Clients are on this host, where nothing is lost on the way: one that paces (bbr) sets a timer for each message.
-# Measured: 2 to 4 us a query, bbr against cubic on both connections. Every kernel has this one, and lets anybody take it (tcp_allowed_congestion_control).
+# Measured: 2 to 4 us a query, bbr against cubic on both connections. Every kernel has this one, and lets anybody
+# take it (tcp_allowed_congestion_control).
 LOCAL = b"reno"
 OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
