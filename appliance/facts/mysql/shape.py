@@ -3,7 +3,8 @@
 A literal can matter where it is a place in the select list (ORDER BY 2), an alias (SELECT a 'x'), a statement in a
 statement, a path or a pattern. So only those are changed that stand where none of these can: behind an operator of
 comparison or arithmetic, behind LIMIT, in the list of IN and in the rows of VALUES. Of equal elements of such a list,
-or equal rows, that follow each other only one is left.
+or equal rows, that follow each other only one is left. What is written so is cut into tokens again, and is no shape if
+they are others: where a comment or a literal was, what stood on both sides of it may make a comment or a word.
 
 The outline of a statement is a rougher thing that is found without a look at its words: itself, with the literals
 behind signs of comparison left out. Texts of one outline have one shape.
@@ -12,10 +13,11 @@ behind signs of comparison left out. Texts of one outline have one shape.
 import re
 from collections.abc import Sequence
 
-from appliance.facts.mysql.lexer import Mode, Token, readings
+from appliance.facts.mysql.lexer import Mode, Token, Unreadable, readings
 
 SHAPED = frozenset(("SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "WITH", "("))
 _BEFORE = frozenset("= <=> <> != < > <= >= + - * / % LIKE BETWEEN AND OR LIMIT OFFSET".split())
+Said = tuple[str, str, bool]  # key, text, quoted
 _QUERY = frozenset(("SELECT", "WITH", "TABLE", "VALUES", "("))
 _PLAIN = {"<string>": "'s'", "<number>": "1"}
 
@@ -38,7 +40,19 @@ def shape(text: str, mode: Mode) -> str:
     found = readings(text, mode)
     if len(found) != 1 or not found[0] or found[0][0].key not in SHAPED or not mode.known:
         return ""
-    return _Shape(text).of(found[0])
+    if any(token.key == ";" for token in found[0][:-1]):
+        return ""  # a first statement may change what quotes and backslashes of the next are
+    made, tokens = _Shape(text).of(found[0])
+    try:
+        again = readings(made, mode)
+    except Unreadable:
+        return ""
+    return made if [list(map(_said, found)) for found in again] == [tokens] else ""
+
+
+def _said(token: Token) -> Said:
+    """Return what a token is, wherever it stands."""
+    return token.key, token.text, token.quoted
 
 
 def outline(text: str) -> str:
@@ -66,26 +80,30 @@ class _Shape:
     def __init__(self, text: str) -> None:
         self._text = text
         self._out: list[str] = []
+        self._tokens: list[Said] = []  # of what is written
         self._lists = [_List(0)]
 
-    def of(self, tokens: Sequence[Token]) -> str:
+    def of(self, tokens: Sequence[Token]) -> tuple[str, list[Said]]:
+        """Return the shape, and the tokens it was made of."""
         last = ""
         for at, token in enumerate(tokens):
             key = token.key
             if self._lists[-1].rows and key not in ("(", ",", "ROW"):
                 self._fold(self._lists.pop())
             following = tokens[at + 1].key if at + 1 < len(tokens) else ""
-            piece = self._text[token.start : token.end]
+            piece, said = self._text[token.start : token.end], _said(token)
             if key in _PLAIN and following != "<string>" and self._free(last):
                 piece = _PLAIN[key]
+                said = key, piece.strip("'"), False
             if key in (",", ")"):
                 self._end(key)
             self._out.append(piece if token.glued else " " + piece)
+            self._tokens.append(said)
             self._begin(key, last, following)
             last = key
         if self._lists[-1].rows:
             self._fold(self._lists[-1])
-        return "".join(self._out)
+        return "".join(self._out), self._tokens
 
     def _free(self, last: str) -> bool:
         return last in _BEFORE or (self._lists[-1].literals and last in ("(", ","))
@@ -113,5 +131,5 @@ class _Shape:
         """Drop the element that ends here if it is as the one before."""
         element = "".join(self._out[found.begin :]).strip()
         if element and element == found.last:
-            del self._out[found.begin - 1 :]  # the comma too
+            del self._out[found.begin - 1 :], self._tokens[found.begin - 1 :]  # the comma too
         found.last = element

@@ -31,6 +31,7 @@ SHOWN_MASKED = [
     "select 1 from users group by concat(ssn, floor(rand(0) * 2)) having min(0)", "select name_const((select ssn from users limit 1), 1)", "select * from (select name_const('ssn', 1), name_const('ssn', 1)) x",
     "select st_geomfromtext(ssn) from users", "select json_extract(ssn, '$') from users", "select geometrycollection((select * from (select ssn from users) x))", "select column_get(ssn, 'a' as char) from users",
     "select ssn into @x from users limit 1", "select @x := ssn from users", "select peek(1)", "call two(1)", "select ssn from shop.users", "select convert(ssn, signed) from users", "select date(ssn) from users",
+    "select 1--/**/1, ssn from users", "select 1; set sql_mode = 'NO_BACKSLASH_ESCAPES'; select name from users where 'x' = '\\' union select ssn from users -- '",
 ]  # fmt: skip
 
 

@@ -34,6 +34,11 @@ CASES = {
     "set @a = 1": "",
     "execute immediate 'select 1'": "",
     "select /*!50000 1, */ 2": "",
+    "select 1--/**/ssn from customers": "",  # without the comment, what is behind the signs would be one
+    "select a=1.b from t": "",  # without its dot the number would be glued to the name
+    "select a=0.5select": "",
+    "select a = 1;": " select a = 1;",
+    "select 1; set sql_mode = 'NO_BACKSLASH_ESCAPES'; select 'x' = '\\' union select ssn from customers -- '": "",
 }  # fmt: skip
 
 
@@ -46,13 +51,13 @@ def test_a_text_whose_quotes_are_not_certain_has_no_shape() -> None:
     assert shape("select a = 'b'", Mode(known=False)) == ""
 
 
-PIECES = ["select", "a", "b", "t", "u", "1", "2", "'x'", "'y'", "(", ")", ",", "=", "in", "values", "insert", "into", "where", "order", "by", "limit", "and", "*", "count(", "--", "-", "+", ".", "on", ";", "set", "distinct", "'z'", "as", "like", "0.5", "1e1", "`", "/*", "*/"]
+PIECES = ["select", "a", "b", "t", "u", "1", "1.", "2", "'x'", "'y'", "(", ")", ",", "=", "in", "values", "insert", "into", "where", "order", "by", "limit", "and", "*", "count(", "--", "-", "+", ".", "on", ";", "set", "distinct", "'z'", "as", "like", "0.5", "1e1", "`", "/*", "*/"]
 
 
 @settings(max_examples=800, deadline=None)
-@given(st.sampled_from(["select ", "insert into t values ", "update t set ", "delete from t where "]), st.lists(st.sampled_from(PIECES), max_size=16))
-def test_a_shape_means_what_the_text_means(start: str, words: list[str]) -> None:
-    text = start + " ".join(words)
+@given(st.sampled_from(["select ", "insert into t values ", "update t set ", "delete from t where "]), st.lists(st.sampled_from(PIECES), max_size=16), st.sampled_from(["", " ", "/**/"]))
+def test_a_shape_means_what_the_text_means(start: str, words: list[str], between: str) -> None:
+    text = start + between.join(words)
     whole, shaped = read(text, PLAIN), Store().read(text, PLAIN)
     assert (shaped.values, shaped.unknown, shaped.count) == (whole.values, whole.unknown, whole.count)
     assert len(shaped.results) == len(whole.results)
