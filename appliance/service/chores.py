@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.kernel import containable, coverage, fence, nft, unix
+from appliance.kernel import containable, coverage, fence, unix
 from appliance.model import ConfigError, HostError
 from appliance.record.checkpoint import Counter, Lost
 from appliance.record.log import SYNC_EVERY_S
@@ -119,11 +119,9 @@ class Chores:
 
     def _steer(self) -> None:
         """Put our table back when somebody flushed or changed it. Until then the fence drops what it steers."""
-        if nft.listing() == self._hub.table:
-            return
-        self._hub.steer()
-        text = "the nftables table was removed or changed by others; it is back"
-        self._loop.call_soon_threadsafe(self._hub.incident, text)
+        if self._hub.steer_again():
+            text = "the nftables table was removed or changed by others; it is back"
+            self._loop.call_soon_threadsafe(self._hub.incident, text)
 
     def _look_at_fence(self) -> None:
         """Ask the kernel, not our memory. What is missing is put back at once, and all is begun anew."""

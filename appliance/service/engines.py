@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vendorgate.hub")
 
+RETRY_S = 10.0  # a start that failed: nft is asked four times for it, while the loop waits
 NUMBER = 1023  # of the engine among the workers, for ids of flows (ids.py): workers are at most 256
 
 
@@ -40,6 +42,7 @@ class Engines:
         self._hub, self._ears, self._settings, self._sent = hub, ears, setup, sent
         self.crew: Crew | None = None
         self.error = ""  # why it could not be started
+        self._failed = 0.0  # when
         self._passage: Passage
         self._passing = 0
         self._pings = False
@@ -91,6 +94,8 @@ class Engines:
 
     def watch(self) -> None:
         if self.crew is None:
+            if self.error and time.monotonic() >= self._failed + RETRY_S:
+                self.follow()  # what stood in its way may be gone
             return
         self.crew.watch()
         if self._passage.forged > self._forged:
@@ -134,9 +139,9 @@ class Engines:
 
     def _started(self, task: "asyncio.Task[None]") -> None:
         self._starting = None
-        error = None if task.cancelled() else task.exception()
-        self.error = str(error) if error else ""
-        if error:
+        error, before = None if task.cancelled() else task.exception(), self.error
+        self.error, self._failed = str(error) if error else "", time.monotonic()
+        if error and self.error != before:
             log.error("the packet engine could not be started: %s", error)
 
     def _setup(self, number: int) -> Setup:

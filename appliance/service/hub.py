@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +25,7 @@ from appliance.control.api import Control
 from appliance.control.approvals import Approvals
 from appliance.control.approvals import Limits as Held
 from appliance.control.peer import is_below, slice_path
-from appliance.kernel import fence, frozen, needs
+from appliance.kernel import fence, frozen, needs, nft
 from appliance.kernel.fence import Fence, Place
 from appliance.kernel.judge import Judge
 from appliance.kernel.layout import STEER_MARK
@@ -76,6 +77,7 @@ class Hub:
         self.judge_error = ""
         self.incidents = 0
         self.troubles: dict[str, str] = {}  # chore -> what is wrong with it
+        self._table_lock = threading.Lock()  # a chore looks after it in a thread, the engine's start changes it
         self.notifier = sdnotify.SystemdNotifier()
         self.handover = handover.Handover(os.environ)
 
@@ -247,7 +249,16 @@ class Hub:
 
     def steer(self, first: bool = False) -> None:
         """Put the table in place, and remember how nft lists it: a change by others shows."""
-        self.table = handover.steer(self.handover, self.steering, anew=not first)
+        with self._table_lock:
+            self.table = handover.steer(self.handover, self.steering, anew=not first)
+
+    def steer_again(self) -> bool:
+        """Put the table back if it is not as it was left; True if so. From any thread."""
+        with self._table_lock:
+            if nft.listing() == self.table:
+                return False
+            self.table = handover.steer(self.handover, self.steering, anew=True)
+            return True
 
     # -- rules -----------------------------------------------------------------------------------------------
 
