@@ -192,12 +192,12 @@ def test_what_one_vendor_is_refused_takes_no_room_from_others(lab: Lab) -> None:
 
 
 def test_what_is_held_outlives_the_silence_that_ends_a_flow(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PATIENCE_S, "udp", 1.0)
+    monkeypatch.setitem(PATIENCE_S, "udp", 2.0)  # and the server's answer may take as long
     with udp(lab, lambda data: [data]) as (address, _seen), Gate(lab, rules(address)) as gate:
         with made(lab, "host", socket.SOCK_DGRAM) as client:
             client.connect(address)
             client.send(b"ASK")
             gate.until(lambda: gate.questions)
-            time.sleep(3)  # three times the silence: nothing tells that the flow is not forgotten
+            time.sleep(5)  # more than twice the silence: nothing tells that the flow is not forgotten
             gate.say(gate.questions[0], True)
             assert client.recv(100) == b"ASK"

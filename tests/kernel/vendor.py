@@ -155,7 +155,7 @@ def zero_copy(host, port):
         sock.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
         sock.connect((host, port))
         sock.send(b"hello" * 10000, 0x4000000)
-        return sock.recv(100).decode()
+        return sock.recv(6).decode()  # the server answers each piece it reads
 
 
 def splice_datagram(host, port):
