@@ -10,13 +10,14 @@ import pytest
 
 from appliance import config
 from appliance.facts.readers import Shared
-from appliance.model import Note, Received, Send, Side, Trust
+from appliance.model import Note, Received, Send, Side
 from appliance.record.log import Log
 from appliance.relay.layer import Layer
 from appliance.relay.tls import Contexts
 from appliance.service.authority import Authority
 from appliance.session import Session
 from tests.budget.test_cpu import HEADROOM, SIZE, least, reference
+from tests.relay.test_layer import pair
 from tests.session.test_session import FLOW, C, S
 from tests.wire.http.dialogues import ask, sized
 
@@ -76,21 +77,12 @@ def layers(place: Path) -> tuple[Layer, Layer]:
     async def mint(names: tuple[str, ...]) -> str:
         return authority.certify(names)
 
-    async def made() -> tuple[Layer, Layer]:
-        contexts = Contexts(mint)
-        server, client = Layer(), Layer()
-        server.begin(await contexts.downstream(("DNS:web.example",), ""))
-        client.begin(contexts.upstream(Trust(ca=str(place / "authority.pem")), ()), "web.example")
-        for _ in range(4):
-            server.feed(client.take())
-            client.feed(server.take())
-        assert server.done.done() and client.done.done()
-        return server, client
-
     authority = Authority(place)
-    server, client = asyncio.run(made())
-    server.release(), client.release()
-    return server, client
+
+    async def made() -> tuple[Layer, Layer]:
+        return await pair(place, Contexts(mint))
+
+    return asyncio.run(made())
 
 
 def through(what: str, place: Path) -> float:

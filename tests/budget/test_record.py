@@ -1,8 +1,6 @@
 """What a recorded query may cost the hub: to be walked over, indexed, sealed and packed. Measured as in test_cpu.py."""
 
 import itertools
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,16 +44,6 @@ def write(log: Log) -> None:
         log.append(flow(), query(number), T + number)
 
 
-def rounds(work: Callable[[], object]) -> float:
-    """Return the seconds of process time of a query in the quickest round."""
-    found = []
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        work()
-        found.append((time.process_time() - began) / QUERIES)
-    return min(found)
-
-
 def measured(home: Path, what: str) -> float:
     records = home / "records"
     records.mkdir()
@@ -63,12 +51,12 @@ def measured(home: Path, what: str) -> float:
     (one,) = segments(records)
     numbers = itertools.count()
     if what == "walk":
-        return rounds(lambda: Walk(Path(one.path)).advance())
+        return least(lambda: Walk(Path(one.path)).advance(), QUERIES, ROUNDS)
     if what == "pack":
         walk = Walk(Path(one.path))
         walk.advance()
-        return rounds(lambda: packed.write(home / "w0.0000000000001.record", walk.blocks(), Signed(b"", b"")))
-    return rounds(lambda: Index(home / f"{next(numbers)}.sqlite", records).catch_up())
+        return least(lambda: packed.write(home / "w0.0000000000001.record", walk.blocks(), Signed(b"", b"")), QUERIES, ROUNDS)
+    return least(lambda: Index(home / f"{next(numbers)}.sqlite", records).catch_up(), QUERIES, ROUNDS)
 
 
 @pytest.mark.parametrize("what", MEASURED)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.facts import Facts, shapes
+from appliance.facts import shapes
 from appliance.facts.readers import Shared
 from appliance.facts.sql import alike
-from appliance.model import Address, Answered, Ask, Decision, Effect, Note, Received, Send
+from appliance.model import Answered, Ask, Effect, Note, Received, Send
 from appliance.policy import Policy
 from appliance.record.frame import Frame, pack
 from appliance.session import Session, ground, plans, told
@@ -252,15 +252,7 @@ def test_a_statement_that_stands_for_another_is_read_each_time(monkeypatch: pyte
 REPEATED = [("prepare", "a", "select id, ssn from users where id = $1"), *[("run", "a", [str(n)], 2) for n in range(9)]]
 
 
-def test_a_repeated_statement_is_judged_once_and_its_values_are_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged: list[str] = []
-    plain = Policy.decide
-
-    def counted(self: Policy, who: tuple[str, ...], server: Address, facts: Facts) -> Decision:
-        judged.append(facts.subject)
-        return plain(self, who, server, facts)
-
-    monkeypatch.setattr(Policy, "decide", counted)
+def test_a_repeated_statement_is_judged_once_and_its_values_are_still_told(judged: list[str]) -> None:
     decided = [note.text for note in notes(play(REPEATED)) if note.kind == "decision"]
     assert [text for text in decided if "$1 = '8'" in text], "each request is recorded with its own values"
     assert len(decided) >= 2 * 2 * 9

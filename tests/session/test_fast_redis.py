@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from appliance.facts.readers import Shared
 from appliance.facts.redis import reader
 from appliance.model import Answered, Ask, Effect, Note, Received, Send
-from appliance.policy import Policy
 from appliance.record.frame import Frame, pack
 from appliance.session import Session
 from appliance.wire.redis import answers
@@ -192,15 +191,7 @@ def test_how_replies_are_cut_changes_nothing_of_what_goes_down(script: list[Step
 GETS: list[Step] = [("say", [("GET", "user:1")])] * 5 + [("say", [("SET", "a", str(n))]) for n in range(5)]
 
 
-def test_commands_of_one_shape_are_judged_once_and_their_values_are_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged: list[object] = []
-    plain = Policy.decide
-
-    def counted(self: Policy, *args: object) -> object:
-        judged.append(args)
-        return plain(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Policy, "decide", counted)
+def test_commands_of_one_shape_are_judged_once_and_their_values_are_still_told(judged: list[str]) -> None:
     decided = [note.text for note in notes(play(GETS)) if note.kind == "decision"]
     assert decided == ["GET user:1"] * 5 + [f"SET a {n}" for n in range(5)]
     assert len(judged) == 4, "the first of a shape, and the next that has it"
