@@ -1,13 +1,20 @@
 """Our nftables table: what others can do to it while we hold it, and after us."""
 
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from appliance.config.settings import Settings
 from appliance.kernel import nft, table
+from appliance.kernel.queue import QUEUE
 from appliance.kernel.table import Table
 from appliance.lab.hosts import Lab
 from appliance.model import HostError
+from appliance.service.handover import Handover
+from appliance.service.hub import Hub
 from tests.kernel.stage import Inside
 
 pytestmark = pytest.mark.kernel
@@ -122,3 +129,39 @@ def test_the_filling_speaks_of_chains_only() -> None:
     assert text.startswith("flush table inet vendorgate\nadd ct timeout inet vendorgate brief {")
     assert all(line.startswith(("flush table", "add ct timeout", "add chain", "add rule")) for line in text.splitlines())
     assert "brief" not in nft.filling(15001, MARK, brief=False)
+
+
+def test_who_looks_after_it_does_not_take_it_from_who_changes_it(
+    inside: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start of a packet engine changes the table in one thread, while a chore puts it back in another."""
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    hub = Hub(Settings())
+    hub.handover = Handover({})  # this manager would keep the claims
+    hub.steering = Table(15001, MARK)
+    put_back, end = [], threading.Event()
+
+    def look() -> None:
+        while not end.is_set():
+            put_back.append(hub.steer_again())
+
+    def change() -> None:
+        hub.steer()
+        thread = threading.Thread(target=look)  # in the namespace of who starts it
+        thread.start()
+        try:
+            for number in range(12):
+                hub.steering.queue = None if number % 2 else QUEUE
+                hub.steer()
+        finally:
+            end.set()
+            thread.join()
+            hub.steering.release()
+
+    inside(change)
+    hub.notifier.socket.close()
+    systemd.close()
+    assert put_back
+    assert not any(put_back), "our own changes are nobody else's"
