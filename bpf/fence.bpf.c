@@ -65,8 +65,8 @@ static __always_inline int steer(struct bpf_sock_addr *ctx)
 	return bpf_setsockopt(ctx, SOCKET, MARK, &mark, sizeof(mark));
 }
 
-static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_socket *kept,
-					  struct vg_address *to, bool here)
+static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_coverage *mine,
+					  struct vg_socket *kept, struct vg_address *to, bool here)
 {
 	int none = 0;
 
@@ -77,7 +77,7 @@ static __always_inline int connect_direct(struct bpf_sock_addr *ctx, struct vg_s
 		return refuse_flow(VG_REFUSE_HOST, REFUSED);
 	kept->flags = here ? VG_SOCKET_HERE : 0;
 	kept->verdict = VG_DIRECT;
-	open_flow(account(kept->cgroup), VG_WAY_DIRECT);
+	open_flow(mine, VG_WAY_DIRECT);
 	return 1;
 }
 
@@ -131,13 +131,14 @@ extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak;
 /* Return what a socket owes from the beginning: nobody says that one which the kernel itself uses is closed. */
 static __always_inline __u64 owed_by(struct sock *sk)
 {
-	return !sk || BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock) ? VG_OWED_NEVER : 0;
+	return !sk || BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) ? VG_OWED_NEVER : 0;
 }
 
 static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_address *to)
 {
 	struct vg_socket *kept = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	struct bpf_sock_addr_kern *kern;
+	struct vg_coverage *mine;
 	__u32 said;
 
 	if (!kept)
@@ -151,7 +152,8 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_sett
 	kept->to = *to;
 	kept->netns = bpf_get_netns_cookie(ctx);
 	kept->cgroup = bpf_get_current_cgroup_id();
-	if (!account(kept->cgroup))
+	mine = account(kept->cgroup);
+	if (!mine)
 		return refuse_flow(VG_REFUSE_LEDGER, REFUSED);
 	if (set->relay_port && bpf_ntohs(to->port) == set->relay_port && is_loopback(to))
 		return refuse_flow(VG_REFUSE_RELAY, REFUSED);
@@ -159,7 +161,7 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, struct vg_sett
 	if (said == VG_JUDGE_DENY)
 		return refuse_flow(VG_REFUSE_RULE, REFUSED);
 	if (is_direct(said))
-		return connect_direct(ctx, set, kept, to, said == VG_JUDGE_HERE);
+		return connect_direct(ctx, set, mine, kept, to, said == VG_JUDGE_HERE);
 	if (said == VG_JUDGE_QUEUE)
 		return connect_queued(ctx, set, kept);
 	return connect_inspected(ctx, set, kept);
