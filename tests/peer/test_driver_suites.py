@@ -32,10 +32,14 @@ class Suite(msgspec.Struct, frozen=True):
     version: str
     needs: tuple[str, ...]
     folder: str = "tests"
+    races: tuple[str, ...] = ()  # tests that may end otherwise through a gate
 
 
+# It passes when the server's error is back before 4 MB are written, of which the second row is wrong. The sockets of two
+# connections hold twice what those of one do, so the client may have written all by then.
+EARLY = "tests.test_execute.TestExecuteMany.test_executemany_server_failure_during_writes"
 SUITES = {
-    "asyncpg": Suite("asyncpg", "0.32.0", ("distro", "uvloop", "pytest")),
+    "asyncpg": Suite("asyncpg", "0.32.0", ("distro", "uvloop", "pytest"), races=(EARLY,)),
     "psycopg2": Suite("psycopg2", "2.9.13", ("pytest",)),
 }
 
@@ -86,9 +90,11 @@ def node(test: str) -> str:
     return "::".join([f"{folder}/{file}.py", *names])
 
 
-def unlike(direct: dict[str, str], through: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
+def unlike(
+    direct: dict[str, str], through: dict[str, str], races: Iterable[str]
+) -> dict[str, tuple[str | None, str | None]]:
     """Return the tests whose outcomes are not the same, with both."""
-    pairs = {test: (direct.get(test), through.get(test)) for test in direct.keys() | through.keys()}
+    pairs = {test: (direct.get(test), through.get(test)) for test in (direct.keys() | through.keys()).difference(races)}
     return {test: pair for test, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -101,13 +107,14 @@ def test_suite_gives_what_it_gives_direct(name: str, postgres: Postgres, tmp_pat
     with Gate(Address("127.0.0.1", postgres.port)) as gate:
         through = outcomes(python, folder, gate.port, f"{name}_gate")
         for _ in range(AGAIN):
-            differ = unlike(direct, through)
+            differ = unlike(direct, through, suite.races)
             only = sorted(map(node, differ))
             for known, port, way in ((direct, postgres.port, "direct"), (through, gate.port, "gate")):
                 again = outcomes(python, folder, port, f"{name}_{way}", only) if only else {}
                 known |= {test: again[test] for test in differ if test in again}
+        assert set(suite.races) <= through.keys(), "no such test"
         assert gate.of("message"), "nothing went through the gate"
     passed = sum(outcome == "passed" for outcome in direct.values())
     print(f"{name}: {len(direct)} tests, {passed} passed direct")
     assert passed > 250
-    assert unlike(direct, through) == {}
+    assert unlike(direct, through, suite.races) == {}

@@ -108,8 +108,9 @@ class Screen:
         self.ours, self._theirs = pty.openpty()
         self.before = termios.tcgetattr(self._theirs)
         code = f"import sys\n{before}\nfrom appliance.cli import main\nsys.exit(main(sys.argv[1:]))"
+        heeding = ["env", "--default-signal=INT,HUP"]  # who runs the tests in the background has them ignored
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "--config", str(config), "replay", "last", *words],
+            [*heeding, sys.executable, "-c", code, "--config", str(config), "replay", "last", *words],
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
