@@ -59,7 +59,7 @@ def verify(  # noqa: PLR0917  one parameter an option
     from appliance.record.verify import Wanted  # noqa: PLC0415
 
     told = anchors.read_text(errors="replace") if anchors else ""
-    wanted = Wanted(since or 0.0, float("inf") if until is None else until, _key(key), told)
+    wanted = Wanted(since or 0.0, float("inf") if until is None else until, _key(key), told, own=not directory)
     return _check(directory or site.settings.state_dir, wanted, as_json)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 
 import msgpack
@@ -16,14 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.record import checkpoint, packed, read
+from appliance.record import bundle, checkpoint, packed, read
 from appliance.record.audit import check as audit
 from appliance.record.audit.ledger import GRACE_S, Wanted
 from appliance.record.audit.primitives import PLAIN, Tools, Tree, inflate, signed, unpack
 from appliance.record.chain import Item, leaf
 from appliance.record.checkpoint import Counter, Deed, Lost, Said, entries, files
 from appliance.record.excerpt import members
-from appliance.record.frame import Frame, pack
+from appliance.record.frame import Frame, Header, pack
 from appliance.record.keeper import Round
 from appliance.record.packed import Packed, is_packed
 from appliance.record.retention import Keep, prune, runs
@@ -495,6 +496,37 @@ def test_a_segment_no_checkpoint_knows(tmp_path: Path) -> None:
     assert report.uncovered == 1
 
 
+@pytest.mark.parametrize("begun", [0.0, -1.0, float("nan"), float("inf"), 4e9], ids=str)
+@pytest.mark.parametrize("format", [1, 2])
+def test_a_segment_put_there_says_of_itself_that_it_is_new(tmp_path: Path, begun: float, format: int) -> None:
+    """Nor does it make up for a session the fence counted."""
+    store = Store(tmp_path)
+    whole(store, 1, 3)
+    counted(store, 3, T + 10)
+    counted(store, 3, T + 11 + GRACE_S)
+    store.seal()
+    top = pack(Header(format, "put", begun, 1, 9_999_999_999_999, "ab" * 16))
+    forged = msgspec.structs.replace(flow("put"), sequence=2, scope=7, epoch=1)
+    frame = Frame(1, T, "put", opened(), flow=forged, number=1, previous=leaf(top))
+    (tmp_path / "records" / "put.9999999999999.record").write_bytes(top + pack(frame))
+    whats = [fault.what for fault in found(tmp_path).faults]
+    assert whats[0] == "no checkpoint knows this segment"
+    assert "sessions 2 of acme.service are missing" in whats[1]
+
+
+def test_a_segment_so_new_that_no_checkpoint_knows_it_makes_up_for_no_session(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    whole(store, 1, 3)
+    counted(store, 3, T + 10)
+    counted(store, 3, T + 11 + GRACE_S)
+    store.seal()
+    store.session("late", time.time(), sequence=2)
+    report = found(tmp_path)
+    assert report.uncovered == 1
+    (fault,) = report.faults
+    assert "sessions 2 of acme.service are missing" in fault.what
+
+
 def test_an_open_segment_may_grow_past_its_checkpoint(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(flow(), [opened()])
@@ -537,7 +569,24 @@ def handed(home: Path, out: Path, *ids: str) -> Path:
         path = out / member.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"".join(member.parts))
-    return out
+    return vouched(out)
+
+
+def vouched(home: Path) -> Path:
+    """Put the manifest of an export there, as of what is there."""
+    signer = Signer(SECRET)
+    (home / bundle.MANIFEST).unlink(missing_ok=True)
+    (home / bundle.SIGNATURE).unlink(missing_ok=True)
+    paths = sorted(path for path in home.rglob("*") if path.is_file())
+    listed = [
+        bundle.Listed(str(path.relative_to(home)), path.stat().st_size, sha256(path.read_bytes()).hexdigest())
+        for path in paths
+    ]
+    text = msgspec.json.encode(bundle.Manifest(1, T, bundle.About("root"), signer.name, tuple(listed)))
+    (home / bundle.MANIFEST).write_bytes(text)
+    signed = signer.sign(bundle.CONTEXT, bundle.Vouched(sha256(text).digest()))
+    (home / bundle.SIGNATURE).write_bytes(msgspec.msgpack.encode(signed))
+    return home
 
 
 def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -557,6 +606,25 @@ def test_an_excerpt_proves_one_session_and_shows_no_other(sample: Path, tmp_path
     assert found(home).whole
 
 
+def test_the_mark_of_an_excerpt_makes_no_record_an_export(sample: Path, tmp_path: Path) -> None:
+    """It would have segments, checkpoints and sessions that are gone be no fault."""
+    whats = [fault.what for fault in found(spoilt(sample, tmp_path, lambda home: (home / "proof/excerpt").touch())).faults]
+    assert whats == ["this says that it is an export, and no manifest does"]
+
+    def drop(home: Path) -> None:
+        (home / "proof/excerpt").touch()
+        sorted((home / "records").iterdir())[0].unlink()
+
+    whats = [fault.what for fault in found(spoilt(sample, tmp_path, drop)).faults]
+    assert whats[1:2] == ["the segment is missing"]
+
+
+def test_an_export_in_the_place_of_the_record_is_none(sample: Path, tmp_path: Path) -> None:
+    home = handed(sample, tmp_path, "d3s1")
+    assert found(home).notes == ["it is an export: of sessions that are not in it only hashes"]
+    assert [fault.what for fault in found(home, Wanted(own=True)).faults] == ["this is an export, in the place of the record"]
+
+
 def test_an_excerpt_of_the_open_segment_too(sample: Path, tmp_path: Path) -> None:
     report = found(handed(sample, tmp_path, "open"))
     assert report.whole, describe(report)
@@ -571,7 +639,7 @@ def test_a_frame_left_out_of_an_excerpt(sample: Path, tmp_path: Path) -> None:
     hidden = items[n]
     gone = Item(hidden.start, hidden.end, leaf(hidden.data), 1, gap=True)
     path.write_bytes(b"".join(packed.written(item) for item in [*items[:n], gone, *items[n + 1 :]]))
-    assert "of session d3s1 is left out" in found(home).faults[0].what
+    assert "of session d3s1 is left out" in found(vouched(home)).faults[0].what
 
 
 def test_a_bit_flipped_in_an_excerpt(sample: Path, tmp_path: Path) -> None:
@@ -580,7 +648,7 @@ def test_a_bit_flipped_in_an_excerpt(sample: Path, tmp_path: Path) -> None:
     data = path.read_bytes()
     at = data.index(b"select d3s1")
     path.write_bytes(data[:at] + b"S" + data[at + 1 :])
-    done = run(home)
+    done = run(vouched(home))
     assert done.returncode == 1
     first = done.stdout.splitlines()[0]
     assert first.startswith(f"{path}: byte ")

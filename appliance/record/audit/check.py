@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -61,8 +62,10 @@ def check(root: Path, wanted: Wanted, tools: Tools, progress: Progress = lambda 
 class _Check:
     def __init__(self, root: Path, wanted: Wanted, tools: Tools, progress: Progress) -> None:
         self._records, self._wanted, self._tools, self._progress = root / "records", wanted, tools, progress
-        self._ledger = Ledger(root / "proof", wanted, tools)
         self._manifest = Manifest(root)
+        self._export = root / "proof" / "excerpt"  # says so; who can write here could put it there
+        excerpt = bool(self._manifest) and self._export.exists()
+        self._ledger = Ledger(root / "proof", wanted, tools, excerpt)
         self._report = Report()
         self._chains: dict[str, Follows] = {}
         self._seen: dict[tuple[int, int], bytearray] = {}
@@ -73,6 +76,8 @@ class _Check:
         if self._manifest and not self._listed():
             return self._report
         report, ledger = self._report, self._ledger
+        if self._export.exists() and not ledger.excerpt:
+            report.bad(str(self._export), Bad(0, "this says that it is an export, and no manifest does"))
         self._read()
         names = self._names()
         sizes = {name: self._size(name) for name in names}
@@ -91,10 +96,15 @@ class _Check:
         report.checkpoints, report.deleted = ledger.number, ledger.deleted
         if report.uncovered:
             report.notes.append(f"{report.uncovered} segments are so new that no checkpoint speaks of them")
+        if ledger.excerpt:
+            report.notes.append("it is an export: of sessions that are not in it only hashes")
         return report
 
     def _listed(self) -> bool:
         """Check an export by its manifest; return whether there is a proof in it to go on with."""
+        if self._wanted.own:
+            self._report.bad(str(self._manifest.path), Bad(0, "this is an export, in the place of the record"))
+            return False
         key = self._wanted.key or self._ledger.beside()
         for file, bad in self._manifest.faults(key, self._tools):
             self._report.bad(file, bad)
@@ -184,20 +194,20 @@ class _Check:
             raise Bad(0, "the segment is missing") from None
         if walk.chain:
             self._chains[walk.chain] = walk.follows
-        for flow in flows:
+        if walk.items:  # else its worker was killed before it had written anything
+            self._count(walk, len(ids))
+        for flow in flows if walk.covered else ():
             self._mark(*flow)
-        self._count(walk, len(ids))
 
     def _count(self, walk: Walk, sessions: int) -> None:
         report, ledger = self._report, self._ledger
-        if not walk.begun:
-            return  # its worker was killed before it had written anything
         report.segments += 1
         report.frames += walk.frames
         report.sessions += sessions
         if not walk.covered:
             report.uncovered += 1
-            if walk.begun < ledger.time - GRACE_S and not self._broken:
+            new = ledger.time - GRACE_S <= walk.begun <= time.time() + GRACE_S
+            if not (new or self._broken):
                 raise Bad(0, "no checkpoint knows this segment")
 
     def _number(self, frame: Frame) -> None:

@@ -27,6 +27,7 @@ class Wanted(NamedTuple):
     until: float = float("inf")
     key: bytes = b""  # public; else the one beside the record
     anchors: str = ""  # text with lines that were kept elsewhere
+    own: bool = False  # it is to be the record of this host: no export will do
 
 
 class Sealed(NamedTuple):
@@ -59,10 +60,10 @@ class Due(NamedTuple):
 class Ledger:
     """What the checkpoints say; `read` again takes in what was appended meanwhile."""
 
-    def __init__(self, directory: Path, wanted: Wanted, tools: Tools) -> None:
-        self._directory, self._wanted, self._tools = directory, wanted, tools
+    def __init__(self, directory: Path, wanted: Wanted, tools: Tools, excerpt: bool) -> None:
+        """`excerpt`: it is of an export, frames of other sessions are left out."""
+        self._directory, self._wanted, self._tools, self.excerpt = directory, wanted, tools, excerpt
         self._anchors = {int(number): hash for number, hash in ANCHOR.findall(wanted.anchors)}
-        self.excerpt = (directory / "excerpt").exists()  # of an export: frames of other sessions are left out
         self.number, self.hash, self.time = 0, b"", 0.0
         self.first = 0.0  # time of the first entry
         self.seals: dict[str, Sealed] = {}

@@ -24,10 +24,10 @@ class Manifest:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._found: dict[str, Any] = {}
-        self._there = (root / MANIFEST).exists()
+        self.path = root / MANIFEST
 
     def __bool__(self) -> bool:
-        return self._there
+        return self.path.exists()
 
     @property
     def redacted(self) -> bool:
@@ -36,8 +36,7 @@ class Manifest:
 
     def faults(self, key: bytes, tools: Tools) -> Iterator[tuple[str, Bad]]:
         """Yield the files that are not as the manifest says, or the manifest if it is not what was signed."""
-        path = self._root / MANIFEST
-        data = path.read_bytes()
+        path, data = self.path, self.path.read_bytes()
         try:
             signed = tools.unpack((self._root / SIGNATURE).read_bytes())
             body, signature = signed["body"], signed["signature"]

@@ -64,6 +64,11 @@ class Walk:
         return Follows(self._path.name, self._segment, self._head, self._sequence)
 
     @property
+    def items(self) -> int:
+        """How many there are, the header among them."""
+        return self._tree.size
+
+    @property
     def chain(self) -> str:
         return self._chain
 
