@@ -45,6 +45,8 @@ _CARDS = (
     ("63", "63", (13, 14, 15, 16, 17, 18, 19)),
     ("67", "67", (13, 14, 15, 16, 17, 18, 19)),
 )
+PIECE = 16 * 1024  # characters of a run of digits looked at together; each takes some 150 bytes meanwhile
+WINDOW = 40  # characters beyond, for the number that begins last: 19 digits, what is between, and what ends it
 _DIGITS = re.compile(r"[0-9](?:[ -]?[0-9])*+")
 
 
@@ -54,29 +56,38 @@ _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # Luhn: twice the digit, its own digi
 def card(text: str) -> Iterator[Span]:
     """13 to 19 digits, singly spaced or dashed, of a known network, Luhn; whole groups of digits only."""
     for run in _DIGITS.finditer(text):
-        if run.end() - run.start() >= 13:
-            yield from _cards(text, run.start(), run[0])
+        start, end = run.span()
+        done = start
+        for at in range(start, end, PIECE) if end - start >= 13 else ():
+            for span in _cards(text, (start, end), at, done):
+                done = span[1]
+                yield span
 
 
-def _cards(text: str, base: int, run: str) -> Iterator[Span]:
-    """Try each group of digits as the begin of a number; Luhn's sum of a window is a difference of two."""
-    digits = [(i, int(c)) for i, c in enumerate(run) if c not in " -"]
+def _cards(text: str, run: Span, at: int, done: int) -> Iterator[Span]:
+    """Try each group of digits that begins in a piece of a run as the begin of a number, but for what is `done`.
+
+    Luhn's sum of a window is a difference of two.
+    """
+    whole = at + PIECE + WINDOW >= run[1]
+    digits = [(i, int(c)) for i, c in enumerate(text[at : min(run[1], at + PIECE + WINDOW)], at) if c not in " -"]
+    begins = [k for k, (i, _) in enumerate(digits) if i == run[0] or text[i - 1] in " -"]
+    if not begins:
+        return
+    ends = {*begins, len(digits)} if whole else set(begins)
     sums: tuple[list[int], list[int]] = ([0], [0])  # digits at even, at odd places doubled
     for place, (_, n) in enumerate(digits):
         for odd in (0, 1):
             sums[odd].append(sums[odd][-1] + (_DOUBLED[n] if place % 2 == odd else n))
-    starts = [k for k, (i, _) in enumerate(digits) if k == 0 or digits[k - 1][0] != i - 1]
-    ends = {*starts[1:], len(digits)}
-    done = 0
-    for first in starts:
-        if first < done or _decimals(text, base + digits[first][0]):
+    for k in begins:
+        start = digits[k][0]
+        if start < done or start >= at + PIECE or _decimals(text, start):
             continue
-        lengths = _network("".join(str(n) for _, n in digits[first : first + 4]))
-        for length in lengths:
-            last = first + length
-            if last in ends and (sums[last % 2][last] - sums[last % 2][first]) % 10 == 0:
-                done = last
-                yield base + digits[first][0], base + digits[last - 1][0] + 1
+        for length in _network("".join(str(n) for _, n in digits[k : k + 4])):
+            last = k + length
+            if last in ends and (sums[last % 2][last] - sums[last % 2][k]) % 10 == 0:
+                done = digits[last - 1][0] + 1
+                yield start, done
                 break
 
 
@@ -220,7 +231,8 @@ def _is_v6(text: str) -> bool:
     return True
 
 
-_JWT = re.compile(r"[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]*+){2,4}+")
+# What is before it keeps a long word from being tried again from each of its letters.
+_JWT = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]*+){2,4}+")
 
 
 def jwt(text: str) -> Iterator[Span]:

@@ -1,14 +1,15 @@
 """Detectors: what they find, what they must not, and what hostile texts cost."""
 
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.policy import BadPattern, Detectors
+from appliance.policy import BadPattern, Detectors, finders
 from appliance.policy.detect import MAX_EVENTS, MAX_PATTERN, check_pattern
-from appliance.policy.finders import BUILT_IN, MAX_JWT_HEADER, card, mod97
+from appliance.policy.finders import BUILT_IN, MAX_JWT_HEADER, PIECE, card, mod97
 
 ALL = Detectors(BUILT_IN, {})
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9"
@@ -156,6 +157,43 @@ def test_hostile_texts_cost_linear_time(piece: str) -> None:
     began = time.process_time()
     ALL.find(piece * (200_000 // len(piece)))
     assert time.process_time() - began < 2.5  # a quadratic finder takes minutes
+
+
+TRACES = {
+    "credit_card": "4111 1111 1111 1111", "email": "a@b.cc", "iban": "DE89 3704 0044 0532 0130 00", "phone": "+1 2345678",
+    "ip": "1.2.3.4", "jwt": "eyAAAA.A.A", "private_key": "-----BEGIN PRIVATE KEY-----", "ssn": "123-45-6789",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", [*HOSTILE, "a", "a_", "1"])
+def test_so_do_those_with_a_trace_that_wakes_every_finder(piece: str) -> None:
+    began = time.process_time()
+    ALL.find(" ".join([*TRACES.values(), piece * (200_000 // len(piece))]))
+    assert time.process_time() - began < 2.5  # a word of 200,000 letters took the one for JWT 13 s
+
+
+def found_by_pieces(text: str, piece: int) -> list[tuple[int, int]]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(finders, "PIECE", piece)
+        return list(card(text))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(["4", "4111 1111 1111 1111", "5555-5555-5555-4444", "42", " ", "-", "0"]), max_size=40))
+def test_limit_piece(parts: list[str]) -> None:
+    text = "".join(parts)
+    whole = found_by_pieces(text, 1 << 30)
+    assert all(found_by_pieces(text, piece) == whole for piece in (1, 7, 20, 64))
+
+
+@pytest.mark.parametrize("run", ["1", "4 "])
+def test_a_long_run_of_digits_takes_no_more_memory_than_a_piece(run: str) -> None:
+    text = run * (PIECE * 40 // len(run))
+    tracemalloc.start()
+    list(card(text))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 300 * PIECE
 
 
 @settings(max_examples=300, deadline=None)
