@@ -30,7 +30,7 @@ extern void *bpf_cast_to_kern_ctx(void *) __ksym;
 
 #define BUCKETS 256 /* net/unix/af_unix.c, UNIX_HASH_SIZE / 2: first those by file and the unbound, then the abstract */
 #define STEPS 16384 /* buckets and sockets looked at; on a host with more, the vendor's own may be refused */
-#define WORDS 14    /* of sun_path, 108 bytes */
+#define WORDS 14    /* 112 bytes: a name has 108 at most */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -140,7 +140,8 @@ __noinline int is_it(struct search *search, __u64 at)
 	if (!dentry || (__u64)BPF_CORE_READ(container_of(mnt, struct mount, mnt), mnt_ns) != search->mounts)
 		return false;
 	path_of(dentry, mnt, search->work, search->path);
-	return bpf_probe_read_kernel_str(search->there, sizeof(search->key.path), search->path) > 0 && same(search);
+	/* More than a name has: a longer path must not be cut to one. */
+	return bpf_probe_read_kernel_str(search->there, sizeof(search->there), search->path) > 0 && same(search);
 }
 
 static long step(__u32 i, struct search **at)
@@ -204,8 +205,9 @@ static __always_inline int speak(struct bpf_sock_addr *ctx)
 		search->key.size = size;
 		if (bpf_probe_read_kernel(search->key.path, size, path))
 			return refuse(VG_REFUSE_UNIX, REFUSED);
-	} else if (!honest_paths(task) || bpf_probe_read_kernel_str(search->key.path, size, path) < 0 ||
+	} else if (!honest_paths(task) || bpf_probe_read_kernel_str(search->key.path, size + 1, path) < 0 ||
 		   climbs(search->key.path)) {
+		/* One more than there are: a path may end without a NUL. That of the longest is `zero`. */
 		return refuse(VG_REFUSE_UNIX, REFUSED);
 	}
 	if (bpf_map_lookup_elem(&unix_allowed, &search->key) || own(search, task, kern->sk, set->slice))

@@ -1,8 +1,10 @@
 """`unix:`: which unix sockets governed processes may speak to, by every name a socket has."""
 
+import ctypes
 import os
 import socket
 import stat
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +90,36 @@ def test_a_process_that_says_itself_what_paths_mean_gets_none(stage: Stage, home
     assert stage.vendor(case, str(home / "one")) == "connected"
     unix.allow(stage.fence, (str(home / "one"), "/one", "/mnt/one"))
     assert stage.vendor(case, str(home / "one")) == REFUSED
+
+
+def test_a_name_without_its_nul(stage: Stage, home: Path) -> None:
+    """An address may be as long as its path, as SUN_LEN() of sys/un.h makes it: its last character is of the name."""
+    unix.allow(stage.fence, (str(home / "one"), str(home / "tw")))
+    assert stage.vendor("unix_unended", str(home / "one")) == "connected"
+    assert stage.vendor("unix_unended", str(home / "two")) == REFUSED
+
+
+@pytest.mark.parametrize(("case", "length"), [("unix_beside", 60), ("unix_beside", 107), ("unix_beside", 108), ("unix_longer", 107)])
+def test_a_name_like_the_vendors_own(stage: Stage, case: str, length: int) -> None:
+    """The vendor's own socket is one character shorter or longer than somebody else's in the same directory."""
+    for listed, said in ((None, "connected"), ((), REFUSED)):
+        with tempfile.TemporaryDirectory(prefix="vg-") as name, socket.socket(socket.AF_UNIX) as sock:
+            Path(name).chmod(0o777)
+            theirs = f"{name}/".ljust(length, "x")
+            bind(sock, theirs)
+            Path(theirs).chmod(0o777)
+            unix.allow(stage.fence, listed)
+            try:
+                assert stage.vendor(case, theirs) == said
+            finally:
+                unix.allow(stage.fence, None)
+
+
+def bind(sock: socket.socket, path: str) -> None:
+    """Listen at a path that Python's bind() may think too long."""
+    name = struct.pack("H", socket.AF_UNIX) + path.encode()
+    assert ctypes.CDLL(None).bind(sock.fileno(), name, len(name)) == 0
+    sock.listen()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ TIMEOUT = 2.0  # seconds; what the fence drops would retry for minutes
 MPTCP, UDPLITE = 262, 136
 FASTOPEN, FASTOPEN_CONNECT = 23, 30
 CLONE_NEWNET, CLONE_NEWUSER, CLONE_NEWNS = 0x40000000, 0x10000000, 0x20000
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def family(host):
@@ -322,7 +323,6 @@ def bind_relay(host, port):
 
 
 def other_namespace(host, port):
-    libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET | CLONE_NEWUSER):
         return f"unshare {ctypes.get_errno()}"
     return connect(host, port)
@@ -334,7 +334,6 @@ def reconnect(host, port):
         sock.connect((host, port))
         first = answer(sock)
         # connect() to AF_UNSPEC takes the connection off the socket.
-        libc = ctypes.CDLL(None, use_errno=True)
         libc.connect(sock.fileno(), ctypes.create_string_buffer(16), 16)
         sock.connect((host, port + 1))
         return first + " " + answer(sock)
@@ -433,6 +432,31 @@ def unix(host, port):
         return "connected"
 
 
+def unix_unended(host, port):
+    """The same, with an address as long as its path: no NUL behind it."""
+    name = struct.pack("H", socket.AF_UNIX) + host.encode()
+    with socket.socket(socket.AF_UNIX) as sock:
+        if libc.connect(sock.fileno(), name, len(name)):
+            raise OSError(ctypes.get_errno(), host)
+        return "connected"
+
+
+def unix_beside(host, port):
+    """Bind a name like somebody else's, one character shorter; then connect to theirs, as long as its path."""
+    with listener(socket.SOCK_STREAM, host[:-1]):
+        return unix_unended(host, port)
+
+
+def unix_longer(host, port):
+    """The same with one that is a character longer; sun_path has room for no more."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        name = struct.pack("H", socket.AF_UNIX) + (host + "x").encode()
+        if libc.bind(sock.fileno(), name, len(name)):
+            raise OSError(ctypes.get_errno(), host)
+        sock.listen()
+        return unix(host, port)
+
+
 def unix_datagram(host, port):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"hello", host)
@@ -477,7 +501,6 @@ def unix_renamed(host, port):
 
 def unix_chroot(host, port):
     """In a user namespace of its own chroot is for everybody: a path then means what the process likes."""
-    libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER):
         return f"unshare {ctypes.get_errno()}"
     os.chroot(os.path.dirname(host))
@@ -488,7 +511,6 @@ def unix_chroot(host, port):
 
 def unix_mount(host, port):
     """The same by a mount namespace of its own: bind the directory of the socket over /mnt."""
-    libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS):
         return f"unshare {ctypes.get_errno()}"
     if libc.mount(os.path.dirname(host).encode(), b"/mnt", None, 4096, None):
@@ -520,7 +542,7 @@ CASES = {
         slow_datagrams, slow_connected_datagrams, fire, marks, from_port, one_by_one, shared_datagrams,
         send_file, zero_copy, splice_datagram, seen_mark, segments, many, receive, bind_relay, other_namespace, reconnect, slow, wait,
         fork_connect, serve, serve_answer, serve_datagrams, stream, unix, unix_datagram, unix_chroot, unix_mount,
-        unix_serve, unix_replaced, unix_renamed, handed,
+        unix_serve, unix_replaced, unix_renamed, unix_unended, unix_beside, unix_longer, handed,
     )},
     "mptcp": kind(socket.SOCK_STREAM, MPTCP),
     "udp_lite": kind(socket.SOCK_DGRAM, UDPLITE),
