@@ -170,7 +170,7 @@ def _trust(node: Node, what: str) -> Trust:
         if not PIN.fullmatch(text):
             n.fail(f"{what}: pin: `{text[:70]}` is no SHA-256", "write 64 hexadecimal digits in small letters")
     pin = document.strings(fields["pin"], f"{what}: pin") if "pin" in fields else ()
-    return Trust(name_, paths.get("ca", ""), pin, paths.get("present", ""), passes)
+    return Trust(name_.lower().rstrip("."), paths.get("ca", ""), pin, paths.get("present", ""), passes)
 
 
 def inline(node: Node, rule: str, text: str) -> Target:

@@ -29,7 +29,8 @@ class Layer:
         self._plain, self._unsealed = bytearray(), bytearray()
         self._sealed: list[bytes] = []
         self.released = self._closed = self._broken = False
-        self.torn = False  # the connection ended without the peer's word that it is over (RFC 8446 section 6.1)
+        # It ended, or broke, without the peer's word that it is over (RFC 8446 section 6.1)
+        self.torn = False
         self.beyond: Layer | None = None  # that of the flow's other end
         self._barren = 0
 
@@ -54,7 +55,7 @@ class Layer:
         try:
             plain = self._early(data) if self._open is None else self._taken(self._open, data)
         except ssl.SSLError:
-            self._broken = True
+            self._broken = self.torn = True
             raise
         if self.released and not self._plain:
             return plain
@@ -149,6 +150,8 @@ class Layer:
 
     def _early(self, data: bytes) -> bytes:
         """Take what comes before the handshake is done, or ends it."""
+        if self.done.done():
+            return b""  # nobody waits for it any more: it failed, or took too long
         self._in.write(data)
         if self._in.pending > MAX_EARLY:
             self.fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))

@@ -21,6 +21,7 @@ from appliance.relay.layer import Layer
 
 MAX_CONTEXTS = 256  # of each kind; each holds the certificates it trusts, about 0.5 MB
 MAX_SESSIONS = 1024  # to be resumed with servers
+MAX_NAMES = 100  # in one certificate of ours; of the web's servers few have more, the most some 250
 FRESH_S = 24 * 3600.0  # that a certificate of ours is shown; it is good for a week (service/authority.py)
 
 REVOKED = b"-----BEGIN X509 CRL-----"  # RFC 7468 section 6: a list of what its authority no longer stands for
@@ -167,17 +168,23 @@ def _proved(secured: ssl.SSLObject, trust: Trust, name: str) -> tuple[str, ...]:
     Raises:
         ValueError: its certificate is not the one that is pinned.
     """
+    kind = "IP" if ":" in name or name.replace(".", "").isdigit() else "DNS"
+    own = f"{kind}:{name}"
     if trust.pin:
         digest = hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
         if digest not in trust.pin:
             raise ValueError(f"its certificate is not the one pinned, but {digest}")
-        return (f"IP:{name}" if ":" in name or name.replace(".", "").isdigit() else f"DNS:{name}",)
+        return (own,)
     certificate = secured.getpeercert() or {}
     found: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())  # type: ignore[assignment]
-    return tuple(f"{'IP' if kind.startswith('IP') else kind}:{value}" for kind, value in found if kind in KINDS)
+    names = [f"{KINDS[said]}:{value}" for said, value in found if said in KINDS]
+    if len(names) <= MAX_NAMES and any(one.startswith(kind) for one in names):
+        return tuple(names)
+    # Its name may be in the subject alone, as in older certificates, or one of more than go on one of ours.
+    return (own, *names[: MAX_NAMES - 1])
 
 
-KINDS = ("DNS", "IP Address")
+KINDS = {"DNS": "DNS", "IP Address": "IP"}  # as Python calls them, and we
 
 
 def why(error: Exception) -> str:

@@ -24,13 +24,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.model import HostError
 from appliance.relay.channel import Mint, Minted
+from appliance.relay.tls import MAX_NAMES
 from appliance.service.keys import KEYS
 
 KEY, CERTIFICATE = "authority.key", "authority.pem"
 YEARS = 10  # of the authority; operators replace it by removing both files
 LEAF_DAYS = 7  # of what it certifies; the appliance renews at each start, and daily
 EARLIER = datetime.timedelta(hours=1)  # clocks of clients may be behind
-MAX_NAMES = 100  # in one certificate; the largest seen on the web have about as many
 MAX_NAME = 253  # characters of a name; RFC 1035
 
 

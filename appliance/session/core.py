@@ -124,7 +124,7 @@ class Session:
                 case Woke():
                     self._woke(now)
                 case Opened():
-                    self._ground.opened_by(self._encryption.opened(event))
+                    self._ground.opened_by(*self._encryption.opened(event))
                 case Unopened():
                     self._close(self._encryption.unopened(event))
         except ProtocolError as error:

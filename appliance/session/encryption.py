@@ -25,6 +25,7 @@ class Encryption:
         self._hello: bytearray | None = None
         self._named = ""  # the server, by the client's hello
         self._begun = False  # bytes have come that were not TLS, or TLS is opened
+        self._opened = False  # what is sent is inside it
         self.looks_on = False  # nobody can be refused any more: what is passed was passed
         self.unread = b""  # what has come of TLS that is passed on as it is
         self._seen = Handshake()  # of such TLS, what is said in the clear
@@ -102,11 +103,12 @@ class Encryption:
         """True when nothing more of TLS that is passed on will be in the clear."""
         return self._seen.over
 
-    def opened(self, event: Opened) -> frozenset[str]:
-        """Note that what follows is inside TLS; return the names it was opened by."""
+    def opened(self, event: Opened) -> tuple[str, str]:
+        """Note that what follows is inside TLS; return the name it was opened by, and the one the client asked for."""
+        self._opened = True
         spoken = f", {event.alpn}" if event.alpn else ""
         self._scribe.do(Note("message", f"TLS opened: {event.name}, {event.version}{spoken}", Side.SERVER, "tls"))
-        return frozenset(name.lower() for name in (self._named, event.name) if name)
+        return event.name.lower(), self._named
 
     def unopened(self, event: Unopened) -> str:
         """Tell that TLS failed with one side; return why."""
@@ -114,7 +116,8 @@ class Encryption:
             why = f"the client refuses our certificate, or TLS with it failed: {event.why}"
         else:
             why = f"TLS with the server failed: {event.why}"
-            self._scribe.do(Send(Side.CLIENT, ALERT + HANDSHAKE_FAILURE))
+            if not self._opened:  # else it would be taken for a part of an answer
+                self._scribe.do(Send(Side.CLIENT, ALERT + HANDSHAKE_FAILURE))
         self._scribe.incident(why, event.side)
         return why
 

@@ -10,6 +10,7 @@ from appliance.wire import Wire
 from appliance.wire.detect import open as open_wire
 
 CONNECT = "CONNECT"
+NOBODY: frozenset[str] = frozenset()
 NO_PROXY = "a tunnel is opened only by a rule with `when: {method: CONNECT}`, which says that a proxy is there"
 TUNNEL = "tunnel to "  # how the text of the note begins that says where a flow goes on
 MAX_DECIDED = 256  # decisions of a flow remembered by the shape of what they are about
@@ -114,10 +115,17 @@ class Ground:
         text = f"{TUNNEL}{where}"
         return Note("message", text, Side.SERVER, "tunnel", target=self.target, protocol=self.protocol)
 
-    def opened_by(self, names: frozenset[str]) -> None:
-        """TLS is opened, by these names. Beyond a proxy it is by the name that was asked of that, and no other's."""
-        named = self._tunnel and (self.trust.name or self._place.names)
-        self.inside = frozenset((self.trust.name, *self._place.names)) - {""} if named else names
+    def opened_by(self, name: str, asked: str) -> None:
+        """TLS is opened by a name. What its client asked for is another one of the server's only if rules say so.
+
+        Beyond a proxy it is by the name that was asked of that, and no other's.
+        """
+        target = self._policy.target(self._place)
+        hosts = target.hosts if target else ()
+        names = (name, *(host.name for host in hosts if host.name == asked))
+        if self._tunnel and (self.trust.name or self._place.names):
+            names = (self.trust.name, *self._place.names)
+        self.inside = frozenset(names) - {""}
         self._decided.clear()  # verdicts look at it
 
     @property
@@ -159,7 +167,7 @@ class Ground:
             if why:
                 return Decision("block", "", revision=self.revision, reason=why)
         host = self._place.host
-        others = facts.values.get("host", frozenset()) - self.inside - {host, f"[{host}]"}
+        others = facts.values.get("host", NOBODY) - self.inside - {host, f"[{host}]"}
         if others and self.inside - {host}:
             # Opened for one name and asked for another, a front would hand it on to whom no rule looked at.
             reason = "the request is for another host than its TLS"
@@ -167,7 +175,10 @@ class Ground:
         decision = self._policy.decide(self._who, self._place, facts)
         if tunnels and decision.verdict != "block" and not self._named(decision.rule):
             return msgspec.structs.replace(decision, verdict="block", reason=NO_PROXY, approval=None)
-        called = (self.inside or facts.values.get("sni", frozenset())) - {self._place.host, self.trust.name}
+        if self.inside == {host}:
+            called = others  # opened by an address, TLS names nobody: the request does
+        else:
+            called = (self.inside or facts.values.get("sni", NOBODY)) - {host, self.trust.name}
         if called and decision.verdict == "allow" and not self._policy.called(decision.rule, self._place, called):
             # Many are behind one address. The rule lets by the one that it names.
             reason = f"TLS is for {', '.join(sorted(called))[:200]}, and the rule is about another name at its address"

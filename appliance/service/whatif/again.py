@@ -171,7 +171,7 @@ class Again:
         """TLS was opened here: what follows is what was inside."""
         if note.text.startswith(OPENED):
             name = note.text.removeprefix(OPENED).partition(", ")[0]
-            ground.opened_by(frozenset((name.lower(),)) if name else frozenset())
+            ground.opened_by(name.lower(), "")
 
     def _enter(self, note: Note, ground: Ground) -> None:
         """What follows is for the place that a proxy has opened."""

@@ -144,37 +144,7 @@ def test_a_server_that_ends_in_its_handshake(ours: Pair) -> None:
             assert told(gate, "the connection ended in the handshake")
 
 
-# -- fronting -------------------------------------------------------------------------------------------------------
-
-
-def test_a_request_for_another_host_than_its_tls_is_refused(web: Gate, ours: Pair) -> None:
-    with joined(web) as raw, context(ours[1]).wrap_socket(raw, server_hostname="web.example") as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
-        assert sock.recv(65536).startswith(b"HTTP/1.1 403 ")
-        assert ask(sock, "WEB.example.:443").endswith(b"yes")
-    last = [note.decision for note in web.of("decision") if note.decision]
-    assert ("block", "the request is for another host than its TLS") in [(one.verdict, one.reason) for one in last]
-
-
 # -- what is kept ---------------------------------------------------------------------------------------------------
-
-
-def test_another_customer_at_the_address_of_a_name_is_not_its_target(theirs: Pair, ours: Pair, tmp_path: Path) -> None:
-    """Row 39: the certificate is good for both, so it is the rules that must tell them apart."""
-    pem = tmp_path / "server.pem"
-    pem.write_text(theirs[0].certify(("DNS:localhost", "DNS:evil.example")))
-    listener, got = echo(pem)
-    port = listener.getsockname()[1]
-    more = f'targets: {{web: {{protocol: http, address: "localhost:{port}", tls: {{ca: {theirs[1]}}}}}}}'
-    rules = "rules: [{id: web, to: web, do: allow}]"
-    with listener, Gate(Address("127.0.0.1", port), rules, protocol="http", tls=f"{{ca: {theirs[1]}}}", more=more) as gate:
-        gate.authority = ours[0]
-        for name, status in (("localhost", b"200"), ("evil.example", b"403")):
-            with socket.create_connection(("127.0.0.1", gate.port), 10) as raw:
-                with context(ours[1]).wrap_socket(raw, server_hostname=name) as sock:
-                    sock.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
-                    assert sock.recv(4096).split()[1] == status
-    assert len(got) == 1
 
 
 def test_hello_max_records() -> None:
@@ -258,49 +228,6 @@ async def test_max_barren(theirs: Pair, tmp_path: Path) -> None:
     assert layer.feed(goes.read()) == b"x"
 
 
-def test_an_answer_that_was_cut_short_is_seen_to_be(theirs: Pair, ours: Pair, tmp_path: Path) -> None:
-    """A body that lasts to the end of its connection: without close_notify anybody on the way could have ended it."""
-    pem = tmp_path / "server.pem"
-    pem.write_text(theirs[0].certify(("DNS:web.example",)))
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(pem)
-
-    def serve(listener: socket.socket) -> None:
-        for whole in (True, False):
-            raw, _ = listener.accept()
-            with server.wrap_socket(raw, server_side=True) as sock:
-                sock.recv(65536)
-                sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf")
-                if whole:
-                    with contextlib.suppress(OSError):
-                        sock.unwrap()
-                sock.shutdown(socket.SHUT_WR)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        port = listener.getsockname()[1]
-        with Gate(Address("127.0.0.1", port), ALLOW, protocol="http", tls=f"{{ca: {theirs[1]}}}") as gate:
-            gate.authority = ours[0]
-            for whole in (True, False):
-                assert _read_to_the_end(gate.port, ours) == (b"half", whole)
-
-
-def _read_to_the_end(port: int, ours: Pair) -> tuple[bytes, bool]:
-    """Return the body and whether its end was said."""
-    trusting, out = context(ours[1]), b""
-    trusting.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    with socket.create_connection(("127.0.0.1", port), 10) as raw:
-        with trusting.wrap_socket(raw, server_hostname="web.example", suppress_ragged_eofs=False) as sock:
-            sock.sendall(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n")
-            try:
-                while piece := sock.recv(65536):
-                    out += piece
-            except ssl.SSLError as error:
-                assert "EOF" in str(error).upper()
-                return out.partition(b"\r\n\r\n")[2], False
-            return out.partition(b"\r\n\r\n")[2], True
-
-
 @in_a_loop
 async def test_max_early() -> None:
     layer = Layer()
@@ -309,6 +236,18 @@ async def test_max_early() -> None:
     assert layer._in.pending <= MAX_EARLY + 65536
     with pytest.raises(ssl.SSLError, match="before the handshake is done"):
         await layer.done
+
+
+@in_a_loop
+async def test_what_comes_when_nobody_waits_for_a_handshake_any_more_is_not_kept() -> None:
+    """It took too long; the peer's end is only being wound up, and what it still says is thrown away."""
+    layer = Layer()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await layer.done
+    for _ in range(100):
+        layer.feed(b"x" * 65536)
+    assert layer._in.pending == 0
 
 
 @in_a_loop
