@@ -56,7 +56,7 @@ MODULES = [
     ),
     *(
         f"appliance.wire.http.{name}"
-        for name in ("answers", "body", "connection", "content", "head", "leaves", "reply", "upgrade")
+        for name in ("answers", "body", "connection", "content", "head", "leaves", "reply", "upgrade", "upward")
     ),
     *(
         f"appliance.wire.postgres.{name}"

@@ -1,6 +1,8 @@
 """Where the body of an HTTP/1.1 message ends, and what is in it.
 
-Source: RFC 9112, sections 6 and 7. Chunk extensions are taken and never looked at; their length has a limit.
+Source: RFC 9112, sections 6 and 7; RFC 9110 section 6.5.1. Chunk extensions are taken and never looked at; their length
+has a limit. A trailer field may not be one by which a message is framed, routed or read: some recipients take it for a
+field of the head, most do not.
 """
 
 import re
@@ -8,7 +10,7 @@ from typing import Literal
 
 from appliance.model import ProtocolError
 from appliance.wire.http.head import MAX_LENGTH
-from appliance.wire.http.said import Head
+from appliance.wire.http.said import ONCE, Head
 
 MAX_SIZE_LINE = 4096  # bytes of a chunk's size and extensions; nginx and h11 take about as many
 MAX_ASIDE = 4 << 20  # bytes of extensions and trailers kept; over what makes a request oversize (connection.py)
@@ -112,6 +114,8 @@ class Body:
             self._trailers += len(line) + 2
             if self._trailers > MAX_TRAILERS or not TRAILER.fullmatch(line):
                 raise ProtocolError("trailer fields that are too long or are none")
+            if line.partition(b":")[0].decode().lower() in ONCE:
+                raise ProtocolError("a trailer field that may stand in a head only")
             self._beside(line)
 
     def _beside(self, line: bytes) -> None:

@@ -21,6 +21,7 @@ from appliance.wire.http.content import Masker
 from appliance.wire.http.head import MAX_HEAD, request, response
 from appliance.wire.http.reply import Reply, reply
 from appliance.wire.http.said import Request
+from appliance.wire.http.upward import Upward
 from appliance.wire.http.websocket import WebSocket
 
 MAX_BODY = 1 << 20  # bytes of a request judged whole; nginx takes 1 MiB unless told otherwise
@@ -40,7 +41,7 @@ class _Read:
         self.lines = Value(upgrade.lines(head))
         self.codings = head.values("content-encoding") if "content-encoding" in head.named else []
         self.waits = head.waits and head.framing != "none"
-        self.withdrawn = upgrade.Withdrawn(head)
+        self.upward = Upward(head)
         # What follows it on its connection may be no HTTP, or another's.
         self.leaves = head.method == "CONNECT" or upgrade.offers(head)
 
@@ -72,10 +73,12 @@ class Http:
         self._gathered, self._content = bytearray(), bytearray()
         self._over = self._owes_continue = False
         self._request_body: Body | None = None
+        self._last = False  # what went up says that nothing follows it
         self._masker: Masker | None = None  # of the last request sent: for an answer that was not asked for
         self._offered = ""  # the request that offers another protocol
         self._socket: WebSocket | None = None
         self._reply: Reply | None = None  # the answer that comes
+        self._owed = False  # somebody asked for it
         self._body: Body | None = None
 
     # -- the client ---------------------------------------------------------------------------------------------
@@ -155,10 +158,10 @@ class Http:
         """Return a request. What is said beside a body goes up with it, and is judged as header lines are."""
         if len(self._asked) + len(self._heads) >= MAX_WAITING:
             raise ProtocolError(f"more than {MAX_WAITING} requests without an answer")
-        status = "oversize" if self._over else ""
+        status, packed = "oversize" if self._over else "", content
         if read.codings and not status:
             try:
-                content = opened(content, read.codings, MAX_BODY)
+                content = opened(content, read.codings, MAX_BODY, alike=True)
             except Unreadable:
                 status = "encoded"
         number = str(self._number)
@@ -167,6 +170,7 @@ class Http:
         self._heads[number] = read
         self._offered = number if read.leaves else ""
         lines = Value((read.lines.data or b"") + aside) if aside else read.lines
+        said = (lines, Value(content)) if content is packed else (lines, Value(content), Value(packed))
         return Message(
             Side.CLIENT,
             "request",
@@ -174,7 +178,7 @@ class Http:
             text=read.line,
             name=read.head.host,
             cursor=number,
-            values=(lines, Value(content)),
+            values=said,
             status=status,
         )
 
@@ -194,7 +198,11 @@ class Http:
                 self._unended.discard(message.cursor)
             return [] if refused else [Send(Side.SERVER, message.raw)]
         read = self._heads.pop(message.cursor)
-        raw = read.withdrawn.sendable(message.raw)
+        if self._last:
+            if message.cursor in self._unended:
+                self._refused.add(message.cursor)
+            return []  # the server closes, and its client asks again on another connection
+        raw, self._last = read.upward.sendable(message.raw)
         masker = Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
         self._masker = masker
         if masker is not None:
@@ -216,7 +224,7 @@ class Http:
 
     def _own(self) -> Iterator[bytes]:
         """Take our own answers from the front of the queue, up to the first that is the server's."""
-        while self._asked and self._asked[0].refusal:
+        while self._reply is None and self._asked and self._asked[0].refusal:
             yield self._asked.popleft().refusal
 
     # -- the server ---------------------------------------------------------------------------------------------
@@ -264,7 +272,7 @@ class Http:
             return [Message(Side.SERVER, "interim", said, status=str(head.status), masked=count)]
         if asked is None and head.status != 408:  # 408: some servers say so before they close an idle connection
             raise ProtocolError("the server answers where nothing was asked")
-        self._body, self._reply = Body(head), reply(raw, head, masker, http10)
+        self._body, self._reply, self._owed = Body(head), reply(raw, head, masker, http10), asked is not None
         return self._reply.head()
 
     def _tunnel(self, asked: _Asked, raw: bytes) -> Message:
@@ -292,7 +300,7 @@ class Http:
 
     def _next(self) -> list[Message]:
         self._reply = self._body = None
-        if self._asked and self._asked.popleft().read.leaves:
+        if self._owed and self._asked.popleft().read.leaves:
             self._offered = ""  # it was not taken
         return [Message(Side.SERVER, "error", raw) for raw in self._own()]
 
@@ -330,7 +338,7 @@ def _head(data: bytearray) -> bytes | None:
     if end < 0:
         if len(data) >= MAX_HEAD:
             raise ProtocolError(f"a head over {MAX_HEAD} bytes")
-        if b"\n" in data.replace(b"\r\n", b""):
+        if data.count(b"\n") != data.count(b"\r\n"):
             raise ProtocolError("a line that does not end in CR LF")
         return None
     raw = bytes(data[: end + 4])

@@ -13,6 +13,7 @@ CONTINUES, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 MAX_CONTROL = 125  # bytes; RFC 6455 section 5.5
 MAX_LENGTH = 1 << 40  # bytes of a frame; a terabyte is no message
 TAIL = b"\0\0\xff\xff"  # RFC 7692 section 7.2.2
+ENDS = (b"", TAIL, b"\0" + TAIL)  # what may stand behind a last block; RFC 7692 section 7.2.3.4
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -105,6 +106,8 @@ class Inflater:
             raise ProtocolError(f"a packed message that cannot be opened: {error}") from None
         if len(out) > limit or self._opener.unconsumed_tail:
             raise ProtocolError(f"a message over {limit} bytes when opened")
+        if self._opener.unused_data not in ENDS:
+            raise ProtocolError("a packed message goes on behind its end, where only some read on")
         if self._opener.eof or not self._keeps:
             self._opener = zlib.decompressobj(-zlib.MAX_WBITS)
         return out

@@ -50,32 +50,21 @@ def _withdrawn(head: Request) -> bool:
     return "h2c" in offered or ("websocket" in offered and not is_websocket(head))
 
 
-class Withdrawn:
-    """What of a request does not go up: the offers that cannot be followed."""
-
-    def __init__(self, head: Request) -> None:
-        self._drop, self._more = set[str](), list[bytes]()
-        if "upgrade" not in head.named:
-            return
-        if _withdrawn(head):
-            self._drop = {*GONE, "connection"}
-            kept = [word for word in head.values("connection") if word not in GONE]
-            self._more = [b"Connection: " + ", ".join(kept).encode("latin-1")] if kept else []
-        elif head.named["upgrade"].lower() == "websocket":
-            offered = head.values("sec-websocket-extensions")
-            read = [one for one in offered if _is_read(one)]
-            if read != offered:
-                self._drop = {"sec-websocket-extensions"}
-                self._more = [b"Sec-WebSocket-Extensions: " + ", ".join(read).encode("latin-1")] if read else []
-
-    def sendable(self, raw: bytes) -> bytes:
-        """Return the request without them."""
-        drop = self._drop
-        if not drop:
-            return raw
-        first, end, body = raw.partition(b"\r\n\r\n")
-        lines = [line for line in first.split(b"\r\n") if line.partition(b":")[0].decode("latin-1").lower() not in drop]
-        return b"\r\n".join([*lines, *self._more]) + end + body
+def withdrawn(head: Request) -> tuple[frozenset[str], list[bytes]]:
+    """Return the fields of a request that do not go up, and the lines that do in their place."""
+    if "upgrade" not in head.named:
+        return frozenset(), []
+    if _withdrawn(head):
+        kept = [word for word in head.values("connection") if word not in GONE]
+        more = [b"Connection: " + ", ".join(kept).encode("latin-1")] if kept else []
+        return frozenset((*GONE, "connection")), more
+    if head.named["upgrade"].lower() == "websocket":
+        offered = head.values("sec-websocket-extensions")
+        read = [one for one in offered if _is_read(one)]
+        if read != offered:
+            more = [b"Sec-WebSocket-Extensions: " + ", ".join(read).encode("latin-1")] if read else []
+            return frozenset(("sec-websocket-extensions",)), more
+    return frozenset(), []
 
 
 def agreed(asked: Request, answer: Response) -> Agreed:

@@ -89,5 +89,8 @@ BROKEN: dict[str, bytes] = {
     "a chunk that is longer": ask("POST / HTTP/1.1", CHUNKED, body=b"2\r\nabc\r\n"),
     "a chunk ended by LF": ask("POST / HTTP/1.1", CHUNKED, body=b"2\nab\n0\n\n"),
     "a size of sixteen digits": ask("POST / HTTP/1.1", CHUNKED, body=b"ffffffffffffffff\r\n"),
+    "a type in a trailer": ask("POST / HTTP/1.1", CHUNKED, body=chunks(b"a=b", trailers=b"Content-type: text/plain\r\n")),
+    "a length in a trailer": ask("POST / HTTP/1.1", CHUNKED, body=chunks(b"a=b", trailers=b"content-length: 9\r\n")),
+    "a host with escapes": b"GET / HTTP/1.1\r\nHost: %61.example\r\n\r\n",
     "a trailer without a colon": ask("POST / HTTP/1.1", CHUNKED, body=b"0\r\nx\r\n\r\n"),
 }

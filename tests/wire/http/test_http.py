@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -126,6 +127,36 @@ def test_a_packed_body_is_judged_opened_and_sent_as_it_came(coding: str, pack: o
     assert wire.allow(said) == [Send(S, raw)]
 
 
+def both_forms() -> bytes:
+    """Return deflate whose first block in the zlib form has 63,486 bytes, and in the bare form, header included, 2,049."""
+    text, last = bytearray(b"a" * 63486), b"\1\0\0\xff\xff"
+    text[2047:2052] = last
+    return b"\x78\x01\x08\xfe\xf7" + (63486 ^ 0xFFFF).to_bytes(2, "little") + text + last + zlib.adler32(text).to_bytes(4)
+
+
+# what readers differ in: some take the first member only, some the bare form of deflate only
+TWICE = {
+    "gzip in two members": ("gzip", gzip.compress(b"role=admin") + gzip.compress(b"x")),
+    "an empty member behind": ("gzip", gzip.compress(b"role=admin") + gzip.compress(b"")),
+    "zstd in two frames": ("zstd", zstandard.compress(b"role=admin") + zstandard.compress(b"x")),
+    "zlib that is bare deflate too": ("deflate", both_forms()),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_packed_body_that_is_read_in_two_ways_is_not_known(name: str) -> None:
+    coding, packed = TWICE[name]
+    (said,) = Http().feed(C, ask("POST / HTTP/1.1", f"Content-Encoding: {coding}", f"Content-Length: {len(packed)}", body=packed))
+    assert (said.status, said.values[1].data) == ("encoded", packed)
+
+
+def test_a_packed_body_is_told_as_it_came_too() -> None:
+    """Most servers do not open it."""
+    packed = gzip.compress(b"a=b")
+    (said,) = Http().feed(C, ask("POST / HTTP/1.1", "Content-Encoding: gzip", f"Content-Length: {len(packed)}", body=packed))
+    assert [value.data for value in said.values[1:]] == [b"a=b", packed]
+
+
 def test_a_coding_that_is_not_known_is_told() -> None:
     (said,) = Http().feed(C, ask("POST / HTTP/1.1", "Content-Encoding: pack200", "Content-Length: 1", body=b"x"))
     assert said.status == "encoded"
@@ -219,6 +250,55 @@ def test_continue_comes_from_us_and_once() -> None:
     (said,) = wire.feed(C, b"ab")
     wire.allow(said)
     assert [m.raw for m in wire.feed(S, tell("100 Continue") + OK) if m.kind == "interim"] == [b""]
+
+
+def test_what_has_come_whole_is_not_asked_for_once_more() -> None:
+    """A server that answers at once would read the body as the next request."""
+    for expect in ("100-continue", "x 100-continue"):
+        raw = ask("PUT / HTTP/1.1", f"Expect: {expect}", "Content-Length: 2", body=b"ab")
+        wire = Http()
+        (said,) = wire.feed(C, raw)
+        assert wire.allow(said) == [Send(S, ask("PUT / HTTP/1.1", "Content-Length: 2", body=b"ab"))]
+
+
+# bodies that are no requests, and bodies that servers which do not read them would take for one
+BEHIND = {
+    b"a=b": False,
+    b'{"log": "GET / HTTP/1.1"}': False,
+    b"PUT it there": False,
+    b"hello\r\nDELETE /admin HTTP/1.1": False,
+    b"DELETE /admin HTTP/1.1\r\nHost: a\r\n\r\n": True,
+    b"\r\n\n  DELETE\x0b/admin\xa0HTTP/1.1 \n\n": True,
+    b"GET /admin\r\n": True,
+    b"\n" * 9000 + b"DELETE /admin HTTP/1.1\r\n\r\n": True,
+}
+
+
+@pytest.mark.parametrize("body", BEHIND, ids=range(len(BEHIND)))
+def test_a_body_that_begins_as_a_request_is_the_last_of_its_connection(body: bytes) -> None:
+    wire = Http()
+    (said,) = wire.feed(C, ask("GET / HTTP/1.1", "Connection: keep-alive", f"Content-Length: {len(body)}", body=body))
+    (sent,) = wire.allow(said)
+    assert (b"Connection: close" in sent.data, b"keep-alive" in sent.data) == (BEHIND[body], not BEHIND[body])
+    assert sent.data.endswith(b"\r\n\r\n" + body)
+
+
+def test_nothing_goes_up_behind_the_last_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_BODY", 10)
+    wire = Http()
+    last, after = wire.feed(C, ask("GET / HTTP/1.1", "Content-Length: 7", body=b"GET /a\n") + ask("POST / HTTP/1.1", "Content-Length: 15", body=b"x" * 11))
+    (rest,) = wire.feed(C, b"yyyy")
+    assert [bool(wire.allow(m)) for m in (last, after, rest)] == [True, False, False]
+    assert [m.kind for m in wire.feed(S, OK)] == ["response", "complete"]
+
+
+def test_what_a_server_says_unasked_is_no_answer_to_what_is_asked_meanwhile() -> None:
+    wire = Http()
+    list(wire.feed(S, tell("408 Request Timeout", "Content-Length: 2", body=b"a")))
+    one, two = wire.feed(C, GET + POST)
+    assert (wire.deny(one, "denied", "no"), wire.allow(two, hide)) == ([], [Send(S, POST)])
+    assert [m.kind for m in wire.feed(S, b"b")] == ["complete", "error"]
+    assert b"".join(m.raw for m in wire.feed(S, sized(b"a secret b"))).endswith(b"a [hidden] b")
 
 
 def test_continue_waits_for_the_answers_before_it() -> None:

@@ -259,6 +259,17 @@ def test_a_packed_message_in_fragments() -> None:
     assert message.values[1].data == b"hello hello hello"
 
 
+def test_a_packed_message_with_a_last_block_ends_there() -> None:
+    """Some read on behind it, and some do not."""
+    packer = zlib.compressobj(wbits=-15)
+    whole = packer.compress(b"hello") + packer.flush()
+    for end in (b"", b"\0"):
+        (message,) = opened("permessage-deflate").feed(C, said(TEXT, whole + end, packed=True))
+        assert message.values[1].data == b"hello"
+    with pytest.raises(ProtocolError, match="behind its end"):
+        list(opened("permessage-deflate").feed(C, said(TEXT, whole + Packer()(b" drop"), packed=True)))
+
+
 def test_without_context_each_message_is_opened_by_itself() -> None:
     wire = opened("permessage-deflate; client_no_context_takeover")
     for _ in range(2):

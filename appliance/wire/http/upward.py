@@ -1,0 +1,47 @@
+"""What goes up of a request otherwise than it came, so that the server cannot make another thing of it.
+
+A client that waits for 100 Continue has had it from us, and its body goes up with the head. A server that answers at
+once instead, or never reads the bodies of some methods, would take that body for the next request, and nobody has
+judged it as one. So `Expect` does not go up, and a body that begins as a request does is sent as the last thing of its
+connection: what a server reads after an answer it closes behind is nothing.
+
+Source: RFC 9110 section 10.1.1, RFC 9112 sections 9.3 and 9.6.
+"""
+
+import re
+
+from appliance.wire.http import upgrade
+from appliance.wire.http.said import Request
+
+MAX_FIRST = 8 * 1024 + 64  # bytes of a body that are looked at: a request line with the longest target
+BLANK = b" \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0"  # what splits words for who reads the line as text
+FIRST = re.compile(rb"GET[%b]|.*[%b]HTTP/[0-9.]*[%b]*\Z" % ((BLANK,) * 3), re.DOTALL)
+
+
+class Upward:
+    """What of requests with one head does not go up, or otherwise."""
+
+    def __init__(self, head: Request) -> None:
+        self._drop, self._more = upgrade.withdrawn(head)
+        if "expect" in head.named:
+            self._drop |= {"expect"}
+        self._sized = head.framing == "length"
+
+    def sendable(self, raw: bytes) -> tuple[bytes, bool]:
+        """Return the request as it goes up, and whether it is to be the last of its connection."""
+        last = self._sized and _begins_request(raw)
+        if not self._drop and not last:
+            return raw, False
+        first, end, body = raw.partition(b"\r\n\r\n")
+        drop = self._drop | {"connection"} if last else self._drop
+        more = [b"Connection: close"] if last else self._more
+        lines = [line for line in first.split(b"\r\n") if line.partition(b":")[0].decode("latin-1").lower() not in drop]
+        return b"\r\n".join([*lines, *more]) + end + body, last
+
+
+def _begins_request(raw: bytes) -> bool:
+    """Return True if some server could read the body as a request line, and be it one of HTTP/0.9."""
+    at = raw.find(b"\r\n\r\n") + 4
+    body = raw[at : at + MAX_FIRST]
+    text = body.lstrip(BLANK)
+    return FIRST.match(text.partition(b"\n")[0]) is not None or (not text and len(body) == MAX_FIRST)

@@ -1,0 +1,107 @@
+"""Bodies that a real server (Python's own) leaves unread and takes for the next request: nobody has judged it as one.
+
+Shown twice: past us the server does both; through us it does what was judged.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from appliance.model import Address
+from tests.evasion.http.conftest import RULES
+from tests.gate import Gate
+from tests.wire.http.dialogues import GET, ask
+
+pytestmark = pytest.mark.peer
+
+
+class Plain(ThreadingHTTPServer):
+    """As programs use it: `do_GET` does not look at a body. `seen` are the request lines it has read."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.seen: list[str] = []
+
+
+class Answers(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Plain
+
+    def do_GET(self) -> None:
+        self.server.seen.append(self.requestline)
+        self.send_response(200)
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"ok\n")
+
+    do_DELETE = do_GET
+
+    def handle_expect_100(self) -> bool:
+        """It wants none of it, and says so at once."""
+        self.server.seen.append(f"no to {self.requestline}")
+        self.send_response(417)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return False
+
+    def log_message(self, *args: object) -> None: ...
+
+
+@pytest.fixture
+def plain() -> Iterator[Plain]:
+    with Plain() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(20)
+
+
+INNER = ask("DELETE /admin/users HTTP/1.1", "Connection: close")
+# name -> what is sent, what the server reads of it, and what if it comes through us
+SENT = {
+    "a body of a get": (
+        ask("GET /a HTTP/1.1", f"Content-Length: {len(INNER)}", body=INNER),
+        ["GET /a HTTP/1.1", "DELETE /admin/users HTTP/1.1"],
+        ["GET /a HTTP/1.1"],
+    ),
+    "one in HTTP/0.9": (
+        ask("GET /a HTTP/1.1", "Content-Length: 12", body=b"GET /admin\r\n"),
+        ["GET /a HTTP/1.1", "GET /admin"],
+        ["GET /a HTTP/1.1"],
+    ),
+    "words parted by what is no blank": (
+        ask("GET /a HTTP/1.1", "Content-Length: 35", body=b"\xa0DELETE\x85/admin\x0bHTTP/1.1\nHost: a\n\n\n\n"),
+        ["GET /a HTTP/1.1", "\xa0DELETE\x85/admin\x0bHTTP/1.1"],
+        ["GET /a HTTP/1.1"],
+    ),
+    "a body that is not wanted": (
+        ask("GET /a HTTP/1.1", "Expect: 100-continue", f"Content-Length: {len(INNER)}", body=INNER),
+        ["no to GET /a HTTP/1.1", "DELETE /admin/users HTTP/1.1"],
+        ["GET /a HTTP/1.1"],
+    ),
+    "requests": (GET + ask("GET /a HTTP/1.1", "Connection: close"), ["GET / HTTP/1.1", "GET /a HTTP/1.1"], ["GET / HTTP/1.1", "GET /a HTTP/1.1"]),
+}  # fmt: skip
+
+
+def say(port: int, raw: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        sock.sendall(raw)
+        sock.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_what_the_server_reads_is_what_was_judged(plain: Plain, name: str) -> None:
+    sent, direct, through = SENT[name]
+    say(plain.server_port, sent)
+    assert plain.seen == direct
+    plain.seen.clear()
+    with Gate(Address("127.0.0.1", plain.server_port), RULES, protocol="http") as gate:
+        said = say(gate.port, sent)
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert plain.seen == through
+        assert [text.partition("\n")[0] for _, _, text in gate.verdicts()] == [line.rpartition(" ")[0] for line in through]
