@@ -1,5 +1,6 @@
 """Conditions on the leaves of a document: tables of paths, values and answers."""
 
+import time
 from decimal import Decimal
 
 import pytest
@@ -102,6 +103,29 @@ def test_max_steps() -> None:
 def test_never_an_error_of_ours(path: str, leaf: str) -> None:
     assert Leaves({"$..a": OVER}).any([path + leaf]) in (True, False, None)
     steps("$" + path)
+
+
+def test_an_escape_that_json_does_not_have_is_no_place() -> None:
+    assert Leaves({"$.a": None}).any(['$["\\q"] = 1']) is None
+    with pytest.raises(ValueError):
+        Leaves({'$["\\q"]': None})
+
+
+@pytest.mark.parametrize("path", ["$.amount", "$..amount", "$.a[*].b", '$["a b"]'])
+def test_many_rules_about_a_large_document_take_it_apart_once(path: str) -> None:
+    place = "$" + ".a" * 60
+    document = frozenset(f"{place}.k{n} = {n}" for n in range(9_000))
+    began = time.process_time()
+    answers = {Leaves({f"{path}.x{n}": OVER}).any(document) for n in range(100)}
+    assert time.process_time() - began < 2.5  # 0.3 s for each of the 100, when each took it apart
+    assert answers == {False}
+
+
+@given(st.sampled_from([path for path, _, _ in PATHS if path != "$.0"]), st.permutations([leaf for _, leaf, _ in PATHS]))
+def test_a_leaf_is_found_among_others_as_alone(path: str, leaves: list[str]) -> None:
+    test = Leaves({path: None})
+    assert test.any(frozenset(leaves[:6])) == any(test.any([leaf]) for leaf in leaves[:6])
+    assert test.every(frozenset(leaves[:6])) == any(test.every([leaf]) for leaf in leaves[:6])
 
 
 def test_what_only_some_servers_take_must_fit_too() -> None:
