@@ -32,8 +32,7 @@ COVERED = {
         "wire/dns/test_second_opinion.py::test_what_we_write_without_ech_it_reads_as_before_but_for_that",
         "wire/quic/test_quic.py::test_a_hello_for_another_is_refused",
         "peer/test_dns.py::test_tls_that_names_no_server_is_with_the_one_dns_named",
-        "peer/tls/test_tls_attacks.py::test_a_request_for_another_host_than_its_tls_is_refused",
-        "peer/tls/test_tls_attacks.py::test_another_customer_at_the_address_of_a_name_is_not_its_target",
+        "peer/tls/test_tls_names.py::test_a_front_is_asked_only_for_whom_tls_was_opened",
     ),
     40: (
         "peer/tls/test_tls.py::test_a_client_that_does_not_trust_us_is_told_of",
