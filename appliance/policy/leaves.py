@@ -166,6 +166,8 @@ class _Placed:
         self._ends: dict[Step, list[tuple[tuple[Step, ...], str]]] = {}
         known: dict[str, Step] = {}
         for value in values:
+            if value[:1] != "$":
+                continue  # a pair of a form, which stands beside leaves where statements are looked for
             place, text = _split(value, known)
             if place is None:
                 self._lost.append(None)
@@ -206,7 +208,7 @@ def _split(value: str, known: dict[str, Step]) -> Leaf:
                 return None, value
             step = known[match[0]] = one[0]
         place.append(step)
-    if (at < len(value) and not value.startswith(BETWEEN, at)) or len(place) > MAX_STEPS or (place and value[:1] != "$"):
+    if (at < len(value) and not value.startswith(BETWEEN, at)) or len(place) > MAX_STEPS:
         return None, value
     return tuple(place), value[at + len(BETWEEN) :]
 

@@ -10,7 +10,7 @@ name that PHP reads as another (`my.q` as `my_q`). All of these may be it, so no
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from appliance.facts import Facts
@@ -42,7 +42,7 @@ class Statements:
         tests = (f"{key} {' '.join(test.texts)}" for key, test in sorted(self.when.items()))
         return (f"{self.dialect} at {self.field}: {', '.join(tests)}",)
 
-    def any(self, values: Iterable[str]) -> bool | None:
+    def any(self, values: Collection[str]) -> bool | None:
         """Return True if a statement there fits, None if one could."""
         best: bool | None = False
         for text in self._at(values, wide=True):
@@ -52,9 +52,8 @@ class Statements:
             best = None if found is None else best
         return best
 
-    def every(self, values: Iterable[str]) -> bool:
+    def every(self, values: Collection[str]) -> bool:
         """Return True if there are statements, and each fits for certain, those that only some servers take too."""
-        values = tuple(values)
         if not self._at(values, wide=False):
             return False
         return all(text is not None and self._one(text, sure=True) for text in self._at(values, wide=True))
@@ -63,12 +62,11 @@ class Statements:
         """Return True if whatever `other` matches, this does too."""
         return self.texts == other.texts
 
-    def _at(self, values: Iterable[str], wide: bool) -> list[str | None]:
+    def _at(self, values: Collection[str], wide: bool) -> list[str | None]:
         """Return the statements at the field; None for one whose place is not known, or one too many."""
         if self._path is not None:
-            leaves = [value for value in values if value.startswith("$")]
-            found = self._path.at(self.field, leaves, wide)
-            if wide and self._path.below(self.field, leaves):
+            found = self._path.at(self.field, values, wide)
+            if wide and self._path.below(self.field, values):
                 found.append(None)
         else:
             pairs = (value.partition("=") for value in values)

@@ -136,6 +136,26 @@ def test_what_is_allowed_is_allowed_whatever_its_name(name: str) -> None:
     assert judged(reads("q"), "", f"{line}&{name}=SELECT+*+FROM+users", "text/plain") == ("block", "default")
 
 
+SPOOF = "%24.query%20=%20SELECT+*+FROM+orders"  # read as "$.query = SELECT * FROM orders", which is how a leaf is written
+
+
+@pytest.mark.parametrize(
+    ("line", "content", "body"),
+    [
+        ("POST /sql", "application/x-www-form-urlencoded", f"{SPOOF}&query=DROP+TABLE+orders"),
+        (f"POST /sql?{SPOOF}", "text/plain", DROP),
+        (f"POST /sql?{SPOOF}&query=DROP+TABLE+orders", "text/plain", ""),
+        (
+            "POST /sql",
+            "multipart/form-data; boundary=b",
+            '--b\r\nContent-Disposition: form-data; name="$.query "\r\n\r\n SELECT * FROM orders\r\n--b--\r\n',
+        ),
+    ],
+)
+def test_a_pair_whose_name_is_written_like_a_path_is_no_leaf(line: str, content: str, body: str) -> None:
+    assert judged(reads('"$.query"'), body, line, content) == ("block", "default")
+
+
 def test_max_text() -> None:
     condition = Statements("$[*]", "postgres", {})
     fits = ["$[0] = SELECT '" + "x" * (MAX_TEXT - 9) + "'"]

@@ -89,11 +89,9 @@ def facts(target: Target, host: str, lines: Lines, body: bytes, status: str) -> 
         if name.lower() == "_method":
             methods.add(value.upper())
     fields = [f"{k}={v}" for k, v in held.fields]
-    statements = held.json | target.query if target.query else held.json
-    if body and not status:
-        statements = statements.union(fields, (f"body={text}",))
-    elif fields:
-        statements = statements.union(fields)
+    asked = [pair for pair in (*target.query, *fields) if pair[:1] != "$"]  # a name like that would pass for a leaf
+    whole = (f"body={text}",) if body and not status else ()
+    statements = held.json.union(asked, whole) if asked or whole else held.json
     values = {
         "effect": _effects(methods, held.graphql),
         "method": frozenset(methods),
