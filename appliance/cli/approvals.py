@@ -127,6 +127,9 @@ def _print(question: Held) -> None:
         for name, text in (("script", process.script), ("package", process.package), ("sha256", process.sha256)):
             if text:
                 _line(name, screen.visible(text))
+        if process.became:
+            what = " ".join(map(_word, process.became.argv))
+            _line("is now", f"{screen.visible(process.became.exe)}: {what}")
         if process.parents:
             _line("started by", " < ".join(map(screen.visible, process.parents)))
     else:

@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 
 from appliance.control.desk import Held, Reply, held
-from appliance.model import Address, Answered, Approval, Question
+from appliance.model import Address, Answered, Approval, Process, Question
 
 US = "vendorgate"  # who answered, when no person did
 ROOT = "root"  # may answer for any group, and is recorded as root
@@ -43,6 +43,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     bytes: int = 16 << 20  # bytes of all questions; a quarter of the memory promised for the hub
     grants: int = 10_000  # about 3 MB; the oldest makes room
     trail: int = 10_000  # entries not taken yet; a full round of ask, votes and answer for all, thrice
+    identity_bytes: int = 4 << 20  # of one identity; as large a part of all as of their number
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -179,8 +180,12 @@ class Approvals:
             return f"held requests take all the room there is ({most.bytes} bytes)"
         if len(mine) >= most.total:
             return f"too many held requests in all ({most.total})"
-        if sum(_identity(q) == _identity(question) for q in mine) >= most.identity:
+        whose = _identity(question)
+        theirs = [q for q in mine if _identity(q) == whose]
+        if len(theirs) >= most.identity:
             return f"too many held requests of this identity ({most.identity})"
+        if sum(map(_size, theirs)) + _size(question) > most.identity_bytes:
+            return f"held requests of this identity take all its room ({most.identity_bytes} bytes)"
         if sum(_process(q) == _process(question) for q in mine) >= most.process:
             return f"too many held requests of this process ({most.process})"
         return ""
@@ -234,8 +239,8 @@ class Approvals:
 
     def _grant(self, question: Question, by: str, now: float) -> None:
         seconds = _reuse(_approval(question).reuse)
-        if seconds is None or question.flow.process is None:
-            return  # a process the kernel could not name is asked about every time
+        if seconds is None or not _bindable(question):
+            return
         key = _fingerprint(question)
         self._grants.pop(key, None)
         while len(self._grants) >= self._limits.grants:
@@ -244,7 +249,7 @@ class Approvals:
         self._grants[key] = _Grant(by, question.decision.revision, flow, now + seconds if seconds else 0.0)
 
     def _grant_for(self, question: Question, now: float) -> _Grant | None:
-        if question.decision.revision != self._revision or question.flow.process is None:
+        if question.decision.revision != self._revision or not _bindable(question):
             return None
         key = _fingerprint(question)
         grant = self._grants.get(key)
@@ -276,8 +281,9 @@ def _size(question: Question) -> int:
 
 
 def _identity(question: Question) -> str:
+    """Return whose a question is. A process nobody named is of its unit: below that a vendor may make cgroups."""
     process = question.flow.process
-    return question.identity or (process.cgroup if process else "")
+    return question.identity or (process.cgroup.partition("/")[0] if process else "")
 
 
 def _process(question: Question) -> tuple[int, int] | str:
@@ -286,12 +292,17 @@ def _process(question: Question) -> tuple[int, int] | str:
     return (process.pid, process.started_ns) if process else question.flow.id
 
 
+def _bindable(question: Question) -> bool:
+    """Return whether a grant can be bound to it: to a process that is named and bytes that are told, no password."""
+    return question.flow.process is not None and bool(question.raw)
+
+
 def _fingerprint(question: Question) -> bytes:
     """Return a digest of everything a grant is bound to.
 
-    The same command of an agent comes from a new process each time, so a process is bound by what the
-    kernel says it is (identity, cgroup, user, executable, package), not by its number. Bytes alone do not
-    say what they do (an Execute names only a portal) and text alone need not be exact, so both count.
+    The same command of an agent comes from a new process each time, so a process is bound by what it runs
+    (_program) and where, not by its number. Bytes alone do not say what they do (an Execute names only a
+    portal) and text alone need not be exact, so both count.
     """
     process, decision = question.flow.process, question.decision
     assert process is not None
@@ -300,7 +311,7 @@ def _fingerprint(question: Question) -> bytes:
         question.raw,
         _bytes(question.text),
         _bytes(question.identity),
-        *map(_bytes, (process.cgroup, str(process.uid), process.exe, process.package)),
+        *map(_bytes, (process.cgroup, str(process.uid), process.container, *_program(process))),
         *map(_bytes, (decision.rule, decision.revision, question.protocol)),
         *map(_bytes, (question.target, "" if question.target else str(question.flow.server))),
         _bytes(question.flow.id if reuse == "session" else ""),
@@ -310,6 +321,14 @@ def _fingerprint(question: Question) -> bytes:
         digest.update(len(part).to_bytes(8, "big"))  # so that no cut between parts can be moved
         digest.update(part)
     return digest.digest()
+
+
+def _program(process: Process | None) -> tuple[str, ...]:
+    """Return what a process runs: file and script by name and content, and what took its place since it connected."""
+    if process is None:
+        return ()
+    script = (process.script, process.script_sha256)
+    return (process.exe, process.package, process.sha256, *script, *_program(process.became))
 
 
 def _bytes(text: str) -> bytes:

@@ -98,6 +98,14 @@ class Arrivals:
         self._incident(flow, text)
         return flow, after, text
 
+    def latest(self, flow: Flow) -> Flow:
+        """Return a flow with what holds its socket now, which `ran` may not have been told of yet."""
+        became = self._peers.became(flow.cookie, flow.process.cgroup) if flow.process else None
+        if flow.process is None or became is None:
+            return flow
+        process = msgspec.structs.replace(flow.process, became=hidden(became))
+        return msgspec.structs.replace(flow, process=process)
+
     def over(self, flow: Flow) -> None:
         """Forget a flow that is no more."""
         self._flows.pop(flow.cookie, None)

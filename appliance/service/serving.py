@@ -300,8 +300,9 @@ class Serving(ABC):
 
     def _ask(self, question: Question) -> None:
         self._asking.add(question.flow.id)
+        asked = msgspec.structs.replace(question, flow=self._arrivals.latest(question.flow))
         try:
-            self._channel.send(Asked(plain(question)))
+            self._channel.send(Asked(plain(asked)))
         except ValueError:
             raise ValueError("too large for review") from None
 

@@ -315,6 +315,11 @@ OTHERS = {
     "cgroup": {"process": msgspec.structs.replace(PSQL, cgroup="other.service")},
     "user": {"process": msgspec.structs.replace(PSQL, uid=1002)},
     "package": {"process": msgspec.structs.replace(PSQL, package="")},
+    "file": {"process": msgspec.structs.replace(PSQL, sha256="ab" * 32)},
+    "script": {"process": msgspec.structs.replace(PSQL, script="/srv/other.py")},
+    "script's text": {"process": msgspec.structs.replace(PSQL, script_sha256="ab" * 32)},
+    "container": {"process": msgspec.structs.replace(PSQL, container="0123456789ab")},
+    "program that took its place": {"process": msgspec.structs.replace(PSQL, became=PSQL)},
     "unnamed process": {"process": None},
 }
 
@@ -323,6 +328,15 @@ OTHERS = {
 @pytest.mark.parametrize("reuse", ["1800", "session"])
 def test_a_grant_covers_nothing_else(other: str, reuse: str) -> None:
     assert granted(reuse).ask(question("q2", reuse=reuse, **OTHERS[other]), 102) is None
+
+
+def test_bytes_that_are_not_told_are_asked_about_every_time() -> None:
+    """Two passwords look alike to who approves one of them."""
+    desk = Approvals("r1")
+    hidden = "CONFIG SET requirepass (redacted)"
+    desk.ask(question(text=hidden, raw=b"", reuse="1800"), 100)
+    yes(desk)
+    assert desk.ask(question("q2", text=hidden, raw=b"", reuse="1800"), 102) is None
 
 
 def test_a_grant_covers_a_new_process_of_the_same_program() -> None:
@@ -365,6 +379,26 @@ def test_limit_of_one_identity() -> None:
     assert answers[:-1] == [None] * 250
     assert answers[-1] is not None and answers[-1].reason == "too many held requests of this identity (250)"
     assert desk.ask(question("q2", identity="beta", process=processes[-1]), 100) is None
+
+
+def test_a_vendor_nobody_named_has_no_more_room_by_cgroups_of_its_own() -> None:
+    desk = Approvals("r1")
+    processes = [
+        msgspec.structs.replace(PSQL, pid=n, cgroup=f"acme.service/part{n % 5}") for n in range(Limits().identity + 1)
+    ]
+    answers = [desk.ask(question(f"m{p.pid}", process=p, identity=""), 100) for p in processes]
+    assert answers[:-1] == [None] * 250
+    assert answers[-1] is not None and answers[-1].reason == "too many held requests of this identity (250)"
+
+
+def test_limit_of_bytes_of_one_identity_leaves_room_for_others() -> None:
+    desk = Approvals("r1")
+    large = {"text": "", "raw": b"x" * (1 << 20)}
+    answers = ask_many(desk, 5, **large)
+    assert answers[:-1] == [None] * 4
+    assert answers[-1] is not None
+    assert answers[-1].reason == "held requests of this identity take all its room (4194304 bytes)"
+    assert desk.ask(question("q2", identity="beta", process=None, flow="g", **large), 100) is None
 
 
 def test_limit_in_all() -> None:
@@ -421,7 +455,7 @@ def test_refusals_do_not_fill_the_memory() -> None:
 
 
 def test_default_limits() -> None:
-    assert Limits() == Limits(20, 250, 1000, 1 << 20, 16 << 20, 10_000, 10_000)
+    assert Limits() == Limits(20, 250, 1000, 1 << 20, 16 << 20, 10_000, 10_000, 4 << 20)
 
 
 # -- what the reviewer sees -----------------------------------------------------------------------------------------

@@ -32,7 +32,9 @@ identities:
   handed: {exe: "**/storm-handed"}
 targets:
   echo: {address: "TARGET:7"}
+  web: {protocol: http, address: "TARGET:8"}
 rules:
+  - {id: asks, to: web, when: {method: POST}, do: approve, approvers: {group: root}}
   - {id: no-handed, who: handed, to: echo, do: block}
   - {id: passes, who: connects, to: echo, do: allow, inspect: false}
 default: allow
@@ -43,10 +45,21 @@ def serve(sock):
     with sock:
         while sock.recv(65536):
             pass
-listener = socket.create_server(("0.0.0.0", 7))
+def listen(listener):
+    while True:
+        threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+listeners = [socket.create_server(("0.0.0.0", port)) for port in (7, 8)]
+threads = [threading.Thread(target=listen, args=(listener,)) for listener in listeners]
+for thread in threads:
+    thread.start()
 print("listening", flush=True)
-while True:
-    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
+KEEPS = r"""
+import os, socket, sys
+kept = socket.create_connection((sys.argv[1], 8))
+os.dup2(kept.fileno(), 9)
+said = r"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n"
+os.execv("/bin/bash", ["bash", "-c", f"printf '{said}' >&9; read -u 9"])
 """
 
 
@@ -121,6 +134,19 @@ def test_a_flow_ends_when_its_process_becomes_what_a_rule_speaks_of(
     assert agent.wait(30) == 0  # its socket was closed by us
     shown = appliance.cli("show", seen.one()["id"]).stdout
     assert f"what connected as {storm} is now {other}" in shown
+    agent.communicate()
+
+
+def test_who_is_asked_sees_what_took_the_place_of_who_connected(appliance: Appliance) -> None:
+    agent = started(appliance.lab, sys.executable, "-c", KEEPS, appliance.lab.target_ip)
+    wait_for(lambda: appliance.json("approvals"))
+    (question,) = appliance.json("approvals")
+    process = question["process"]
+    assert (process["argv"][1], process["became"]["argv"][:2]) == ("-c", ["bash", "-c"])
+    shown = appliance.cli("approvals").stdout
+    assert f"is now     {os.path.realpath('/bin/bash')}: bash -c" in shown
+    assert appliance.cli("deny", question["id"]).returncode == 0
+    agent.kill()
     agent.communicate()
 
 
