@@ -15,6 +15,7 @@ from appliance.wire.datagrams import Datagrams
 
 MAX_HELLO = 64 * 1024  # bytes; hellos with post-quantum keys have about 2,000
 MAX_RECORDS = 64  # a hello may be in; ours: honest ones are in one, those cut to hide a name in some ten
+MAX_ALPN = 64  # protocols a client may offer; IANA's list has some 40, honest hellos up to five
 HANDSHAKE, CLIENT_HELLO = 22, 1
 SERVER_NAME, GROUPS, FORMATS, SIGNATURES, ALPN, VERSIONS, ECH = 0, 10, 11, 13, 16, 43, 0xFE0D
 SHORT = "a TLS hello that is cut short"
@@ -140,7 +141,7 @@ def body_of(body: bytes) -> Hello:
         if kind == SERVER_NAME:
             name = _name(value.vector(2))
         elif kind == ALPN:
-            alpn = tuple(one.decode("latin-1") for one in _vectors(value.vector(2)))
+            alpn = _alpn(value.vector(2))
         elif kind == VERSIONS:
             versions = _numbers(value.vector(1).rest())
         elif kind in (GROUPS, SIGNATURES):
@@ -157,11 +158,13 @@ def _numbers(data: bytes) -> tuple[int, ...]:
     return (*unpack_from(f">{pairs}H", data), *data[2 * pairs :])  # half a number at the end is one
 
 
-def _vectors(fields: Fields) -> list[bytes]:
-    out = []
+def _alpn(fields: Fields) -> tuple[str, ...]:
+    found = list[str]()
     while fields:
-        out.append(fields.vector(1).rest())
-    return out
+        found.append(fields.vector(1).rest().decode("latin-1"))
+        if len(found) > MAX_ALPN:
+            raise ProtocolError(f"a TLS hello that offers more than {MAX_ALPN} protocols")
+    return tuple(found)
 
 
 def _name(fields: Fields) -> str:
@@ -170,7 +173,8 @@ def _name(fields: Fields) -> str:
         kind, value = fields.number(1), fields.vector(2).rest()
         if kind == 0:
             names.append(value)
-    if len(names) != 1 or not names[0].isascii() or b"\0" in names[0] or not 0 < len(names[0]) <= 255:
+    plain = len(names) == 1 and all(0x20 < byte < 0x7F for byte in names[0])
+    if not plain or not 0 < len(names[0]) <= 255:
         raise ProtocolError("a TLS hello that does not name one server")
     return names[0].decode().lower().rstrip(".")
 

@@ -145,6 +145,17 @@ def test_new_rules_end_what_they_would_not_have_let_begin(talks: dict[ssl.TLSVer
         p << noted("closed", has="no longer pass") << isclose
 
 
+def test_what_is_said_in_the_clear_is_judged_once_and_not_with_each_piece() -> None:
+    one = session(NAME)
+    one.start(1.0, 1.0)
+    one.receive(Received(C, real("db.example")), 1.0)
+    judged = one._raw._judged
+    assert judged is not None
+    for _ in range(3):
+        assert [type(effect) for effect in one.receive(Received(C, b"\x14\3\3\0\1\1"), 1.0)] == [Send]
+    assert one._raw._judged is judged
+
+
 @pytest.mark.parametrize("rules", [NAME, "  - {id: all, to: far, do: allow}\n"])
 def test_a_second_hello_for_another_server_does_not_go_up(tmp_path: Path, rules: str) -> None:
     """OpenSSL's servers act on the second hello's name, where they have asked for one (RFC 8446 section 4.1.4)."""
