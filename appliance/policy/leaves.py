@@ -7,7 +7,7 @@ Source: RFC 9535 for the forms of paths. Not handled: its filters and slices.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from weakref import WeakKeyDictionary
 

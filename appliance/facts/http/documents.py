@@ -19,6 +19,7 @@ from appliance.facts.http.found import Form, Found, Pairs
 WIDE = (BOM_UTF16_BE, BOM_UTF16_LE, b"\0")  # how JSON begins in UTF-16 and UTF-32: RFC 4627 section 3
 MAX_LEAVES = 10_000  # of one document
 MAX_DEPTH = 64  # of a document; honest ones have less than ten
+MAX_PATH = 4096  # characters of a leaf's path, which each leaf has: 64 long names over 9,000 leaves took 1.1 GB
 MAX_PLACES = 4096  # paths whose places are remembered; the answers of a service have some dozens
 MAX_PARTS = 200  # of a multipart body
 BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 section 5.1.1
@@ -67,7 +68,7 @@ class _Walk:
         Raises:
             RecursionError: it is too deep, or has too many.
         """
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH or len(path) > MAX_PATH:
             raise RecursionError
         if isinstance(value, str):
             self._leaf(path, value)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 MAX_DEPTH = 64  # ours; documents have less than ten
+MAX_PATH = 4096  # characters of a path; ours: those of documents have some hundred. It is written anew for each leaf
 MAX_LEAVES = 100_000  # of one text; a page of results has some thousands
 
 SPACE = re.compile(r"[ \t\n\r\ufeff]*")  # a byte order mark too: many take JSON behind one
@@ -89,7 +90,7 @@ class _Reader:
         self.text, self.at = text, at
 
     def value(self, path: str, depth: int) -> Iterator[Leaf]:
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH or len(path) > MAX_PATH:
             raise NoJson
         first = self._next()
         if first == "{":

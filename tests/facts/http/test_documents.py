@@ -56,6 +56,12 @@ def test_max_leaves() -> None:
     assert not leaves((most[:-1] + ", 1, 2]").encode(), True)[0].whole
 
 
+def test_limit_max_path() -> None:
+    name = "a" * (documents.MAX_PATH // 2)
+    assert leaves(json.dumps({name: {"b": 1}}).encode(), True)[0].whole
+    assert not leaves(json.dumps({name: {name: 1}}).encode(), True)[0].whole
+
+
 @pytest.mark.parametrize("depth", [documents.MAX_DEPTH + 2, 200_000])
 def test_max_depth(depth: int) -> None:
     assert not leaves(b"[" * depth + b"1" + b"]" * depth, True)[0].whole

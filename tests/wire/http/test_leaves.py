@@ -59,6 +59,13 @@ def test_max_depth() -> None:
         list(leaves.leaves("[" * 100_000 + "]" * 100_000))
 
 
+def test_limit_max_path() -> None:
+    name = "a" * (leaves.MAX_PATH // 2)
+    list(leaves.leaves(json.dumps({name: {"b": 1}})))
+    with pytest.raises(leaves.NoJson):
+        list(leaves.leaves(json.dumps({name: {name: 1}})))
+
+
 def test_max_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaves, "MAX_LEAVES", 3)
     list(leaves.leaves("[1,2,3]"))
