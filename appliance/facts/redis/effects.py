@@ -134,13 +134,13 @@ COMPARES = frozenset(
         "GETRANGE SUBSTR GETBIT BITCOUNT BITPOS BITFIELD BITFIELD_RO LCS SISMEMBER SMISMEMBER ZSCORE ZMSCORE ZRANK"
         " ZREVRANK LPOS ZCOUNT ZLEXCOUNT ZRANGEBYSCORE ZRANGEBYLEX ZREVRANGEBYSCORE ZREVRANGEBYLEX SORT SORT_RO GEODIST"
         " GEOSEARCH GEORADIUS GEORADIUS_RO GEORADIUSBYMEMBER GEORADIUSBYMEMBER_RO INCR DECR INCRBY DECRBY INCRBYFLOAT"
-        " HINCRBY HINCRBYFLOAT PFDEBUG SETBIT SADD SREM LREM LINSERT PFADD ZADD ZREM ZREMRANGEBYSCORE ZREMRANGEBYLEX"
-        " GEOADD GEOSEARCHSTORE"
+        " HINCRBY HINCRBYFLOAT ZINCRBY PFDEBUG SETBIT SADD SREM LREM LINSERT PFADD ZADD ZREM ZREMRANGEBYSCORE"
+        " ZREMRANGEBYLEX GEOADD GEOSEARCHSTORE"
     ).split()
 )
 """Commands whose answer, or whose failure, tells a part of a value, or whether it is what is asked for.
 
-SETBIT answers what the bit was; those that add or remove say how many there were not, or were."""
+SETBIT answers what the bit was; those that add or remove say how many there were not, or were, or ZCARD does."""
 
 # Of several keys, one of which may hold guesses.
 COMPARE_SEVERAL = frozenset(
@@ -156,8 +156,9 @@ COPIES = frozenset("DUMP MIGRATE MOVE SMOVE".split())
 
 COMPARE_BY = {
     "ZRANGE": (b"BYSCORE", b"BYLEX"), "ZRANGESTORE": (b"BYSCORE", b"BYLEX"), "SSCAN": (b"MATCH",), "ZSCAN": (b"MATCH",),
+    "SET": (b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"),
 }  # fmt: skip
-"""Commands that do so with one of these words."""
+"""Commands that do so with one of these words; those of SET are of servers later than the table."""
 
 
 def compares(command: Command, words: Words, count: int) -> bool:
@@ -166,4 +167,4 @@ def compares(command: Command, words: Words, count: int) -> bool:
     if name in COMPARES or (name in COMPARE_SEVERAL and count > 1):
         return True
     by = COMPARE_BY.get(name)
-    return by is not None and any(word.upper() in by for word in words[2:])
+    return by is not None and any(word.upper() in by for word in words[3:])

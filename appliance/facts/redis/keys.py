@@ -33,13 +33,14 @@ class Keys(msgspec.Struct, frozen=True, gc=False):
         return frozenset(key for key in self.read if any(target != key for target in self.targets))
 
 
-NOT_SO = Keys()  # arguments with which the server refuses the command
+NOT_SO = Keys()  # arguments with which any server refuses the command
 
 
 def keys(command: Command, words: Words) -> Keys:
     """Return the keys of a command with these words, its own included."""
     if not command.fits(len(words)):
-        return NOT_SO
+        # Later servers take more words after some (ZRANK ... WITHSCORE), none takes fewer.
+        return NOT_SO if len(words) < abs(command.arity) else Keys(unknown="more words than servers known here take")
     own = OWN.get(command.name)
     found = own(words) if own is not None else _by_specs(command.specs, words)
     return found if len(found.all) <= MAX_KEYS else Keys(unknown=f"more than {MAX_KEYS} keys")
@@ -92,7 +93,7 @@ def _streams(words: Words, at: int) -> Keys:
     after = {b"COUNT": 1, b"BLOCK": 1, b"GROUP": 2, b"NOACK": 0}
     while at < len(words) and (word := words[at].upper()) != b"STREAMS":
         if word not in after:
-            return NOT_SO
+            return Keys(unknown="an option that is not known here")
         at += after[word] + 1
     rest = words[at + 1 :]
     return Keys(read=tuple(rest[: len(rest) // 2])) if rest and len(rest) % 2 == 0 else NOT_SO
@@ -122,9 +123,7 @@ def _radius(options: int) -> Callable[[Words], Keys]:
 
     def read(words: Words) -> Keys:
         stored = [
-            words[at + 1]
-            for at in range(options, len(words) - 1)
-            if words[at].upper() in (b"STORE", b"STOREDIST")
+            words[at + 1] for at in range(options, len(words) - 1) if words[at].upper() in (b"STORE", b"STOREDIST")
         ]
         return Keys(read=(words[1],), targets=tuple(stored))
 

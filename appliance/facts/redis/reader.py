@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from appliance.facts import Copy, Facts
 from appliance.facts.redis.meaning import Meaning
-from appliance.facts.redis.reading import MAX_KEY, MAX_TEXT, meaning
+from appliance.facts.redis.reading import MAX_KEY, MAX_SECRET, MAX_TEXT, meaning
 from appliance.facts.redis.scripts import Scripts
 from appliance.facts.redis.text import quoted, shown, typed
 from appliance.facts.shared import Shared
@@ -40,6 +40,7 @@ class Redis:
         self._user: frozenset[str] = frozenset(("default",))
         self._database: frozenset[str] = frozenset(("0",))
         self._next: tuple[str, str] = ("", "")  # user and database, if what was sent succeeds
+        self._tried: frozenset[str] = frozenset()  # users it may be even if that fails
         self._asked: Message | None = None  # the message whose keys the server was asked for
         self._answer: tuple[str, ...] | None = None  # those keys
         self._last: tuple[Message, Facts, Words, Meaning] | None = None
@@ -70,6 +71,7 @@ class Redis:
             self._shapes.clear()
         elif user or database:
             self._next = (user, database)
+            self._tried = _tried(words)
         self._last = None
 
     def heard(self, message: Message) -> None:
@@ -81,6 +83,8 @@ class Redis:
                 self._become(queued=message.status == "QUEUED")
             case "error" if message.name in _CHANGING:
                 self._next = ("", "")
+                self._user |= self._tried
+                self._shapes.clear()
 
     def _become(self, queued: bool) -> None:
         """Note that what changes the connection was done, or will be at EXEC, or not."""
@@ -149,8 +153,10 @@ class Redis:
         if found.asks and self._asked is message and self._answer is not None:
             keys, unknown = self._answer, unknown - {"key", "count"}
         user, database = _becomes(message, words)
+        users = (frozenset((user,)) if user else self._user) | _tried(words)
         all_keys = frozenset(keys)
-        long = size > MAX_TEXT
+        limit = MAX_SECRET if message.secret else MAX_TEXT
+        long = size > limit
         values = {
             "effect": found.effect,
             "command": found.commands,
@@ -159,7 +165,7 @@ class Redis:
             "copied": found.copied,
             "channel": found.channels,
             "script": found.scripts,
-            "user": frozenset((user,)) if user else self._user,
+            "user": users,
             "database": _databases(found.name, words) or (frozenset((database,)) if database else self._about(words)),
             "count": frozenset((str(len(keys)),)),
             "text": frozenset() if long else frozenset((_text(words, message, found),)),
@@ -172,7 +178,7 @@ class Redis:
             "redis",
             values,
             unknown | {"text"} if long else unknown,
-            why or (f"more than {MAX_TEXT} bytes" if long else ""),
+            why or (f"more than {limit} bytes" if long else ""),
             changes=found.name in _CHANGING,
             subject=f"{message.text}\n{found.more}" if found.more else message.text,
             cancels=_cancels(found.name, words),
@@ -198,16 +204,32 @@ def _text(words: Words, message: Message, found: Meaning) -> str:
 def _becomes(message: Message, words: Words) -> tuple[str, str]:
     """Return the user and the database of the connection once a command has succeeded; "" for no change."""
     name = words[0].upper() if words else b""
-    upper = [word.upper() for word in words[:4]]
     if name == b"SELECT" and len(words) == 2:
         return "", _number(words[1])
     if name == b"AUTH" and len(words) in (2, 3):
         return (shown(words[1][:MAX_KEY]) if len(words) == 3 else "default"), ""
     if name == b"RESET":
         return "default", "0"
-    if name == b"HELLO" and b"AUTH" in upper and upper.index(b"AUTH") + 1 < len(words):
-        return shown(words[upper.index(b"AUTH") + 1][:MAX_KEY]), ""
+    if name == b"HELLO" and (named := _hello(words)):
+        return named[-1], ""
     return "", ""
+
+
+def _hello(words: Words) -> list[str]:
+    """Return the users HELLO names; it logs in as the last."""
+    at, found = 2, []
+    while at < len(words):
+        word = words[at].upper()
+        if word == b"AUTH" and at + 2 < len(words):
+            found.append(shown(words[at + 1][:MAX_KEY]))
+        at += {b"AUTH": 3, b"SETNAME": 2}.get(word, 1)
+    return found
+
+
+def _tried(words: Words) -> frozenset[str]:
+    """Return whom servers before 7 log in even if a HELLO fails, since they do so before they read what follows."""
+    hello = words[:1] and words[0].upper() == b"HELLO" and len(words) > 5
+    return frozenset(_hello(words)) if hello else frozenset()
 
 
 def _databases(name: str, words: Words) -> frozenset[str]:

@@ -12,6 +12,7 @@ from appliance.facts.redis.text import shown
 MAX_KEY = 4_096  # bytes of a key or channel that is told; ours: longer ones are not known
 MAX_LINE = 1_024  # bytes of a script beyond which the text of its command does not show all of it
 MAX_TEXT = 1 << 20  # bytes of a command that detectors look at; ours
+MAX_SECRET = 1_024  # of one with a password, of which they see what is shown; ours: of more some is left out there
 
 EVERY = "*"  # stands for all keys
 # Commands about all there is; of the second, the answer shows what is in it, or moves it where masks by key do not see.

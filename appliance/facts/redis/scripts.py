@@ -19,7 +19,8 @@ import msgspec
 MAX_SCRIPT = 256 * 1024  # bytes of a script that is read, or kept; ours: written ones have some hundred
 MAX_SCRIPTS = 500  # scripts kept by their SHA1, of all flows of a worker; at most 128 MiB
 MAX_CALLS = 1_000  # uses of redis in one script; ours
-MAX_TOKENS = 2_000  # between the brackets of one call; ours: with MAX_CALLS a hostile script takes under a second
+MAX_TOKENS = 2_000  # between the brackets of one call; ours
+MAX_LOOKED = 20_000  # between those of all calls, those inside others again; ours: 4 MiB of scripts take a second
 
 _TOKEN = re.compile(
     r"""(?P<gap>[ \t\r\n\f\v]+|--\[(?P<c>=*)\[.*?\](?P=c)\]|--(?!\[=*\[)[^\r\n]*)
@@ -30,6 +31,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _LONG = re.compile(r"\[=*\[")
+_NEWLINE = re.compile(r"\r\n?|\n\r?")  # as the lexer of Lua counts lines; in a string each is one "\n"
 _ESCAPE = re.compile(r"\\(\d{1,3}|.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
 _FUNCTION = re.compile(rb"register_function\s*[({]\s*(?:function_name\s*=\s*)?[\"']([\w]+)[\"']")
@@ -149,6 +151,7 @@ def _said(literal: str) -> str | None:
     """Return what a string literal says, None if an escape in it is none of Lua 5.1."""
     if literal[0] == "[":
         inner = literal[literal.index("[", 1) + 1 : -literal[::-1].index("]", 1) - 1]
+        inner = _NEWLINE.sub("\n", inner)
         return inner[1:] if inner.startswith("\n") else inner
     if "\\" not in literal:
         return literal[1:-1]
@@ -167,7 +170,8 @@ class _Walk:
         self._why = ""
         self._loose = False
         self._uses = 0  # of redis
-        self._brackets: list[str] = []  # open ones
+        self._looked = 0  # tokens of calls
+        self._brackets: list[str] = []  # open ones; "function" in place of one that has a function in it
 
     def reading(self) -> Reading:
         at = 0
@@ -180,6 +184,8 @@ class _Walk:
             else:
                 if kind == "name" and text in BANNED:
                     self._why = f"it uses {text}"
+                elif kind == "name" and text == "function" and self._brackets:
+                    self._brackets[-1] = text
                 elif kind == "sign" and text in "([{":
                     self._brackets.append(text)
                 elif kind == "sign" and text in ")]}" and self._brackets:
@@ -220,7 +226,8 @@ class _Walk:
         """Return the tokens of each argument up to the closing bracket; None if there is none, or a function in it."""
         found: list[list[Token]] = [[]]
         depth = 0
-        for at in range(start, start + MAX_TOKENS):
+        for at in range(start, start + min(MAX_TOKENS, MAX_LOOKED - self._looked)):
+            self._looked += 1
             kind, text = token = self._tokens[at]
             if kind == "end" or token == ("name", "function"):
                 return None
@@ -273,4 +280,5 @@ def _several(tokens: Sequence[Token]) -> bool:
     """Whether an expression could be several values: a call, or `...`."""
     if any(kind == "sign" and text not in _SINGLE for kind, text in tokens):
         return True
-    return any(one[0] == "name" and other[0] == "string" for one, other in pairwise(tokens))
+    # f"x" and t["f"]"x" are calls
+    return any(other[0] == "string" and (one[0] == "name" or one == ("sign", "]")) for one, other in pairwise(tokens))

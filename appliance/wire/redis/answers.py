@@ -5,13 +5,14 @@ Source: Redis documentation, "Redis serialization protocol specification", "Redi
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
 from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire.inbox import Inbox
 from appliance.wire.redis import frames, passed, replies, tags
-from appliance.wire.redis.beginnings import BEGINS_STREAM, LINE, MAX_LINE_HEAD, MOVED, PUSHED, TAGS
+from appliance.wire.redis.beginnings import BEGINS_STREAM, MOVED, PUSHED, TAGS, is_line
 from appliance.wire.redis.frames import CRLF, MAX_INJECTED, MAX_MASKED, MAX_QUEUED, MAX_SMALL
 from appliance.wire.redis.layouts import ALL, LAYOUTS, NOTHING
 from appliance.wire.redis.ledger import APART, SORTS, Ledger, Link
@@ -32,6 +33,7 @@ class Answers:
         self._of: Request | None = None  # what it answers
         self._status = ""
         self._began = False  # part of it has gone down
+        self._looked = 0  # bytes of a line without its end
 
     @property
     def partial(self) -> bool:
@@ -106,9 +108,9 @@ class Answers:
         tag, head = data[at], self._ledger.head
         if tag == tags.PUSH or (tag == tags.ARRAY and self._may_push(head)):
             yield from self._pushed(tag, head)
-        elif self._link.monitor is not None and tag == tags.STATUS and self._is_line() is not False:
-            if self._is_line():
-                yield from self._monitored(self._link.monitor)
+        elif self._link.monitor is not None and tag == tags.STATUS and is_line(data, at) is not False:
+            if is_line(data, at):
+                self._read(self._reading(self._link.monitor), "push", None)
         elif head is None:
             if tag != tags.ERROR:
                 raise ProtocolError("the server speaks before it was asked")
@@ -150,10 +152,19 @@ class Answers:
     def _line(self) -> bytes | None:
         """Return the line that comes, without its end, or None if it is not whole. It is not taken."""
         data, at = self._inbox.data, self._inbox.at
-        end = data.find(CRLF, at)
-        if end < 0 and self._inbox.left > MAX_MASKED:
+        end = data.find(CRLF, at + self._looked)
+        self._looked = max(0, self._inbox.left - 1) if end < 0 else 0
+        if self._looked > MAX_MASKED:
             raise ProtocolError(f"a line of more than {MAX_MASKED} bytes")
         return None if end < 0 else bytes(data[at:end])
+
+    def _error(self) -> tuple[bytes, bytes] | None:
+        """Take the error that comes, if it is whole: what it says, and its bytes."""
+        if self._inbox.data[self._inbox.at] == tags.FAILURE:
+            found = self._whole(MAX_MASKED)
+            return None if found is None else (found[0] if isinstance(found[0], bytes) else b"", found[1])
+        line = self._line()
+        return None if line is None else (line[1:], self._inbox.take(len(line) + 2))
 
     def _say(self, kind: str, raw: bytes, of: Request | None, status: str = "", text: str = "") -> Message:
         """Return the message for what answers the head of the queue, which it takes off."""
@@ -165,11 +176,10 @@ class Answers:
 
     def _failed(self, head: Request | None) -> Iterator[Message]:
         """Read an error."""
-        found = self._whole(MAX_MASKED)
+        found = self._error()
         if found is None:
             return
-        tree, raw = found
-        said = tree if isinstance(tree, bytes) else b""
+        said, raw = found
         if head is not None:
             if head.refusal:
                 raw, said = head.refusal, head.refusal[1:-2]
@@ -177,14 +187,14 @@ class Answers:
                 said = replies.withheld(said)
                 raw = b"-" + said + CRLF
             if head.kind == "multi" and self._link.queued is None:
-                self._link.open = any(r.kind == "multi" for r in list(self._ledger.queue)[1:])
+                self._link.open = any(r.kind == "multi" for r in islice(self._ledger.queue, 1, None))
             elif head.kind == "exec":
                 self._link.queued = None
             elif head.kind in ("discard", "reset"):
                 self._link.open = self._link.open or self._link.queued is not None
-        text = frames.shown(said)
+        text = frames.shown(said[:MAX_SMALL])
         moved = MOVED.match(text) if head is None or not head.refusal else None
-        message = self._say("redirect" if moved else "error", raw, head, text.split(" ")[0], text)
+        message = self._say("redirect" if moved else "error", raw, head, text.partition(" ")[0], text)
         yield msgspec.structs.replace(message, name=moved[1]) if moved else message
 
     def _queues(self, head: Request) -> Iterator[Message]:
@@ -218,11 +228,11 @@ class Answers:
         found = first(self._inbox.data, self._inbox.at)
         if found is None:
             return
-        word = found[0].decode("ascii", "replace") if isinstance(found[0], bytes) else ""
+        word = found[0].decode("ascii", "replace")
         if word in SORTS and (tag == tags.PUSH or self._link.subscribed or (head is not None and head.word == word)):
             yield from self._confirmed(word)
         elif tag == tags.PUSH or (word in PUSHED and self._link.subscribed):
-            plan = self._link.plan
+            plan = self._link.masks(PUSHED.get(word, ""), found[1])
             self._read(Masked(plan, NOTHING, False, self._link.resp) if plan else passed.Passed(), "push", None)
         elif head is None:
             raise ProtocolError("the server speaks before it was asked")
@@ -239,22 +249,10 @@ class Answers:
         if not (isinstance(tree, list) and len(tree) == 3 and isinstance(tree[2], int)):
             raise ProtocolError(f"the server says {word} in a form that is none")
         raw = inbox.take(end - inbox.at)
-        name = frames.shown(tree[1]) if isinstance(tree[1], bytes) else ""
-        if self._ledger.confirm(self._link, word, tree[2]):
+        channel = tree[1] if isinstance(tree[1], bytes) else b""
+        if self._ledger.confirm(self._link, word, channel, tree[2]):
             self._answered()
-        yield Message(Side.SERVER, "push", raw, name=name, status=word)
-
-    def _is_line(self) -> bool | None:
-        """Whether what comes is a line of MONITOR; None: too little is there."""
-        data, at = self._inbox.data, self._inbox.at
-        start = bytes(data[at : at + MAX_LINE_HEAD])
-        if len(start) < MAX_LINE_HEAD and CRLF not in start:
-            return None
-        return LINE.match(start) is not None
-
-    def _monitored(self, monitor: Request) -> Iterator[Message]:
-        yield from ()
-        self._read(self._reading(monitor), "push", None)
+        yield Message(Side.SERVER, "push", raw, name=frames.shown(channel), status=word)
 
     # -- replies that change the connection ----------------------------------------------------------------------
 

@@ -108,6 +108,8 @@ class Redis:
             return "a replication stream cannot be masked"
         if name == "DEBUG" and words[1:2] and words[1].upper() == b"PROTOCOL":
             return "DEBUG PROTOCOL is not passed by vendorgate"
+        if name == "SCRIPT DEBUG" and [word.upper() for word in words[2:]] != [b"NO"]:
+            return "SCRIPT DEBUG is not passed by vendorgate"  # what is said to the debugger are no commands
         if name == "REPLCONF" and any(word.upper() in (b"ACK", b"GETACK") for word in words[1::2]):
             return "REPLCONF ACK outside a replication stream is not passed by vendorgate"
         return None

@@ -15,12 +15,15 @@ MAX_HEAD = 32  # bytes of a line that holds a length; ours: a 64-bit number has 
 MAX_COMMAND = 64 * MIB  # bytes; ours: what one command may cost in memory. The server takes 512 MiB a string
 MAX_ARGUMENTS = 262_144  # of one command; ours: about 100 bytes each in memory. The server takes 1,048,576
 MAX_SHOWN = 1024  # bytes of one argument that stand in the text of a command; its raw bytes have all
+MAX_LINE = 64 * 1024  # bytes of all of them there; ours: each that is no text is written by itself, in four characters
 MAX_MASKED = 64 * MIB  # bytes; ours: a string must be whole before it can be masked
 MAX_DEPTH = 128  # aggregates inside each other, of a reply that is masked; ours: a script can nest at most as deep
 MAX_SMALL = 64 * 1024  # bytes of a reply that is read as a whole for what it says of the connection; ours
 MAX_INJECTED = MIB  # bytes of the answer to a command of our own; ours: it names keys of at most MAX_SMALL bytes
 MAX_PIPELINE = 131_072  # commands sent and not answered; ours, as of the other protocols
 MAX_QUEUED = 131_072  # commands in one transaction; ours
+MAX_FEEDS = MIB  # bytes of names of channels whose messages are masked; ours: some ten thousand
+MAX_FEED = 16 * 1024  # bytes of one of them; ours: it is read with the beginning of each message, see MAX_SMALL
 STREAM_OVER = 64 * 1024  # bytes; ours: a longer line that nobody masks goes down in pieces
 
 CRLF = b"\r\n"
@@ -142,8 +145,17 @@ def _single(line: bytes, at: int, word: bytearray) -> int:
 
 
 def text(arguments: Sequence[bytes]) -> str:
-    """Return a command as a person would type it, long arguments cut."""
-    return " ".join([_typed(argument) for argument in arguments])
+    """Return a command as a person would type it, long arguments cut, and so many."""
+    if sum(map(len, arguments)) <= MAX_LINE:
+        return " ".join([_typed(argument) for argument in arguments])
+    left = MAX_LINE
+    found: list[str] = []
+    for argument in arguments:
+        left -= min(len(argument), MAX_SHOWN) + 1
+        if left < 0:
+            return f"{' '.join(found)} ... ({len(arguments)} arguments)"
+        found.append(_typed(argument))
+    return " ".join(found)
 
 
 def _typed(argument: bytes) -> str:

@@ -14,11 +14,37 @@ it, or taken into account:
 """
 
 from collections import deque
+from collections.abc import Sequence
 
-from appliance.model import ProtocolError
-from appliance.wire import Plan
-from appliance.wire.redis.frames import MAX_PIPELINE
+from appliance.model import Column, ProtocolError
+from appliance.wire import Cell, Plan
+from appliance.wire.redis.frames import MAX_FEED, MAX_FEEDS, MAX_PIPELINE
+from appliance.wire.redis.layouts import META
 from appliance.wire.redis.owed import Request
+
+PUSHED = Column("", place=META)  # where in its plan what is pushed belongs
+
+
+class _Both:
+    """Two plans, one after the other."""
+
+    def __init__(self, one: Plan, other: Plan) -> None:
+        self._one, self._other = one, other
+
+    def __call__(self, columns: tuple[Column, ...]) -> Sequence[Cell | None] | None:
+        cells, more = self._one(columns), self._other(columns)
+        if cells is None or more is None:
+            return cells or more
+        return [_Chain(one, other).mask for one, other in zip(cells, more, strict=True)]
+
+
+class _Chain:
+    def __init__(self, one: Cell | None, other: Cell | None) -> None:
+        self._one, self._other = one, other
+
+    def mask(self, text: str) -> str | None:
+        said = self._one(text) if self._one is not None else text
+        return self._other(said) if self._other is not None and said is not None else said
 
 
 class Link:
@@ -30,6 +56,8 @@ class Link:
         self.queued: list[Request] | None = None  # commands the server has queued since MULTI
         self.counts = {"channel": 0, "pattern": 0, "shard": 0}  # subscriptions
         self.plan: Plan | None = None  # of the newest command: masks what is pushed
+        self._feeds: dict[tuple[str, bytes], Plan] = {}  # of what was subscribed to by name: masks what is pushed of it
+        self._names = 0  # bytes of those names
         self.monitor: Request | None = None
         self.stream = False  # SYNC: what the server says is no longer replies
         self.muted = False  # CLIENT REPLY OFF
@@ -40,10 +68,34 @@ class Link:
     def subscribed(self) -> bool:
         return any(self.counts.values())
 
+    def follow(self, sort: str, name: bytes, plan: Plan | None) -> None:
+        """Note that a subscription has begun, and what of its messages is masked."""
+        self.leave(sort, name)
+        cells = plan((PUSHED,)) if plan is not None else None
+        if plan is None or cells is None or cells[0] is None:
+            return
+        self._names += len(name)
+        if len(name) > MAX_FEED or self._names > MAX_FEEDS:
+            raise ProtocolError(f"names of masked channels of more than {MAX_FEED} bytes, or {MAX_FEEDS} in all")
+        self._feeds[sort, name] = plan
+
+    def leave(self, sort: str, name: bytes) -> None:
+        """Note that a subscription has ended."""
+        if self._feeds.pop((sort, name), None) is not None:
+            self._names -= len(name)
+
+    def masks(self, sort: str, name: bytes) -> Plan | None:
+        """Return the plan for a message of a channel or pattern."""
+        feed, newest = self._feeds.get((sort, name)), self.plan
+        if feed is None or newest is None or feed is newest:
+            return feed or newest
+        return _Both(feed, newest)
+
     def reset(self) -> None:
         """Note RESET."""
         self.resp, self.queued, self.monitor, self.muted, self.skip = 2, None, None, False, False
         self.counts = dict.fromkeys(self.counts, 0)
+        self._feeds, self._names = {}, 0
 
 
 APART = frozenset(("hello", "monitor", "sync", "reply", "subscribe"))
@@ -54,6 +106,7 @@ SORTS = {
     "ssubscribe": "shard", "sunsubscribe": "shard",
 }  # fmt: skip
 """Words that confirmations begin with, and what they count."""
+ENDS = frozenset(("unsubscribe", "punsubscribe", "sunsubscribe"))
 
 
 class Ledger:
@@ -76,8 +129,8 @@ class Ledger:
         self.confirmed = 0
         return self.queue.popleft()
 
-    def confirm(self, link: Link, word: str, count: int) -> bool:
-        """Note the confirmation of a (un)subscription; return True if its command is answered by it.
+    def confirm(self, link: Link, word: str, name: bytes, count: int) -> bool:
+        """Note the confirmation of a (un)subscription by name; return True if its command is answered by it.
 
         `count` is what the server says: subscriptions to channels and patterns, or to shard channels.
         """
@@ -85,8 +138,12 @@ class Ledger:
         others = 0 if sort == "shard" else link.counts["pattern" if sort == "channel" else "channel"]
         before = link.counts[sort]
         link.counts[sort] = max(0, count - others)
-        head = self.head
-        if head is None or head.word != word:
+        head = self.head if self.head is not None and self.head.word == word else None
+        if word in ENDS:
+            link.leave(sort, name)
+        else:
+            link.follow(sort, name, link.plan if head is None else head.plan)
+        if head is None:
             return False  # the server ended a subscription by itself
         self.confirmed += 1
         if head.due:

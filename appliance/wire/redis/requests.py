@@ -13,7 +13,7 @@ from appliance.wire.redis import frames
 from appliance.wire.redis.frames import MAX_ARGUMENTS, MAX_COMMAND, MAX_INLINE, MAX_SHOWN
 
 WITHHELD = b"(redacted)"
-PASSWORDS = frozenset((b"requirepass", b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass"))
+PASSWORDS = frozenset(b"requirepass masterauth primaryauth tls-key-file-pass tls-client-key-file-pass".split())
 """Settings that are secrets."""
 
 # Of these the second word says what is done; without one, or with an unknown one, the server refuses them.
@@ -135,7 +135,7 @@ def _hidden(name: str, words: list[bytes]) -> list[bytes] | None:
         case "AUTH":
             return [words[0], *(words[1:-1] if len(words) == 3 else ()), WITHHELD]
         case "HELLO":
-            return _after(words, {b"AUTH": 2}, 2)
+            return _logins(words)
         case "MIGRATE":
             return _after(words, {b"AUTH": 1, b"AUTH2": 2}, 6)
         case "CONFIG SET":
@@ -148,6 +148,16 @@ def _hidden(name: str, words: list[bytes]) -> list[bytes] | None:
         case _ if name.startswith("SENTINEL"):
             return [*words[:2], WITHHELD]
     return None
+
+
+def _logins(words: list[bytes]) -> list[bytes] | None:
+    """Hide the passwords of HELLO. A name may be spelt AUTH, so what could be a password is one."""
+    hidden, places = list(words), [at for at in range(2, len(words)) if words[at].upper() == b"AUTH"]
+    for at in places:
+        if at + 2 >= len(words):
+            return [*hidden[: at + 1], WITHHELD]
+        hidden[at + 2] = WITHHELD
+    return hidden if places else None
 
 
 def _after(words: list[bytes], secrets: dict[bytes, int], start: int) -> list[bytes] | None:

@@ -34,19 +34,22 @@ def whole(data: bytearray, at: int, limit: int) -> tuple[Tree, int] | None:
     return value, end
 
 
-def first(data: bytearray, at: int) -> tuple[Tree] | None:
-    """Return the first of the aggregate at `at` if it is a string, else None in its place; None: not whole."""
+def first(data: bytearray, at: int) -> tuple[bytes, bytes] | None:
+    """Return the first two of the aggregate at `at`, in place of what is no string b""; None: not whole."""
+    found = [b"", b""]
     try:
         size, start = _length(data, at)
-        if size <= 0:
-            return (None,)
-        if start >= len(data):
-            return None
-        return (_value(data, start, 0)[0] if data[start] in STRINGS else None,)
+        for place in range(min(size, 2)):
+            if start >= len(data):
+                raise _Short
+            if data[start] not in STRINGS:
+                break
+            value, start = _value(data, start, 0)
+            found[place] = value if isinstance(value, bytes) else b""
     except _Short:
-        if len(data) - at > MAX_SMALL:
-            return (None,)
-        return None
+        if len(data) - at <= MAX_SMALL:
+            return None
+    return found[0], found[1]
 
 
 def _length(data: bytearray, at: int) -> tuple[int, int]:

@@ -25,6 +25,7 @@ ORACLES = {
     "whether a sorted member was there": f"ZREM user:sorted {MEMBER}",
     "scores of a range": "ZREMRANGEBYSCORE user:sorted 5 5",
     "members of a range": "ZREMRANGEBYLEX user:sorted [L [M",
+    "whether ZCARD is more then": f"ZINCRBY user:sorted 0 {MEMBER}",
     "a sketch": f"PFADD user:sketch {MEMBER}",
     "how many are in both": "SINTERSTORE user:set user:set guess",
     "how many more there are": "SUNIONSTORE user:set user:set guess",
@@ -71,6 +72,54 @@ def test_select_in_a_script(behind: Behind, direct: Talk) -> None:
     direct.line("SELECT 5")
     assert direct.line("EXISTS k") == 0
     direct.line("SELECT 0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "local x pcall(function() KEYS[1], x = 'vault:1', 1 end) return redis.call('get', KEYS[1])",
+        "local t = {f = function() return 'v', 'vault:1', 'x' end} return redis.call('mset', KEYS[1], t['f']'x')",
+        "return redis.call('get', [[\rvault:1]])",
+    ],
+)
+def test_a_script_that_reaches_other_keys_than_it_shows(vendor: Talk, direct: Talk, text: str) -> None:
+    direct.call("SET", "vault:1", "gold")
+    assert str(vendor.call("EVAL", text, "1", "k")).startswith("NOPERM")
+    assert direct.line("GET vault:1") == "gold"
+
+
+def test_the_debugger_of_scripts(behind: Behind, direct: Talk) -> None:
+    """What it is told looks like commands: EVAL runs all its words, not the first."""
+    direct.call("SET", "vault:1", "gold")
+    with Talk(behind("rules:\n  - {id: no, when: {key: 'vault:*'}, do: block}\n  - {id: rest, do: allow}\n").port) as vendor:
+        assert vendor.line("SCRIPT DEBUG yes") == "NOPERM SCRIPT DEBUG is not passed by vendorgate"
+        assert vendor.line("SCRIPT DEBUG no") == "OK"
+        assert vendor.call("EVAL", "return 1", "0") == 1
+        assert vendor.call("EVAL", "local x --", "0", "\nreturn redis.call('get', 'vault:1')") is None
+
+
+CARD = "4111111111111111"
+
+
+@pytest.mark.parametrize("between", [["PING"], ["SUBSCRIBE other"], ["UNSUBSCRIBE feed", "SUBSCRIBE feed", "PING"]])
+def test_messages_behind_another_command(behind: Behind, direct: Talk, between: list[str]) -> None:
+    """They were masked as the newest command said, which is not about their channel."""
+    rules = "rules:\n  - {id: no, when: {channel: feed, detect: [credit_card]}, do: mask}\n  - {id: rest, do: allow}\n"
+    with Talk(behind(rules).port) as vendor:
+        for line in ("SUBSCRIBE feed", *between):
+            vendor.line(line)
+        direct.call("PUBLISH", "feed", CARD)
+        assert vendor.read() == ["message", "feed", "[redacted]"]
+
+
+def test_a_user_that_hello_names_last(behind: Behind, direct: Talk) -> None:
+    direct.line("ACL SETUSER boss on >s3cret allkeys +@all")
+    rules = "rules:\n  - {id: no, when: {user: boss}, do: block}\n  - {id: rest, do: allow}\n"
+    with Talk(behind(rules).port) as vendor:
+        for login in ("SETNAME x AUTH boss s3cret", "AUTH default x AUTH boss s3cret"):
+            assert vendor.line(f"HELLO 3 {login}") == "ERR unknown command 'HELLO'"
+        assert vendor.line("ACL WHOAMI") == "default"
+    direct.line("ACL DELUSER boss")
 
 
 @pytest.mark.parametrize("text", ["[=[" * 60_000, "--[=[" * 40_000, "x = [[" * 40_000])

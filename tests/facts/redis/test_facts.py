@@ -8,7 +8,7 @@ from appliance.facts import Facts
 from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
 from appliance.facts.redis import Redis
-from appliance.facts.redis.reading import MAX_KEY, MAX_TEXT
+from appliance.facts.redis.reading import MAX_KEY, MAX_SECRET, MAX_TEXT
 from appliance.model import Column, Message, Side, Value
 from appliance.wire.redis import Redis as Wire
 from tests.wire.redis.dialogues import cmd
@@ -81,7 +81,7 @@ def test_effects(line: str, effect: str) -> None:
         ("ZSCORE k m", "k", ""), ("ZRANK k m", "k", ""), ("LPOS k v", "k", ""), ("ZCOUNT k 0 1", "k", ""), ("ZRANGEBYSCORE k 0 1", "k", ""),
         ("ZRANGE k 0 1 BYSCORE", "k", ""), ("ZRANGE k 0 1", "", ""), ("SINTER a", "", ""), ("SINTER a b", "a b", ""), ("SINTERCARD 2 a b", "a b", ""),
         ("ZINTERCARD 2 a b", "a b", ""), ("SORT k", "k", ""), ("INCR k", "k", ""), ("HINCRBY k f 1", "k", ""), ("ZADD k GT CH 1 m", "k", ""),
-        ("ZADD k 1 m", "k", ""), ("SETBIT k 0 1", "k", ""), ("SADD k v", "k", ""), ("SREM k v", "k", ""), ("LREM k 0 v", "k", ""),
+        ("ZADD k 1 m", "k", ""), ("SETBIT k 0 1", "k", ""), ("ZINCRBY k 1 m", "k", ""), ("SET k v IFEQ x", "k", ""), ("SET k IFEQ", "", ""), ("SADD k v", "k", ""), ("SREM k v", "k", ""), ("LREM k 0 v", "k", ""),
         ("SSCAN k 0", "", ""), ("SSCAN k 0 MATCH a*", "k", ""), ("ZSCAN k 0 match a*", "k", ""), ("GEODIST k a b", "k", ""), ("STRLEN k", "", ""), ("TTL k", "", ""), ("OBJECT ENCODING k", "", ""),
         ("COPY a b", "", "a"), ("RENAME a b", "", "a"), ("RENAMENX a b", "", "a"), ("DUMP k", "", "k"), ("MIGRATE h 1 k 0 9", "", "k"),
         ("MOVE k 1", "", "k"), ("SMOVE a b v", "", "a b"), ("LMOVE a b LEFT LEFT", "", "a"), ("LMOVE a a LEFT RIGHT", "", ""), ("RPOPLPUSH a b", "", "a"),
@@ -134,7 +134,11 @@ def test_wrong_arguments_touch_nothing() -> None:
     assert facts("EVAL", "x").values["key"] == frozenset()
     assert facts("SINTERCARD", "x", "a").values["key"] == frozenset()
     assert facts("XREAD", "STREAMS", "a", "b", "0").values["key"] == frozenset()
-    assert facts("XREAD", "FROB", "STREAMS", "a", "0").values["key"] == frozenset()
+
+
+@pytest.mark.parametrize("line", ["ZRANK k m WITHSCORE", "GET k x", "XREAD FROB STREAMS k 0", "XREADGROUP GROUP g c CLAIM 9 STREAMS k >"])
+def test_words_that_later_servers_may_take(line: str) -> None:
+    assert facts(*line.split()).unknown == {"key", "compared", "copied", "count"}
 
 
 def test_channels() -> None:
@@ -180,6 +184,12 @@ def test_limit_text() -> None:
     assert facts("SET", "k", "v" * (MAX_TEXT - 4)).values["text"] != frozenset()
     found = facts("SET", "k", "v" * MAX_TEXT)
     assert (found.unknown, found.values["text"]) == ({"text"}, frozenset())
+
+
+def test_limit_secret() -> None:
+    """What detectors see of a command with a password leaves out what is long."""
+    assert facts("ACL", "SETUSER", "u", ">x", "~" + "k" * 900).unknown == frozenset()
+    assert facts("ACL", "SETUSER", "u", ">x", "~" + "k" * MAX_SECRET).unknown == {"text"}
 
 
 def test_limit_name() -> None:
@@ -229,13 +239,23 @@ def test_user() -> None:
     flow = reader()
     assert words_of(facts("GET", "k", of=flow), "user") == "default"
     assert words_of(facts("AUTH", "acme", "x", of=flow), "user") == "acme"
-    assert words_of(facts("HELLO", "3", "SETNAME", "a", "AUTH", "acme", "x", of=flow), "user") in ("acme", "default")
+    assert words_of(facts("HELLO", "3", "SETNAME", "auth", "AUTH", "acme", "x", of=flow), "user") == "acme"
+    assert words_of(facts("HELLO", "3", "AUTH", "default", "x", "AUTH", "acme", "x", of=flow), "user") == "acme default"
     after(flow, "HELLO", "3", "AUTH", "acme", "x", status="3")
     assert words_of(facts("GET", "k", of=flow), "user") == "acme"
     after(flow, "AUTH", "other", "x", kind="error", status="WRONGPASS")
     assert words_of(facts("GET", "k", of=flow), "user") == "acme"
     after(flow, "AUTH", "x")
     assert words_of(facts("GET", "k", of=flow), "user") == "default"
+
+
+def test_user_of_a_hello_that_fails_behind_its_login() -> None:
+    """Servers before 7 log in at once."""
+    flow = reader()
+    after(flow, "HELLO", "3", "AUTH", "acme", "x", kind="error", status="WRONGPASS")
+    assert words_of(facts("GET", "k", of=flow), "user") == "default"
+    after(flow, "HELLO", "3", "AUTH", "acme", "x", "FROB", kind="error", status="ERR")
+    assert words_of(facts("GET", "k", of=flow), "user") == "acme default"
 
 
 @pytest.mark.parametrize("line", ["SELECT 1", "AUTH x", "HELLO 3", "RESET"])
@@ -425,6 +445,12 @@ def test_a_comment_ends_with_a_carriage_return_as_in_lua() -> None:
         ("return redis.call('MGET', unpack(KEYS))", "a b", False),
         ("KEYS[1] = 'user:1' return redis.call('GET', KEYS[1])", "a b", False),
         ("KEYS[1], x = 'user:1', 2 return redis.call('GET', KEYS[1])", "a b", False),
+        ("local x pcall(function() KEYS[1], x = 'user:1', 2 end) return redis.call('GET', KEYS[1])", "a b", False),
+        ("pcall(function() end, KEYS[1], 2) return redis.call('MGET', KEYS[1], KEYS[2])", "a b", False),
+        ("local function f() return redis.call('MGET', KEYS[1], KEYS[2]) end return f()", "a b", True),
+        ("local t = {f = function() return 'v', 'user:1', 'w' end} return redis.call('MSET', KEYS[1], t['f']'x')", "a b", False),
+        ("return redis.call('GET', [[\ruser:1]])", "a b user:1", True),
+        ("return redis.call('GET', [=[\n\rus\r\ner\r:\n1]=])", "a b us\ner\n:\n1", True),
         ("x, KEYS[1] = 2, 'user:1' return redis.call('GET', KEYS[1])", "a b", False),
         ("local k = KEYS k[1] = 'user:1' return redis.call('GET', KEYS[1])", "a b", False),
         ("local KEYS = {'user:1'} return redis.call('GET', KEYS[1])", "a b", False),
@@ -489,7 +515,14 @@ def test_limit_script() -> None:
     assert "was never seen" in facts("EVALSHA", name, "0", of=flow).why
 
 
-@pytest.mark.parametrize("text", ["KEYS[1]," * 32_000, "redis.call(" * 23_000, "([{" * 80_000, "'" + "\\a" * 100_000, "--[" + "=" * 200_000])
+def test_limit_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "redis.call('GET', KEYS[1]) " * 4
+    assert not script(text, "k").unknown & {"effect", "key"}
+    monkeypatch.setattr("appliance.facts.redis.scripts.MAX_LOOKED", 20)
+    assert script(text, "k").unknown >= {"effect", "key"}
+
+
+@pytest.mark.parametrize("text", ["KEYS[1]," * 32_000, "redis.call(" * 23_000, "([{" * 80_000, "'" + "\\a" * 100_000, "--[" + "=" * 200_000, "redis.call(" * 900 + "a+" * 100_000])
 def test_hostile_scripts_cost_little(text: str) -> None:
     """Time that grows with the square of the length would take minutes."""
     script(text)

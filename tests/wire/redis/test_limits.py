@@ -49,6 +49,17 @@ def test_limit_head() -> None:
         heard(wire, b"$" + b"1" * frames.MAX_HEAD)
 
 
+def test_limit_line() -> None:
+    """What is shown of a command; its raw bytes have all."""
+    assert frames.MAX_LINE == 64 * 1024
+    (short,) = Redis().feed(C, cmd("MSET", *["x"] * 60_000))
+    assert short.text.endswith(" x x x")
+    (long,) = Redis().feed(C, cmd("MSET", *[b"\xff" * 1024] * 65))
+    assert long.text.endswith("\\xff\" ... (66 arguments)")
+    assert long.text.count("\\xff") == 63 * 1024
+    assert len(long.values) == 66
+
+
 def test_limit_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert frames.MAX_PIPELINE == 131_072
     monkeypatch.setattr("appliance.wire.redis.ledger.MAX_PIPELINE", 3)
@@ -110,6 +121,25 @@ def test_large_commands_cost_no_more_than_their_bytes() -> None:
     found = [m for i in range(0, len(data), 1448) for m in wire.feed(C, data[i : i + 1448])]
     assert [m.name for m in found] == ["SET", "MSET"]
     assert found[0].raw + found[1].raw == data
+
+
+def test_what_fails_costs_no_more_than_its_bytes() -> None:
+    """Each MULTI that failed looked through all behind it, each piece of an error through what came before."""
+    wire, failed = Redis(), b"-NOAUTH Authentication required.\r\n"
+    sent(wire, cmd("MULTI") * 60_000)
+    assert heard(wire, failed * 60_000) == failed * 60_000
+    sent(wire, cmd("EVAL", "x", "0"))
+    piece = b"ab" * 4096
+    assert heard(wire, b"-ERR ", *[piece] * 4000, b"\r\n") == b"-ERR " + piece * 4000 + b"\r\n"
+    assert wire.idle
+
+
+def test_what_is_told_of_a_long_error() -> None:
+    """A script can make it of words without end."""
+    wire = Redis()
+    sent(wire, cmd("EVAL", "x", "0"))
+    (said,) = wire.feed(S, b"-" + b"a " * 1_000_000 + b"\r\n")
+    assert (len(said.raw), len(said.text), said.status) == (2_000_003, frames.MAX_SMALL, "a")
 
 
 def test_a_pipeline_that_comes_in_one_piece() -> None:

@@ -36,6 +36,8 @@ def through(words: tuple[str, ...], reply: bytes, resp3: bool = False, **how: ob
         (("SET", "k", "v"), OK, OK),
         (("MGET", "a", "b", "c"), many("*", V, V, bulk(None)), many("*", M, V, bulk(None))),
         (("HGETALL", "k"), many("*", F, V, F, V), many("*", F, M, F, M)),
+        (("ZRANK", "k", "m"), b":1\r\n", b":1\r\n"),
+        (("ZREVRANK", "k", "m", "WITHSCORE"), many("*", b":1\r\n", bulk("5")), many("*", b":1\r\n", NAN)),
         (("HKEYS", "k"), many("*", F, F), many("*", F, F)),
         (("HVALS", "k"), many("*", V), many("*", M)),
         (("HMGET", "k", "a", "b"), many("*", V, bulk(None)), many("*", M, bulk(None))),
@@ -195,13 +197,55 @@ def test_a_transaction_with_other_replies_than_commands(replies: bytes, masked: 
         heard(wire, OK + QUEUED + QUEUED + replies)
 
 
-def test_messages_are_masked_as_the_newest_command_says() -> None:
+def test_messages_are_masked_as_their_subscription_and_the_newest_command_say() -> None:
     wire = Redis()
+    masked, shorter = message("*", "#######", "####", "#####"), plan(meta=lambda text: text[:3])
     sent(wire, cmd("SUBSCRIBE", "news"), plan(meta=hide))
     assert heard(wire, told("subscribe", "news", 1)) == told("subscribe", "news", 1)
-    assert heard(wire, message()) == message("*", "#######", "####", "#####")
+    assert heard(wire, message()) == masked
     sent(wire, cmd("PING"), None)
-    assert heard(wire, strings("pong", "") + message()) == strings("pong", "") + message()
+    assert heard(wire, strings("pong", "") + message()) == strings("pong", "") + masked
+    sent(wire, cmd("PING"), shorter)
+    assert heard(wire, strings("pon", "") + message()) == strings("pon", "") + message("*", "###", "###", "###")
+    sent(wire, cmd("SUBSCRIBE", "more"), plan())  # masks, but not here
+    assert heard(wire, told("subscribe", "more", 2) + message()) == told("subscribe", "more", 2) + masked
+    assert heard(wire, strings("message", "more", "x")) == strings("message", "more", "x")
+
+
+def test_messages_are_masked_as_a_subscription_that_came_again_says() -> None:
+    wire = Redis()
+    masked = message("*", "#######", "####", "#####")
+    sent(wire, cmd("SUBSCRIBE", "news") + cmd("UNSUBSCRIBE", "news") + cmd("SUBSCRIBE", "news"), plan(meta=hide))
+    sent(wire, cmd("PSUBSCRIBE", "news") + cmd("PUNSUBSCRIBE", "news"), None)
+    again = told("subscribe", "news", 1) + told("unsubscribe", "news", 0) + told("subscribe", "news", 1)
+    heard(wire, again + told("psubscribe", "news", 2) + told("punsubscribe", "news", 1))
+    assert heard(wire, message()) == masked
+    sent(wire, cmd("SUBSCRIBE", "news"), None)
+    assert heard(wire, told("subscribe", "news", 1) + message()) == told("subscribe", "news", 1) + message()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_limit_feeds(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    assert frames.MAX_FEEDS == 1 << 20
+    monkeypatch.setattr("appliance.wire.redis.ledger.MAX_FEEDS", 5)
+    wire = Redis()
+    for name in ("abc", "abc", "de"):
+        sent(wire, cmd("SUBSCRIBE", name), plan(meta=hide))
+    heard(wire, told("subscribe", "abc", 1) * 2 + told("subscribe", "de", 2))
+    sent(wire, cmd("SUBSCRIBE", "f"), plan(meta=hide) if number == 1 else None)
+    if number == 1:
+        with pytest.raises(ProtocolError, match="names of masked channels"):
+            heard(wire, told("subscribe", "f", 3))
+    else:
+        heard(wire, told("subscribe", "f", 3))
+
+
+def test_limit_feed() -> None:
+    wire, name = Redis(), "x" * frames.MAX_FEED
+    sent(wire, cmd("SUBSCRIBE", name, name + "x"), plan(meta=hide))
+    heard(wire, told("subscribe", name, 1))
+    with pytest.raises(ProtocolError, match="names of masked channels of more than 16384 bytes"):
+        heard(wire, told("subscribe", name + "x", 2))
 
 
 def test_lines_of_monitor_are_masked() -> None:
