@@ -107,7 +107,7 @@ class MySQL:
                 self._statements = Statements()
                 self._diagnoses.forget()
             case "prepare":
-                self._statements.preparing(message.text, self._settings.world())
+                self._statements.preparing(message.text, self._settings.world(), whole=not message.status)
             case "reset-connection":
                 self._statements = Statements()
                 self._settings.renewed()
@@ -208,7 +208,7 @@ class MySQL:
                 facts = msgspec.structs.replace(known.ran, stage="continues", changes=False, shape=None)
                 return facts, unread("")
             return self._facts(unread("rows of a cursor that is not known"), "fetch", stage="continues"), unread("")
-        if known is None:
+        if known is None or not known.whole:
             read, text = unread(f"prepared statement {message.name} is not known"), ""
         else:
             read, text = self._meaning(known), known.text
@@ -216,7 +216,7 @@ class MySQL:
         subject, words, whole = describe(text, message.values)
         if message.count > 1:
             subject += f"\n-- {message.count} rows"
-        same = self._settings.world() if known is not None and reading is read else None
+        same = self._settings.world() if text and reading is read else None
         return self._said(message, reading, same, (subject, words, whole and not message.status)), reading
 
     def _said(

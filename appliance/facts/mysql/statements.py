@@ -18,12 +18,12 @@ LAST = "-1"
 
 
 class Statement:
-    """A prepared statement."""
+    """A prepared statement; not `whole`: its text was not read."""
 
-    __slots__ = ("ran", "read", "text", "world")
+    __slots__ = ("ran", "read", "text", "whole", "world")
 
-    def __init__(self, text: str, world: World) -> None:
-        self.text, self.world = text, world
+    def __init__(self, text: str, world: World, whole: bool = True) -> None:
+        self.text, self.world, self.whole = text, world, whole
         self.ran: Facts | None = None  # of the execution whose rows are fetched
         self.read: tuple[World, Reading] | None = None  # what it meant last, and in which world
 
@@ -38,9 +38,9 @@ class Statements:
         self._last: Statement | None = None  # prepared last, answered or not
         self._size = 0
 
-    def preparing(self, text: str, world: World) -> None:
+    def preparing(self, text: str, world: World, whole: bool = True) -> None:
         """Note a text that goes up to be prepared."""
-        self._last = Statement(text, world)
+        self._last = Statement(text, world, whole)
         self._pending.append(self._last)
 
     def prepared(self, number: str, text: str) -> None:

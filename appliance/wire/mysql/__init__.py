@@ -20,7 +20,8 @@ Messages of the client:
                       yet (`again` tells later), "partial" if long data is not kept whole
     bulk-execute      the same; values: of all rows, one row after the other; count: rows
     fetch             name
-    long-data         name; cursor: number of the parameter; values: the piece
+    long-data         name; cursor: number of the parameter; values: the piece; status: "unread" if its statement is
+                      not known: then it does not go up
     close reset       name (COM_STMT_CLOSE, COM_STMT_RESET)
     change-user       as startup
     reset-connection  COM_RESET_CONNECTION

@@ -213,11 +213,20 @@ def _numbered(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     return Message(C, kind, raw, name=parameters.number_of(payload))
 
 
+def _reset(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
+    """Read a command that makes the server forget long data."""
+    message = _numbered(link, raw, payload, kind)
+    statement = link.statement(message.name)
+    if statement is not None:
+        statement.long = {}
+    return message
+
+
 def _prepare(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     """Read what is to be prepared. Until it is, nothing is known of the statement that was prepared last."""
     if not link.again:
+        link.stray = link.stray and link.preparing > 0
         link.preparing += 1
-        link.stray = False
     return _statement(link, raw, payload, kind)
 
 
@@ -287,7 +296,7 @@ COMMANDS: dict[int, Command] = {
     23: Command("execute", MAX_MESSAGE, parameters.execute),
     24: Command("long-data", MAX_MESSAGE, parameters.long_data),
     25: Command("close", MAX_SMALL, _numbered),
-    26: Command("reset", MAX_SMALL, _numbered),
+    26: Command("reset", MAX_SMALL, _reset),
     27: Command("set-option", MAX_SMALL, _option),
     28: Command("fetch", MAX_SMALL, _fetch),
     31: Command("reset-connection", MAX_SMALL, _bare),

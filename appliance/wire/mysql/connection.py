@@ -70,8 +70,10 @@ class MySQL:
             case "auth":
                 self._answers.goes_on()
                 return [Send(Side.SERVER, message.raw)]
-            case "terminate" | "long-data":
+            case "terminate":
                 return self._command(message)
+            case "long-data":
+                return self._long_data(message)
             case "close":
                 self._forget(message.name)
                 return self._command(message)
@@ -86,6 +88,15 @@ class MySQL:
             if statement is not None:
                 statement.renew()
         self._ask(message, plan, redact)
+        return self._command(message)
+
+    def _long_data(self, message: Message) -> list[Send]:
+        """Send long data on, but not for a statement that was not known when it was read."""
+        if message.status == "unread":
+            return []
+        statement = self._link.statement(message.name)
+        if statement is not None:
+            statement.pending = True
         return self._command(message)
 
     def _forget(self, number: str) -> None:
@@ -130,12 +141,14 @@ class MySQL:
         """Send an execution, with the types that the server has not had yet; refuse one that lacks what was refused."""
         link = self._link
         statement = link.statement(message.name)
+        link.used.pop(id(message.raw), None)
         lost = message.name == "-1" and link.last_refused
-        if lost or (statement is not None and statement.poisoned):
+        if lost or (statement is not None and self._spoilt(message, statement)):
             return self._refuse(message, Failure.of("no-statement", link.charset.speak(NO_STATEMENT)))
         if message.kind == "fetch" or statement is None:
             self._ask(message, plan, redact)
             return self._command(message)
+        statement.pending = False
         payload = self._requests.payload(message.raw)
         given = parameters.given_types(link, statement, payload)
         raw = message.raw
@@ -147,6 +160,10 @@ class MySQL:
             statement.sent = statement.bound
         self._ask(message, plan, redact)
         return [Send(Side.SERVER, self._framed(raw))]
+
+    def _spoilt(self, message: Message, statement: Statement) -> bool:
+        """Return True if an execution would use long data that is not its own: servers have none for bulks."""
+        return statement.poisoned or (message.kind == "bulk-execute" and statement.pending)
 
     def _file(self, message: Message) -> list[Send]:
         """Send a piece of a file on, unless the server reads no more of it."""
@@ -191,13 +208,20 @@ class MySQL:
             case "change-user":
                 link.phase = "command"
             case "execute" | "bulk-execute":
-                self._deny_types(message)
+                self._deny_execution(message)
+            case "reset":
+                statement = link.statement(message.name)
+                if statement is not None:
+                    statement.poisoned = statement.poisoned or statement.pending
         return self._refuse(message, Failure.of(code, link.charset.speak(text)))
 
-    def _deny_types(self, message: Message) -> None:
-        """Keep the types of a refused execution: the client takes the server to have them."""
+    def _deny_execution(self, message: Message) -> None:
+        """Keep the types of a refused execution: the client takes the server to have them. Its long data is still
+        there as well: the next execution would use it."""
+        self._link.used.pop(id(message.raw), None)
         statement: Statement | None = self._link.statement(message.name)
         if statement is not None:
+            statement.poisoned = statement.poisoned or statement.pending
             given = parameters.given_types(self._link, statement, self._requests.payload(message.raw))
             statement.bound = given or statement.bound
 

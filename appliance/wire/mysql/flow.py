@@ -48,11 +48,17 @@ GRAMMARS: dict[str, Grammar] = {
 }  # fmt: skip
 
 
+Long = dict[int, bytes | None]
+"""Long data by the number of the parameter; None: not kept. Under `ANY` it may be of any."""
+
+ANY = -1
+
+
 class Statement:
     """A prepared statement."""
 
     __slots__ = (
-        "bound", "definitions", "long", "parameters", "plan", "poisoned", "sent", "text", "types", "used"
+        "bound", "definitions", "long", "parameters", "pending", "plan", "poisoned", "sent", "text", "types"
     )  # fmt: skip
 
     def __init__(self, text: str, parameters: int) -> None:
@@ -61,15 +67,14 @@ class Statement:
         self.bound: bytes | None = None  # ... in what was sent up or refused
         self.sent: bytes | None = None  # ... in what was sent up
         self.definitions: tuple[Definition, ...] = ()  # of its columns, as told last
-        self.long: dict[int, bytes | None] = {}  # long data of parameters for the next execution; None: not kept
-        self.used: dict[int, bytes | None] = {}  # ... of the last one that was read
-        self.poisoned = False  # long data was refused: it cannot be executed
+        self.long: Long = {}  # long data for the next execution that is read
+        self.pending = False  # the server has, or may have, long data that no execution has used
+        self.poisoned = False  # it has other long data than the client believes: it cannot be executed
         self.plan: Plan | None = None  # of the execution that opened its cursor
 
     def renew(self) -> None:
-        """Note a COM_STMT_RESET."""
-        self.poisoned = False
-        self.long = {}
+        """Note a COM_STMT_RESET that goes up."""
+        self.poisoned = self.pending = False
 
 
 class Link:
@@ -95,6 +100,7 @@ class Link:
         self.last: Statement | None = None  # prepared last, and answered
         self.preparing = 0  # COM_STMT_PREPARE that were read and are neither answered nor refused
         self.stray = False  # long data came for the statement prepared last, before that was known
+        self.used: dict[int, Long] = {}  # long data of executions that were read and not decided, by id of their bytes
         self.last_refused = False  # the one prepared last was not sent up
         self.file = False  # the client sends a file
         self.dropping = False  # ... that goes nowhere
@@ -124,6 +130,8 @@ class Link:
     def prepared(self, number: str, text: str, parameters: int) -> Statement:
         """Keep a statement the server has prepared; what is one too many is not known later."""
         statement = Statement(text, parameters)
+        if self.stray:  # it may have been for this one
+            statement.long, statement.pending = {ANY: None}, True
         self.last = statement
         if number in self.statements or len(self.statements) < MAX_STATEMENTS:
             self.statements[number] = statement
@@ -132,7 +140,7 @@ class Link:
     def renew(self) -> None:
         """Note that the session begins anew."""
         self.statements.clear()
-        self.last = None
+        self.last, self.stray = None, False
 
 
 class Ledger:

@@ -5,6 +5,9 @@ documentation, "COM_STMT_BULK_EXECUTE".
 
 Types are sent with the first execution and left out later. A refused execution leaves the server without them, while
 the client goes on as if it had them: `typed` puts them into the next one.
+
+Long data is the server's until an execution or a reset, whatever later executions say of that parameter. Messages are
+read before those in front of them are decided, so what is kept of it belongs to the execution that was read behind it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from appliance.model import Message, ProtocolError, Side, Value
 from appliance.wire.mysql import capabilities as caps
 from appliance.wire.mysql import values
 from appliance.wire.mysql.charsets import Charset
-from appliance.wire.mysql.flow import Link, Statement
+from appliance.wire.mysql.flow import ANY, Link, Long, Statement
 from appliance.wire.mysql.packets import MAX_LONG_DATA, Fields
 
 C = Side.CLIENT
@@ -56,16 +59,31 @@ def execute(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
     fields.take(4)
     cursor = "read-only" if flags & CURSORS else ""
     statement = link.statement(name)
-    if statement is None or (name == "-1" and link.stray):
+    used = _used(link, statement, name, raw)
+    if statement is None or ANY in used:
         return Message(C, kind, raw, name=name, cursor=cursor, status="unread")
     try:
-        given, status = _given(link, statement, fields, flags)
+        given, status = _given(link, statement, fields, flags, used)
     except ProtocolError:  # the server will say so
         given, status = (), "unread"
     return Message(C, kind, raw, name=name, cursor=cursor, values=given, status=status)
 
 
-def _given(link: Link, statement: Statement, fields: Fields, flags: int) -> tuple[tuple[Value, ...], str]:
+def _used(link: Link, statement: Statement | None, name: str, raw: bytes) -> Long:
+    """Return the long data that an execution uses up."""
+    if link.again:
+        return link.used.get(id(raw), {})
+    used: Long = {ANY: None} if name == "-1" and link.stray else {}
+    if statement is not None:
+        used, statement.long = used | statement.long, {}
+    if used:
+        link.used[id(raw)] = used
+    return used
+
+
+def _given(
+    link: Link, statement: Statement, fields: Fields, flags: int, used: Long
+) -> tuple[tuple[Value, ...], str]:
     """Read what follows the head of an execution: its values, and its status."""
     counted = bool(link.capabilities & caps.QUERY_ATTRIBUTES)
     count = statement.parameters
@@ -86,11 +104,8 @@ def _given(link: Link, statement: Statement, fields: Fields, flags: int) -> tupl
         return (), "unread"
     else:
         types, _ = _types(Fields(statement.types), count, named=counted)
-    if not link.again:
-        statement.used, statement.long = statement.long, {}
-    given = _values(fields, types, nulls, link.charset, statement.used)
-    partial = statement.used and (link.again or None in statement.used.values())
-    return given, "partial" if partial else ""
+    given = _values(fields, types, nulls, link.charset, used)
+    return given, "partial" if None in used.values() else ""
 
 
 def _types(fields: Fields, count: int, named: bool) -> tuple[list[int], list[bytes]]:
@@ -103,7 +118,7 @@ def _types(fields: Fields, count: int, named: bool) -> tuple[list[int], list[byt
 
 
 def _values(
-    fields: Fields, types: Sequence[int], nulls: bytes, charset: Charset, long: dict[int, bytes | None]
+    fields: Fields, types: Sequence[int], nulls: bytes, charset: Charset, long: Long
 ) -> tuple[Value, ...]:
     found = []
     for place, kind in enumerate(types):
@@ -117,20 +132,24 @@ def _values(
 
 
 def long_data(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:
-    """Read a COM_STMT_SEND_LONG_DATA, and keep the data for the execution it is for."""
+    """Read a COM_STMT_SEND_LONG_DATA, and keep the data for the execution it is for.
+
+    The status is "unread" where no statement has that number: it could be of one that is not there yet.
+    """
     fields = Fields(payload, 1)
     fields.take(4)
     name, place = number_of(payload), fields.number(2)
     data = fields.rest()
-    statement = link.statement(name)
+    statement, status = link.statement(name), ""
     if statement is None:
         link.stray = link.stray or name == "-1"
+        status = "unread" if name != "-1" else ""
     else:
         kept = sum(len(old or b"") for old in statement.long.values())
         old = statement.long.get(place, b"")
         statement.long[place] = None if old is None or kept + len(data) > MAX_LONG_DATA else old + data
     value = values.text_value(data[:MAX_LONG_DATA], values.VAR_STRING, link.charset)
-    return Message(C, kind, raw, name=name, cursor=str(place), values=(value,))
+    return Message(C, kind, raw, name=name, cursor=str(place), values=(value,), status=status)
 
 
 def bulk(link: Link, raw: bytes, payload: bytes, kind: str) -> Message:

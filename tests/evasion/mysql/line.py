@@ -92,6 +92,15 @@ class Line(pymysql.Connection):  # type: ignore[misc]
             count += 1
         return count
 
+    def execute(self, number: bytes, parameters: bytes = b"") -> int:
+        """Execute what was prepared and read the first packet of the answer; return the number of an error, or 0."""
+        self._execute_command(COMMAND.COM_STMT_EXECUTE, number + b"\0" + (1).to_bytes(4, "little") + parameters)
+        try:
+            self._read_packet()
+        except pymysql.err.MySQLError as error:
+            return int(error.args[0])
+        return 0
+
     def binary(self, text: str) -> None:
         """Prepare, execute and read to the end; the rows are among the bytes `seen`."""
         number, _ = self.prepared(text)

@@ -3,8 +3,11 @@
 import threading
 
 import pytest
+from pymysql.constants import COMMAND
 
 from appliance.lab.servers import MariaDB
+from appliance.model import Answered, Question
+from appliance.wire.mysql.packets import MAX_STATEMENT
 from tests.evasion.mysql.line import ASKER, DENIED, Line, address
 from tests.gate import Gate
 
@@ -99,3 +102,40 @@ rules:
         assert not worker.is_alive()
         assert len(gate.questions) == 1
         assert line.fetched == 3
+
+
+WRITES = ASKER.replace("[schema, drop, truncate]", "[schema, drop, truncate, write]")
+
+
+def test_long_data_of_a_denied_execution_is_not_in_the_next(shop: MariaDB) -> None:
+    """The server keeps it, and takes it in place of what the next execution says of that parameter."""
+
+    def answer(question: Question) -> Answered:
+        return Answered(question.id, "forbidden" not in question.text, by="dana")
+
+    strings = b"\0\1\xfd\0"
+    with Gate(address(shop), WRITES, answer, protocol="mysql") as gate, Line(gate.port) as line:
+        number, _ = line.prepared("insert into orders (id, note) values (99, ?)")
+        line._execute_command(COMMAND.COM_STMT_SEND_LONG_DATA, number + b"\0\0forbidden")
+        assert line.execute(number, strings) == DENIED
+        line.execute(number, strings + b"\4fine")
+        assert shop.admin("select note from orders where id = 99", "shop") in ("", "fine")
+        line._execute_command(COMMAND.COM_STMT_RESET, number)
+        line._read_ok_packet()
+        assert line.execute(number, strings + b"\4fine") == 0
+    assert shop.admin("select note from orders where id = 99", "shop") == "fine"
+    shop.admin("delete from orders where id = 99", "shop")
+
+
+def test_a_statement_too_long_to_be_read_is_not_an_empty_one(shop: MariaDB) -> None:
+    """It was prepared as what is asked about when it runs, and ran as a text without a word."""
+    shop.admin("create table asked_long (a int)", "shop")
+    with Gate(address(shop), ASKER, protocol="mysql") as gate, Line(gate.port) as line:
+        number, _ = line.prepared("drop table asked_long /* " + "x" * MAX_STATEMENT + " */")
+        held = threading.Thread(target=line.execute, args=(number,), daemon=True)
+        held.start()
+        gate.say(gate.wait_question(), False)
+        held.join(20)
+        assert not held.is_alive()
+    assert tables(shop, "asked_long") == "asked_long"
+    shop.admin("drop table asked_long", "shop")

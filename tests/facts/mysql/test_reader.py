@@ -346,6 +346,18 @@ def test_kill_takes_back_what_waits() -> None:
     assert facts.cancels == b""
 
 
+def test_a_statement_too_long_to_be_read_stays_unknown_when_it_runs() -> None:
+    for number in ("7", "-1"):
+        talk = Talk()
+        talk.send("prepare", status="oversize")
+        talk.hear("prepared", name="7", text="", cursor="ready")
+        facts = talk.look("execute", name=number)
+        assert facts is not None
+        assert "effect" in facts.unknown
+        talk.prepare("select 1", "8")
+        assert not talk.execute("8").unknown
+
+
 def test_a_statement_that_is_too_long_is_unknown() -> None:
     facts = Talk().look("query", status="oversize")
     assert facts is not None
