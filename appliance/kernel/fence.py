@@ -22,7 +22,8 @@ from appliance.model import Address, HostError
 DEFAULT_PORT = 15001
 HELD = (
     "settings", "peers", "judge", "scopes", "counters", "lineage", "coverage", "sequences", "images", "carried",
-    "events", "found", "namespaces", "speakers", "passage",
+    "events", "found", "namespaces", "speakers", "shares",
+    "passage",
 )  # fmt: skip  # fields of Fence
 OTHERWISE = {"found": "images"}  # the same map, to write
 RELAYS = ("peers", "images", "carried")  # read-only
@@ -72,6 +73,7 @@ class Fence(msgspec.Struct, frozen=True):
     found: int  # the map of images, to write
     namespaces: int
     speakers: int
+    shares: int
     passage: int
     kept: tuple[Kept, ...] = ()  # by this `up`
 

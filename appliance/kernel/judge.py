@@ -25,6 +25,7 @@ from appliance.kernel.load import ZERO
 from appliance.model import HostError
 
 CGROUP, SCOPE = struct.Struct("=Q"), struct.Struct("=I")
+GIVEN = CGROUP.pack(0)  # in the map of shares: how many numbers were ever given (bpf/speakers.h)
 HEAD = 64  # bits of a prefix before the address: scope and family
 VERDICTS = {
     "direct": Judgement.DIRECT, "deny": Judgement.DENY, "inspect": Judgement.INSPECT, "queue": Judgement.QUEUE,
@@ -70,7 +71,7 @@ class Judge:
     def __init__(self, fence: Fence, match: Callable[[str, str], bool] = matches) -> None:
         """`match(name, cgroup)` must be at least as strict as the rules' own."""
         self._place, self._slice, self._match = fence.place, fence.place.cgroup, match
-        self._judge, self._scopes = Map(fence.judge), Map(fence.scopes)
+        self._judge, self._scopes, self._shares = Map(fence.judge), Map(fence.scopes), Map(fence.shares)
         self._settings = Map(fence.settings)
         self._entries: tuple[Entry, ...] | None = None  # none written yet
         self._numbers: dict[tuple[Line, ...], int] = {}
@@ -106,11 +107,16 @@ class Judge:
         """Give cgroups made since their scope and forget those removed; return how many changed.
 
         Call it when a cgroup appears below the slice, or every second: until then it is inspected.
-        When nothing changed it costs a walk of the slice.
+        When nothing changed it costs a walk of the slice. Vendors that are gone have no share of the speakers any more:
+        a unit is another one each time it starts, and the map has room for so many.
         """
         if self._entries is None:
             return 0
+        vendors = set(self._shares) - {GIVEN}  # before the walk: those it does not find are gone
         there = cgroups.governed(self._slice)
+        for key in vendors:
+            if CGROUP.unpack(key)[0] not in there:
+                self._shares.delete(key)
         new = {
             identifier: self._scope(lines(self._entries, path, self._match))
             for identifier, path in there.items()

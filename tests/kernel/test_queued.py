@@ -1,13 +1,17 @@
 """What the packet engine judges: all of it comes to the queue, in both directions, and nothing passes without its mark."""
 
+import contextlib
+import sys
 import time
 
 import pytest
 
 from appliance.kernel import coverage, nft
-from appliance.kernel.layout import LINGER, QUEUE_DIRECT, SHARE, STEER_MARK
+from appliance.kernel.layout import LINGER, QUEUE_DIRECT, SCOPES, SHARE, STEER_MARK
+from appliance.kernel.libbpf import Map
 from appliance.kernel.queue import INPUT, OUTPUT
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
+from appliance.model import HostError
 from appliance.packet.build import rebuild
 from appliance.packet.decode import decode
 from tests.kernel.engine import ACCEPT, DROP, Engine, Seen
@@ -282,6 +286,21 @@ def test_sockets_that_are_closed_take_nothing_from_the_share(stage: Stage) -> No
         end = time.monotonic() + LINGER + 30
         while stage.vendor("datagram", TARGET_IP, cgroup="busy.service") != "target":
             assert time.monotonic() < end
+
+
+def test_vendors_that_are_gone_take_nothing_from_those_that_come(stage: Stage) -> None:
+    """Each start of a unit makes another cgroup; the map of shares has room for SCOPES of them."""
+    shares = Map(stage.fence.shares)
+    with Engine(stage):
+        assert stage.vendor("datagram", TARGET_IP, cgroup="first.service") == "target"
+        with contextlib.suppress(HostError):
+            for gone in range(1 << 40, (1 << 40) + SCOPES):
+                shares.update(gone.to_bytes(8, sys.byteorder), bytes(8))
+        assert stage.vendor("datagram", TARGET_IP, cgroup="next.service") == "errno 1"
+        stage.judge.refresh()
+        assert len(set(shares)) < 100
+        assert stage.vendor("datagram", TARGET_IP, cgroup="next.service") == "target"
+        assert stage.vendor("datagram", TARGET_IP, cgroup="first.service") == "target"
 
 
 def test_another_mark_is_drawn_and_the_old_one_lets_nothing_by(stage: Stage) -> None:
