@@ -12,6 +12,7 @@ answered live for a second, and a connection that falls on one is refused, which
 Source: nft(8), "NAT statements" and "CT TIMEOUT"; linux/netfilter_ipv4.h, priorities.
 """
 
+import resource
 import subprocess
 
 import msgspec
@@ -20,6 +21,7 @@ from appliance.kernel import queued
 from appliance.model import HostError
 
 TABLE = "vendorgate"
+ROOM = 8 << 20  # bytes of data of an nft that reads our table; it takes 3 MB for it
 # Seconds; over lo the answer comes at once, or the first is sent again after a second.
 TIMEOUTS = "protocol tcp; l3proto inet; policy = { syn_sent : 1, syn_recv : 5 };"
 TIMEOUT = 10.0  # seconds; a transaction takes milliseconds, and waits only for other writers
@@ -101,8 +103,11 @@ def apply(script: str) -> None:
 
 
 def listing() -> str:
-    """Return our table as nft lists it in this network namespace; empty if it is not there."""
-    result = _nft(["list", "table", "inet", TABLE], "")
+    """Return our table as nft lists it in this network namespace; empty if it is not there, or too large to be it.
+
+    In a namespace of its own a vendor is root, and may fill a table of that name with whatever there is room for.
+    """
+    result = _nft(["list", "table", "inet", TABLE], "", ROOM)
     return result.stdout if result.returncode == 0 else ""
 
 
@@ -111,11 +116,17 @@ def present() -> bool:
     return "redirect to" in listing()
 
 
-def _nft(words: list[str], script: str) -> subprocess.CompletedProcess[str]:
+def _nft(words: list[str], script: str, room: int = resource.RLIM_INFINITY) -> subprocess.CompletedProcess[str]:
+    pipe = subprocess.PIPE
     try:
-        return subprocess.run(
-            ["nft", *words], input=script, capture_output=True, text=True, timeout=TIMEOUT, check=False
-        )
+        with subprocess.Popen(["nft", *words], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+            try:
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (room, room))
+                output, errors = process.communicate(script, TIMEOUT)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(words, process.returncode, output, errors)
     except FileNotFoundError as error:
         raise HostError("nft is not installed", "apt-get install nftables") from error
     except subprocess.TimeoutExpired as error:

@@ -72,6 +72,19 @@ def test_applied_replaced_and_removed_leaving_others_alone(lab: Lab) -> None:
     inside.close()
 
 
+@pytest.mark.kernel
+def test_room_is_a_limit(lab: Lab) -> None:
+    """In a namespace of its own a vendor may fill our table; looking at it must cost the hub next to nothing."""
+    inside = Inside(lab.host)
+    fill = "\n".join(f"add element inet {nft.TABLE} s {{ {', '.join(f'fd00::{n:x}:{i:x}' for i in range(1000))} }}" for n in range(20))
+    inside(nft.apply, f"table inet {nft.TABLE} {{\n\tset s {{\n\t\ttype ipv6_addr\n\t}}\n}}\n{fill}\n")
+    assert inside(nft.listing) == ""
+    inside(nft.apply, nft.ruleset(1, 1))
+    assert "redirect to :1" in inside(nft.listing)
+    inside(nft.apply, nft.removal())
+    inside.close()
+
+
 def test_without_nft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(HostError, match="nft is not installed"):
