@@ -6,13 +6,15 @@ counts are those of the session. What cannot be told apart is taken out whole.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar, cast
 
 import msgspec
 
-from appliance.model import Process
 from appliance.record.frame import Frame
 
 FILL = "*"
+KEPT = frozenset(("id", "rule", "file", "revision", "revisions", "sha256", "script_sha256", "container"))
+T = TypeVar("T")
 Span = tuple[int, int]
 Redact = Callable[[Iterable[Frame]], Iterator[Frame]]
 """Frames of any sessions, each session's in order, to the same with less in them."""
@@ -69,9 +71,13 @@ def withheld(frame: Frame) -> Frame:
     return msgspec.structs.replace(frame, note=note, dropped=frame.dropped + len(frame.note.raw))
 
 
-def of_process(process: Process | None, hide: Callable[[str], str]) -> Process | None:
-    """Return a process with what is to be hidden taken from its command line, and from what it became."""
-    if process is None:
-        return None
-    argv = tuple(map(hide, process.argv))
-    return msgspec.structs.replace(process, argv=argv, became=of_process(process.became, hide))
+def named(value: T, hide: Callable[[str], str]) -> T:
+    """Return a value with what is to be hidden taken from all texts in it; KEPT stay, as others refer to them."""
+    if isinstance(value, str):
+        return cast(T, hide(value))
+    if isinstance(value, tuple):
+        return cast(T, tuple(named(one, hide) for one in value))
+    if isinstance(value, msgspec.Struct):
+        fields = [name for name in value.__struct_fields__ if name not in KEPT]
+        return msgspec.structs.replace(value, **{name: named(getattr(value, name), hide) for name in fields})
+    return value

@@ -24,6 +24,7 @@ from appliance.record.frame import Frame
 from appliance.record.index import Index
 from appliance.record.keeper import PROOF
 from appliance.record.packed import Signed
+from appliance.record.redact import named
 from appliance.record.session import Filter, Session
 from appliance.record.signing import Signer
 from appliance.service.redaction import Redaction, redaction
@@ -67,7 +68,7 @@ class Exports:
         except OSError as error:
             raise HostError(f"the export cannot be put on record: {error}", "free some space in state_dir") from None
         if asked.bundle:
-            about = self._about(asked, by)
+            about = self._about(asked, by, hiding)
             members = self._members(asked, numbers, hiding)
             return bundle.archive(members, about, self._signer.name, self._sign, self._state_dir)
         return FORMATS[asked.format](self._frames(numbers, hiding))
@@ -105,8 +106,9 @@ class Exports:
             text += f"; without {', '.join(asked.redact)}"
         return Deed("export", by, asked.reason, tuple(ids), (), text)
 
-    def _about(self, asked: Export, by: str) -> About:
+    def _about(self, asked: Export, by: str, hiding: Redaction | None) -> About:
         found = "" if asked.ids else _said(asked.wanted)
+        found = hiding.text(found) if hiding else found
         return About(by, asked.ids, found, asked.redact, socket.gethostname(), version("vendorgate"))
 
     # -- what is in a bundle -------------------------------------------------------------------------------------
@@ -130,12 +132,7 @@ class Exports:
 
     def _sessions(self, numbers: Iterable[int], hiding: Redaction | None) -> Iterator[Session]:
         for session in self._index.listed(numbers):
-            if hiding and session.process:
-                argv = tuple(map(hiding.text, session.process.argv))
-                session = msgspec.structs.replace(  # noqa: PLW2901
-                    session, process=msgspec.structs.replace(session.process, argv=argv)
-                )
-            yield session
+            yield named(session, hiding.text) if hiding else session
 
     def _approvals(self, ids: frozenset[str], hiding: Redaction | None) -> Iterator[bytes]:
         """Yield the lines of the trails that are about these sessions."""

@@ -1,7 +1,7 @@
 """What `--redact` takes out of an export, by the masks of policy over the protocol of each session.
 
     column:schema.table.column    values of a column: in results, and in statements that may hold them
-    detector:NAME                 whatever a detector finds, anywhere
+    detector:NAME                 whatever a detector finds, anywhere, as it is or in escapes (record/escapes.py)
 
 Theory of operation. What was recorded of a session is given to a wire again, client and server in the order of the
 record, with masks for what is to be hidden: as if the vendor had had those rules. So cells go out exactly as a mask
@@ -15,6 +15,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -27,8 +28,9 @@ from appliance.policy import Detectors, Policy
 from appliance.policy.finders import BUILT_IN
 from appliance.policy.patterns import Names
 from appliance.policy.rule import Rule
+from appliance.record.escapes import Span, everywhere
 from appliance.record.frame import Frame
-from appliance.record.redact import Redact, covered, covered_raw, literals, of_process, withheld
+from appliance.record.redact import Redact, covered, covered_raw, literals, named, withheld
 from appliance.wire import Wire
 from appliance.wire import detect as wires
 
@@ -37,6 +39,7 @@ log = logging.getLogger("vendorgate.export")
 WHERE = "--redact"
 MAX_WORDS = 100  # things to redact in one export
 VALUES = ("compared", "copied", "written")  # facts whose columns' values may stand in the statement
+NAMING = ("facts", "columns", "decision", "identity", "target", "by")  # of a note: names that vendors may choose
 TLS = "tls"  # kind of a message behind which TLS begins
 ROWS = frozenset(("row", "copy-data"))
 TELLING = re.compile(rb"[\x21-\x7e\x80-\xff]{2}")  # more than a sign by itself: not in messages that only steer
@@ -77,7 +80,7 @@ def redaction(words: Sequence[str], patterns: Mapping[str, str]) -> Redaction:
     found = Detectors(detectors, patterns)
     return Redaction(
         frames=lambda frames: _redacted(frames, policy, found),
-        text=lambda text: covered(text, (span for _, span in found.find(text))),
+        text=lambda text: covered(text, everywhere(text, partial(_finds, found))),
     )
 
 
@@ -108,7 +111,7 @@ class _Talk:
     """One session, told again."""
 
     def __init__(self, policy: Policy, detectors: Detectors) -> None:
-        self._policy, self._detectors = policy, detectors
+        self._policy, self._finds = policy, partial(_finds, detectors)
         self._rules = [rule for rule in policy.rules if "column" in rule.when]
         self._wire: Wire | None = None
         self._reader: Reader | None = None
@@ -130,10 +133,12 @@ class _Talk:
             frame = self._asked(frame)
         else:
             frame = self._answered(frame)
-        if frame.flow:
-            process = of_process(frame.flow.process, self._hide)
-            frame = msgspec.structs.replace(frame, flow=msgspec.structs.replace(frame.flow, process=process))
-        return frame
+        return msgspec.structs.replace(frame, note=self._plain(frame.note), flow=named(frame.flow, self._hide))
+
+    def _plain(self, note: Note) -> Note:
+        """Return a note with what is to be hidden taken from names in it: of keys, tables, people."""
+        told = {name: named(getattr(note, name), self._hide) for name in NAMING if getattr(note, name)}
+        return msgspec.structs.replace(note, **told)
 
     def _begin(self, frame: Frame) -> None:
         """Take up the protocol; a session that does not begin at its beginning cannot be followed."""
@@ -260,7 +265,7 @@ class _Talk:
         return not facts.unknown.isdisjoint(VALUES) and self._policy.touched(rule, facts)
 
     def _spans(self, text: str, covers: bool) -> list[tuple[int, int]]:
-        spans = [span for _, span in self._detectors.find(text)] if text else []
+        spans = list(everywhere(text, self._finds)) if text else []
         return sorted([*spans, *literals(text)] if covers else spans)
 
     def _hidden(self, text: str, covers: bool) -> str:
@@ -270,7 +275,11 @@ class _Talk:
         return self._hidden(text, False)
 
     def _found(self, data: bytes) -> bool:
-        return bool(self._detectors.find(data.decode("utf-8", "replace")))
+        return any(True for _ in everywhere(data.decode("utf-8", "replace"), self._finds))
+
+
+def _finds(detectors: Detectors, text: str) -> list[Span]:
+    return [span for _, span in detectors.find(text)]
 
 
 def _facts(note: Note, protocol: str) -> Facts | None:

@@ -218,6 +218,11 @@ def test_a_redacted_bundle_has_no_proof_and_is_signed_all_the_same(place: Place,
     assert not verify(root).whole
 
 
+def test_a_redacted_bundle_does_not_say_what_it_was_found_by(place: Place, tmp_path: Path) -> None:
+    root = place.unpacked(tmp_path / "out", redact=("detector:email",), wanted=Filter(statement=f"*{EMAIL}*", limit=0))
+    assert EMAIL.encode() not in b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
+
+
 def test_an_export_of_sessions_by_what_they_are_found_by(place: Place) -> None:
     data = place.export(format="jsonl", wanted=Filter(until=T + 1, limit=0))
     assert {json.loads(line)["session"] for line in data.splitlines()} == {"a", "b"}

@@ -1,8 +1,9 @@
 """What --redact takes out is in no format, and what is left is a session that Wireshark reads."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import msgspec
 import psycopg
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from appliance.lab.servers import Postgres
 from appliance.model import Address, Column, ConfigError, Flow, Named, Note
+from appliance.record import escapes
 from appliance.record.export import FORMATS
 from appliance.record.frame import Frame
 from appliance.record.redact import covered, covered_raw, literals, withheld
@@ -22,7 +24,7 @@ from tests.record import dialogue as d
 from tests.record.samples import PSQL, C, S, T, closed, flow, opened
 from tests.record.test_pcapng import complaints, export, fields, frames, needs_tshark
 
-SSN, CARD = "078-05-1120", "4111 1111 1111 1111"
+SSN, CARD, MAIL = "078-05-1120", "4111 1111 1111 1111", "ada@example.com"
 FACTS = (("effect", ("read",)), ("table", ("public.users",)))
 
 
@@ -157,6 +159,78 @@ def test_what_a_detector_finds_is_hidden_wherever_it_is() -> None:
     (query,) = [f.note for f in out if f.note.message == "query"]
     assert query.text == f"select 'of {'*' * 11}, yes'" and query.raw == d.query(query.text)
     assert any(d.row("it is [redacted].") in f.note.raw and d.row("nothing") in f.note.raw for f in out)
+
+
+def test_names_that_vendors_choose_are_hidden_as_texts_are() -> None:
+    """Keys of Redis, aliases of columns, scripts and names of hosts."""
+    became = msgspec.structs.replace(PSQL, parents=(f"/home/{MAIL}/run",), script=f"/srv/{MAIL}.py", sha256="ab" * 32)
+    of = flow(process=msgspec.structs.replace(PSQL, exe=f"/opt/{MAIL}", cgroup=f"acme.service/{MAIL}", became=became))
+    alias = Named(Column(MAIL, 1, 1), (f"public.users.{MAIL}",))
+    decision = msgspec.structs.replace(d.READS, unknown=f"`{MAIL}` is not known")
+    notes = [
+        Note("opened", "x", identity=MAIL, target=MAIL, protocol="redis"),
+        Note("message", "GET *", C, "command", b"", facts=(("key", (f"user:{MAIL}",)),)),
+        Note("decision", "GET *", decision=decision, id="f1-1"),
+        Note("message", "", S, "reply", b"", columns=(alias,)),
+        Note("answered", "", by=MAIL),
+        closed(),
+    ]
+    out = redacted(frames(notes, msgspec.structs.replace(of, names=(MAIL,))), "detector:email")
+    assert MAIL.encode() not in everything(out)
+    (first, asked, decided, *_) = out
+    assert asked.note.facts == (("key", (f"user:{'*' * len(MAIL)}",)),)
+    assert decided.note.decision == msgspec.structs.replace(decision, unknown=f"`{'*' * len(MAIL)}` is not known")
+    assert first.flow and first.flow.process and first.flow.process.became
+    assert first.flow.process.became.sha256 == "ab" * 32  # a digest is none of a person's
+
+
+def http(head: str, body: str = "", answer: str = "") -> list[Frame]:
+    """A session with one request and its answer."""
+    raw = f"{head} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    answered = f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n{answer}".encode()
+    text = f"{head}\n\n{body}" if body else head
+    notes = [
+        Note("opened", "x", identity="acme", target="api", protocol="http"),
+        Note("message", text, C, "request", raw, facts=(("effect", ("read",)),)),
+        Note("decision", text, decision=d.READS, id="f1-1"),
+        Note("message", "", S, "complete", answered),
+    ]
+    return frames([*notes, closed()])
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["ada%40example.com", "%61da%40example%2ecom", "ada%2540example.com", "ada\\u0040example.com", "ad\\u0061%40example.com"],
+)
+def test_what_stands_there_in_escapes_is_hidden_too(written: str) -> None:
+    for found in (http(f"GET /?m={written}"), http("POST /", f'{{"m":"{written}"}}'), http("GET /", answer=f"<a>{written}</a>")):
+        out = redacted(found, "detector:email")
+        assert written.encode() not in everything(out)
+        assert out[1].size == found[1].size and len(out[1].note.text) == len(found[1].note.text)
+    assert written.encode() in everything(redacted(http(f"GET /?m={written}"), "detector:ssn"))
+
+
+WRITTEN = st.sampled_from([quote, quote_plus, lambda text: quote(quote(text)), lambda text: json.dumps(text)[1:-1]])
+
+
+@given(st.text(max_size=20), st.text(alphabet="xy@ é漢😀%+\"\\", min_size=1, max_size=8), st.text(max_size=20), WRITTEN)
+def test_a_find_in_escapes_is_where_it_was_written(before: str, secret: str, after: str, how: Callable[[str], str]) -> None:
+    text = how(before) + "<" + how(secret) + ">" + how(after)
+
+    def find(text: str) -> Iterator[tuple[int, int]]:
+        at = text.find(f"<{secret}>")
+        return iter([(at + 1, at + 1 + len(secret))] if at >= 0 else [])
+
+    place = (len(how(before)) + 1, len(how(before)) + 1 + len(how(secret)))
+    assert place in list(escapes.everywhere(text, find))
+
+
+def test_depth_is_how_many_escapes_are_read_inside_another() -> None:
+    written = "x"
+    for depth in range(escapes.DEPTH + 2):
+        found = list(escapes.everywhere(written, lambda text: [(0, len(text))] if text == "x" else []))
+        assert bool(found) == (depth <= escapes.DEPTH)
+        written = "".join(f"%{byte:02x}" for byte in written.encode())
 
 
 def test_parameters_that_a_detector_finds_are_not_handed_over() -> None:
