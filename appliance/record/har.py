@@ -8,10 +8,11 @@ Made from the bytes of the record, once more read as HTTP: they have passed as s
 
 import base64
 import datetime
+import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -25,6 +26,8 @@ MAX_WAITING = 100  # requests of a session without an answer; what a wire lets t
 PROTOCOL = "http"
 TUNNEL = "tunnel"  # the kind of an answer behind which another protocol may be spoken, which has no body
 VERSION = "1.2"
+LENGTH = re.compile(r"[0-9]{1,18}")
+CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|\Z)")
 
 Pairs = list[dict[str, str]]
 
@@ -38,7 +41,7 @@ class _Answer:
         self.body = bytearray()
         self.size = 0
         self.done = False
-        self._left: int | None = None  # of a body with a length
+        self._left: int | None = None  # of a body with a length, or of a chunk
         self._chunked = False
         self._rest = bytearray()
 
@@ -74,27 +77,43 @@ class _Answer:
             self.done = True
         elif named.get("transfer-encoding", "").lower() == "chunked":
             self._chunked = True
-        elif named.get("content-length", "").isdigit():
+        elif LENGTH.fullmatch(named.get("content-length", "")):
             self._left = int(named["content-length"])
             self.done = not self._left
 
     def _chunks(self, data: bytes) -> bytes:
         self._rest += data
         while True:
-            end = self._rest.find(b"\r\n")
-            if end < 0:
-                return b""
-            size = int(bytes(self._rest[:end]).split(b";")[0] or b"0", 16)
-            if not size:
-                last = self._rest.find(b"\r\n\r\n", end)
-                if last < 0:
+            if self._left:
+                self._left -= self._chunk(self._left)
+                if self._left:
                     return b""
-                self.done = True
-                return bytes(self._rest[last + 4 :])
-            if len(self._rest) < end + 4 + size:
+            if self._rest.startswith(b"\r\n"):  # behind a chunk
+                del self._rest[:2]
+            end = self._rest.find(b"\r\n")
+            written = CHUNK.match(self._rest, 0, end) if end >= 0 else None
+            if written is None:
+                if end >= 0 or len(self._rest) > MAX_HEAD:  # what passed was no chunk: all there is may be the body
+                    self._chunked, self._left = False, None
+                    self._keep(bytes(self._rest))
                 return b""
-            self._keep(bytes(self._rest[end + 2 : end + 2 + size]))
-            del self._rest[: end + 4 + size]
+            if int(written[1], 16) == 0:
+                return self._trailer(end)
+            self._left = int(written[1], 16)
+            del self._rest[: end + 2]
+
+    def _chunk(self, most: int) -> int:
+        """Take what there is of the chunk at hand; return how much."""
+        part = bytes(self._rest[:most])
+        self._keep(part)
+        del self._rest[: len(part)]
+        return len(part)
+
+    def _trailer(self, start: int) -> bytes:
+        """Return what follows the body, once the lines behind its last chunk have ended."""
+        last = self._rest.find(b"\r\n\r\n", start)
+        self.done = last >= 0 or len(self._rest) > MAX_HEAD
+        return bytes(self._rest[last + 4 :]) if last >= 0 else b""
 
     def _keep(self, data: bytes) -> None:
         self.size += len(data)
@@ -226,7 +245,9 @@ def _request(raw: bytes, scheme: str, flow: Flow | None) -> dict[str, object]:
     method, target, version = (*first.decode("latin-1").split(" "), "", "", "")[:3]
     named = {name.lower(): value for name, value in map(_field, lines)}
     host = named.get("host") or (str(flow.server) if flow else "unknown")
-    url = target if "://" in target else f"{scheme}://{host}{target if target.startswith('/') else '/'}"
+    path = target if target.startswith("/") else "/"
+    url = f"{scheme}://{host}{path}" if path == target or "://" not in target else target
+    query = url.partition("#")[0].partition("?")[2]
     made: dict[str, object] = {
         "method": method,
         "url": url,
@@ -234,7 +255,7 @@ def _request(raw: bytes, scheme: str, flow: Flow | None) -> dict[str, object]:
         "cookies": [],
         "headers": _pairs(lines),
         "queryString": [
-            {"name": k, "value": v} for k, v in parse_qsl(urlsplit(url).query, keep_blank_values=True)
+            {"name": k, "value": v} for k, v in parse_qsl(query, keep_blank_values=True)
         ],
         "headersSize": len(head) + 4 if head else -1,
         "bodySize": len(body),

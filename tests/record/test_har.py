@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,51 @@ def test_an_answer_without_a_body() -> None:
 def test_bytes_that_are_no_text() -> None:
     (entry,) = entries(*asked(GET), told(OK.replace(b"hello", b"\xff\0\1\2\3")))
     assert entry["response"]["content"]["encoding"] == "base64"
+
+
+@pytest.mark.parametrize(
+    ("request_", "url"),
+    [
+        (b"GET /a?to=http://[x HTTP/1.1\r\nHost: b\r\n\r\n", "http://b/a?to=http://[x"),
+        (b"GET //[ HTTP/1.1\r\nHost: b\r\n\r\n", "http://b//["),
+        (b"GET http://[/a?x=1 HTTP/1.1\r\nHost: b\r\n\r\n", "http://[/a?x=1"),
+        (b"GET / HTTP/1.1\r\nHost: [\r\n\r\n", "http://[/"),
+        (b"\xff", "http://10.0.3.2:5432/"),
+    ],
+)
+def test_a_target_that_is_no_address(request_: bytes, url: str) -> None:
+    (entry,) = entries(*asked(request_), told(OK))
+    assert entry["request"]["url"] == url
+
+
+ODD = {
+    "a length in other digits": "HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\nx".encode("latin-1"),
+    "a length of 5,000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nx",
+    "no size of a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a chunk below zero": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_answer_that_is_no_http_is_kept_as_far_as_it_goes(name: str) -> None:
+    """Nor does it spoil what else is exported."""
+    (entry,) = entries(*asked(GET), told(ODD[name]))
+    assert entry["response"]["status"] == 200
+
+
+def test_max_text_is_all_that_is_held_of_a_long_chunk() -> None:
+    def frames() -> Iterator[Frame]:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4000000\r\n"
+        notes = [opened(), *asked(GET), told(head), *[told(b"x" * (1 << 16))] * 1024, told(b"\r\n0\r\n\r\n"), closed()]
+        for number, note in enumerate(notes):
+            yield Frame(number, T, "f1", note, flow=None if number else flow())
+
+    tracemalloc.start()
+    data = b"".join(har.blocks(frames()))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert json.loads(data)["log"]["entries"][0]["response"]["content"]["size"] == 1 << 26
+    assert most < 16 << 20
 
 
 def test_tls_is_said() -> None:
