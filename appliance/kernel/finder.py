@@ -1,8 +1,9 @@
 """What takes files to know of an image: digest, package, script. For threads: it reads files of the host.
 
 A script is what its path names when we look, some milliseconds after the exec; the kernel does not keep which file an
-interpreter opens. A file or link that was changed since the exec is not certain, and its text begins with `?`. Who can
-write to a script can still be quicker than we: rules that trust a script need one that the vendor cannot write.
+interpreter opens. A file that was changed since the exec, or a link on the way to it, is not certain, and its text
+begins with `?`. Who can write to a script can still be quicker than we: rules that trust a script need one that the
+vendor cannot write.
 """
 
 import ctypes
@@ -23,6 +24,9 @@ MAX_WHOLE = 4096  # of them
 MAX_SCRIPT = 64 << 20  # bytes; programs bundled into one file have a few
 OPENAT2 = 437  # the same number on every machine
 RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
+TICK_NS = 10_000_000  # of the coarsest clock that stamps files (HZ=100): what changed since may have the time of before
+MAX_STEPS = 4096  # names looked at in one path and its links; as many bytes has a path (linux/limits.h)
+OTHERS_WRITE = 0o022
 FIRST = 1  # pid of the host's init: whose mounts are the host's
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -91,7 +95,7 @@ class Finder:
                 return False, real, ""
             digest = image.hashed(fd, MAX_SCRIPT)
             same = os.fstat(fd).st_ctime_ns == at.st_ctime_ns
-            before = at.st_ctime_ns <= executed_at(who) and _link_before(who, path)
+            before = at.st_ctime_ns <= executed_at(who) and _way_before(who, path)
             return bool(digest) and same and before and not who.flags & SEEDED, real, digest
         finally:
             os.close(fd)
@@ -149,10 +153,37 @@ def _real(fd: int, path: str) -> str:
     return os.path.normpath(path)
 
 
-def _link_before(who: Executed, path: str) -> bool:
-    """Return False if the path is a link that was changed since the exec."""
-    for place in (f"/proc/{who.pid}/root{path}", path):
-        with suppress(OSError):
-            at = os.lstat(place)
-            return not stat.S_ISLNK(at.st_mode) or at.st_ctime_ns <= executed_at(who)
+def _way_before(who: Executed, path: str) -> bool:
+    """Return False if the path may have led elsewhere at the exec: by a link, or by a directory in which one is.
+
+    The time of a directory changes with what is made in it too, so one that only root can have put there is believed,
+    and so is one in which no link follows: what it holds is then what its owner may write.
+    """
+    latest, root = executed_at(who) - TICK_NS, f"/proc/{who.pid}/root"
+    if not os.path.isdir(root):
+        root = ""
+    names, here, moved = path.split("/")[::-1], "", False
+    for _ in range(MAX_STEPS):
+        if not names:
+            return True
+        name = names.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            here = here.rpartition("/")[0]
+            continue
+        try:
+            above, at = os.stat(f"{root}{here}/"), os.lstat(f"{root}{here}/{name}")
+            to = os.readlink(f"{root}{here}/{name}") if stat.S_ISLNK(at.st_mode) else ""
+        except OSError:  # somebody is at it now
+            return False
+        late = at.st_ctime_ns > latest
+        if not to:
+            here = f"{here}/{name}"
+            moved = moved or (late and (above.st_uid != 0 or above.st_mode & OTHERS_WRITE != 0))
+        elif late or moved:
+            return False
+        else:
+            names += to.split("/")[::-1]
+            here = "" if to.startswith("/") else here
     return False

@@ -303,6 +303,39 @@ def test_a_script_that_may_be_another_is_not_certain(tmp_path: Path, how: str) -
     assert Finder().find(who).script == f"?{path}"
 
 
+@pytest.mark.parametrize("way", ["link/run.py", "link/../theirs/run.py", "hop/run.py", "shared/link/run.py"])
+@pytest.mark.parametrize("how", ["still", "swapped", "renamed"])
+def test_a_way_that_may_have_led_elsewhere_is_not_certain(tmp_path: Path, way: str, how: str) -> None:
+    """The interpreter has opened a file of the vendor's own; when we look, its path leads to one of somebody else's."""
+    for folder in ("theirs", "shared", "other"):
+        (tmp_path / folder).mkdir(mode=0o755)
+    tmp_path.chmod(0o777)  # root's is believed
+    path = tmp_path / "theirs/run.py"
+    path.write_text("x = 1")
+    for link, to in (("link", "theirs"), ("hop", "link"), ("shared/link", "../theirs"), ("other/link", "../theirs")):
+        (tmp_path / link).symlink_to(to)
+    time.sleep(0.05)  # more than a tick of the clock of files
+    who = executed(PYTHON, "python3", str(tmp_path / way))
+    time.sleep(0.05)
+    moved = tmp_path / ("shared" if way.startswith("shared") else "link")
+    match how:
+        case "swapped" if moved.name == "link":
+            moved.unlink()
+            moved.symlink_to("theirs")
+        case "swapped" | "renamed":
+            moved.rename(tmp_path / "away")
+            (tmp_path / "away" if moved.name == "link" else tmp_path / "other").rename(moved)
+    found = Finder().find(who)
+    assert found.script == ("" if how == "still" else "?") + str(path)
+    assert found.script_sha256 == sha256(b"x = 1")
+
+
+def test_a_path_that_leads_in_circles_ends(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    time.sleep(0.05)
+    assert not finder._way_before(executed(PYTHON, pid=os.getpid()), str(tmp_path / "link"))
+
+
 def test_a_command_line_or_a_directory_that_is_not_known() -> None:
     assert Finder().find(executed(PYTHON, "python3", "run.py", flags=ARGV_UNKNOWN)).script == "?"
     assert Finder().find(executed(PYTHON, "python3", "run.py", cwd="")).script == "?run.py"
