@@ -22,11 +22,14 @@ from appliance.policy.detect import Detectors
 from appliance.policy.masks import Mask, Masks
 from appliance.policy.rule import UNSURE, Identity, Rule, Target
 
-READ = ("compared", "copied", *CELLS, *CELLS.values())  # keys that masks look at, whether a rule names them or not
+# keys that masks look at, whether a rule names them or not
+READ = ("compared", "copied", "reshaped", *CELLS, *CELLS.values())
 FEW = 16  # rules; below, one decision takes a few microseconds
 MAX_DECIDED = 1024  # decisions remembered; programs repeat a few dozen statements
 MAX_WORDS = 100  # values of a statement whose decision is remembered; identifiers have at most 63 bytes
+MAX_LETTERS = 8192  # characters of them: values of JSON and headers may be long. With MAX_DECIDED at most 8 MB
 MAX_SCOPES = 4096  # pairs of identities and server remembered; agents talk to few servers
+ANSWERS = (False, None, True)  # of `who`
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -71,6 +74,7 @@ class Policy:
         self._hosts = tuple(target for target in self.targets if target.hosts)
         self._decided: dict[tuple[object, ...], Decision] = {}
         self._scopes: dict[tuple[tuple[str, ...], Address], Scope] = {}
+        self._made: dict[bytes, Scope] = {}
 
     def identify(self, process: Process | None) -> tuple[str, ...]:
         """Return the names of the identities it is, most specific first, then those it could be, after a "?".
@@ -125,9 +129,11 @@ class Policy:
         asked = (who, server, facts.protocol, values, facts.unknown, facts.why)
         decision = self._decided.get(asked)
         if decision is None:
-            if len(self._decided) >= MAX_DECIDED:
-                self._decided.clear()
-            decision = self._decided[asked] = self._judge(scope, facts)
+            decision = self._judge(scope, facts)
+            if sum(len(word) for _, found in values for word in found) <= MAX_LETTERS:
+                if len(self._decided) >= MAX_DECIDED:
+                    self._decided.clear()
+                self._decided[asked] = decision
         return decision
 
     def _judge(self, scope: Scope, facts: Facts) -> Decision:
@@ -216,16 +222,22 @@ class Policy:
         if scope is None:
             if len(self._scopes) >= MAX_SCOPES:
                 self._scopes.clear()
+                self._made.clear()
             scope = self._scopes[who, server] = self._narrowed(who, server)
         return scope
 
     def _narrowed(self, who: tuple[str, ...], server: Address) -> Scope:
-        here = [
-            (rule, answer is True)
-            for rule in self.rules
-            if (answer := self.who(rule, who)) is not False
-            and about(rule, server)
-        ]
+        answers = [self.who(rule, who) if about(rule, server) else False for rule in self.rules]
+        same = bytes(map(ANSWERS.index, answers))  # places that the same rules are about share one scope
+        scope = self._made.get(same)
+        if scope is None:
+            known = zip(self.rules, answers, strict=True)
+            here = [(rule, answer is True) for rule, answer in known if answer is not False]
+            scope = self._made[same] = self._of(here)
+        return scope
+
+    def _of(self, here: Sequence[tuple[Rule, bool]]) -> Scope:
+        """Return the scope of these rules; whether who is meant is sure."""
         masks = [self._masks[rule.id] for rule, _ in here if rule.do == "mask"]
         detects = any(rule.detect for rule, _ in here if rule.do != "mask")
         deciders = tuple((rule, sure) for rule, sure in here if rule.do != "mask")

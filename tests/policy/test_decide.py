@@ -3,9 +3,9 @@
 import pytest
 
 from appliance.facts import Facts
-from appliance.model import Approval
+from appliance.model import Approval, Place
 from appliance.policy import Policy
-from appliance.policy.policy import FEW, MAX_DECIDED, MAX_SCOPES, MAX_WORDS
+from appliance.policy.policy import FEW, MAX_DECIDED, MAX_LETTERS, MAX_SCOPES, MAX_WORDS
 
 from .given import ACME, DB, ELSEWHERE, facts, policy
 
@@ -244,6 +244,29 @@ def test_limit_max_scopes() -> None:
     for i in range(MAX_SCOPES + 5):
         rules.admit((str(i),), DB)
     assert len(rules._scopes) <= MAX_SCOPES
+
+
+def test_places_that_the_same_rules_are_about_share_one_scope() -> None:
+    """A vendor may connect to as many places as there are ports, and each worker had 0.4 MB for each of them."""
+    many = "".join(f"  - {{id: r{n}, when: {{table: t{n}}}, do: block}}\n" for n in range(1000))
+    rules = policy(f"rules:\n{many}  - {{id: here, to: db, do: allow}}\n")
+    scopes = {id(rules._scope(ACME, Place("10.9.0.1", port))) for port in range(100)}
+    assert len(scopes) == 1
+    assert rules._scope(ACME, DB) is not rules._scope(ACME, ELSEWHERE) is rules._scope(("other",), ELSEWHERE)
+    assert rules._scope(("?",), DB) is rules._scope(ACME, DB), "no rule asks who it is"
+
+
+def test_an_identity_in_doubt_has_another_scope() -> None:
+    rules = policy("rules: [{id: a, who: acme, do: allow}]")
+    scopes = [rules._scope(who, DB).deciders for who in (("acme",), ("?acme",), ())]
+    assert [[sure for _, sure in deciders] for deciders in scopes] == [[True], [False], []]
+
+
+def test_limit_max_letters() -> None:
+    rules = policy("rules:\n" + "".join(f"  - {{id: r{n}, when: {{table: t{n}}}, do: block}}\n" for n in range(FEW)))
+    for letters in (MAX_LETTERS, MAX_LETTERS + 1):
+        assert rules.decide(ACME, DB, facts(table="t" * letters)).verdict == "block"
+    assert len(rules._decided) == 1
 
 
 NAMED = [("effect: drop", False), ("table: t", True), ("function: f", True), ("user: u", False)]
