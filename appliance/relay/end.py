@@ -130,6 +130,11 @@ class End:
         return waiting + self._held_bytes + (self._layer.waiting if self._layer else 0)
 
     @property
+    def kept(self) -> int:
+        """Bytes of its peer that wait, since its TLS is being opened."""
+        return self._layer.kept if self._layer else 0
+
+    @property
     def unread(self) -> int:
         """Bytes that the peer's host has not taken: those that wait to be written, and those in the kernel.
 
@@ -316,7 +321,7 @@ class End:
             self._owner.broke(self._side, error)
             return
         self.flush()
-        if layer.waiting < waited:
+        if layer.waiting < waited or not layer.released:
             self._owner.regulate()
         if plain:
             self._owner.arrived(self._side, plain)

@@ -89,6 +89,13 @@ class Layer:
         """Bytes that cannot be written, since a server of TLS 1.2 shakes hands anew (RFC 5246 section 7.4.1.1)."""
         return len(self._unsealed)
 
+    @property
+    def kept(self) -> int:
+        """Bytes of the peer that wait until both ends are open."""
+        if self.released:
+            return 0
+        return len(self._plain) + (self._in.pending if self._open is None else 0)
+
     def _long(self, secured: ssl.SSLObject, data: bytes) -> None:
         at, size, view = 0, len(data), memoryview(data)
         while at < size:

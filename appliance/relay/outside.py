@@ -49,8 +49,8 @@ class Outside(Protocol):
     def weigh(self, flow: Flow, more: int) -> bool:
         """So many bytes more wait in the flow; False if its vendor may not have more."""
 
-    def crowded(self, pipe: "Pipe") -> None:
-        """The pipe stopped reading for want of memory: have it `regulate` soon."""
+    def crowded(self, pipe: "Pipe", weight: int) -> None:
+        """The pipe stopped reading for want of memory, with so much of it: have it `regulate` soon, or end."""
 
     def ended(self, pipe: "Pipe") -> None:
         """Both connections of the pipe are no more."""

@@ -169,7 +169,7 @@ class Pipe:
     def regulate(self) -> None:
         """Read from a side only while what comes of it can go somewhere."""
         if not self._valve.regulate():
-            self._outside.crowded(self)
+            self._outside.crowded(self, self._valve.weight)
 
     def _silent(self) -> None:
         """End a flow that has not come to its first message: it would keep its place for nothing."""

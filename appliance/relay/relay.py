@@ -8,6 +8,7 @@ import contextlib
 import errno
 import logging
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -18,7 +19,7 @@ from appliance.relay.end import reset_on_close, unread
 from appliance.relay.gate import Gate
 from appliance.relay.gather import Entry, Gather
 from appliance.relay.limits import Limits
-from appliance.relay.pipe import Pipe
+from appliance.relay.pipe import NO_ROOM, Pipe
 from appliance.relay.pipes import Pipes
 from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
@@ -71,7 +72,7 @@ class Relay:
         self._opening: set[asyncio.Task[None]] = set()
         self._places = Room(self.limits.flows, self.limits.share)
         self._memory = Room(self.limits.memory, self.limits.share)
-        self._crowded: set[Pipe] = set()  # they wait until their vendor takes less memory
+        self._crowded: dict[Pipe, int] = {}  # they wait until their vendor takes less memory, with so many bytes
         self._look: asyncio.TimerHandle | None = None
         self._asked = Asked(duties.ask, duties.withdraw)
         self._empty = asyncio.Event()
@@ -266,14 +267,22 @@ class Relay:
         self._memory.take(_vendor(flow), more)
         return self._memory.allows(_vendor(flow))
 
-    def crowded(self, pipe: Pipe) -> None:
-        self._crowded.add(pipe)
+    def crowded(self, pipe: Pipe, weight: int) -> None:
+        self._crowded[pipe] = weight
         self._look = self._look or self._loop.call_later(self.limits.crowded_s, self._look_again)
 
     def _look_again(self) -> None:
-        self._look, waiting, self._crowded = None, self._crowded, set()
-        for pipe in waiting:
-            pipe.regulate()
+        self._look, waiting, self._crowded = None, self._crowded, {}
+        given_up = Counter[str]()
+        for pipe, weight in waiting.items():
+            whose = _vendor(pipe.flow)
+            if self._memory.bursts(whose, given_up[whose]):
+                given_up[whose] += weight
+                self.incident(pipe.flow, NO_ROOM)
+                pipe.fail(NO_ROOM)
+                pipe.abort()  # its peers may not take what waits for them
+            else:
+                pipe.regulate()
 
     def learned(self, flow: Flow, effect: Learned) -> None:
         self._duties.learned(flow, effect)
@@ -284,7 +293,7 @@ class Relay:
     def ended(self, pipe: Pipe) -> None:
         self._pipes.discard(pipe)
         self._accounts.ended(pipe.flow, pipe.client.received)
-        self._crowded.discard(pipe)
+        self._crowded.pop(pipe, None)
         self._places.take(_vendor(pipe.flow), -1)
         if not self._pipes:
             self._empty.set()

@@ -5,10 +5,15 @@ Dynamic thresholds (Choudhury and Hahne, "Dynamic queue length thresholds for sh
 `share` of all, two such get less each, and whoever comes last still finds something left. Nothing is set aside for
 vendors that ask for nothing.
 
+What comes unasked, such as one read of each of thousands of connections, brings a vendor over that. At twice of it
+something has to be given up (`bursts`): however many such vendors there are, that is less than all.
+
 A vendor is the first part of a cgroup's path below the slice: what is below that may be of its own making.
 """
 
 from collections import Counter
+
+LEAST = 1 / 16  # of all: a vendor that has less gives up nothing, it is not the one that takes too much
 
 
 class Room:
@@ -27,6 +32,11 @@ class Room:
         """True while the vendor may take more."""
         left = self._most - self.total
         return left > 0 and self._taken[vendor] < max(1, self._ratio * left)
+
+    def bursts(self, vendor: str, less: int = 0) -> bool:
+        """True while the vendor has twice what it may, when it has given up `less` of it."""
+        left = self._most - self.total + less
+        return self._taken[vendor] - less > max(2 * self._ratio * left, LEAST * self._most)
 
     def take(self, vendor: str, amount: int) -> None:
         """Take so much, or give it back when it is negative. What is taken is not asked about: see `allows`."""

@@ -17,7 +17,7 @@ class Valve:
         self._client, self._server = client, server
         self._limits: Limits = outside.limits
         self._unfinished = {C: 0, S: 0}  # bytes since the session last had something to do with them
-        self._weight = 0  # what was told of it
+        self.weight = 0  # what was told of it
         self.closing = False
 
     def came(self, side: Side, size: int) -> None:
@@ -44,10 +44,11 @@ class Valve:
             return True
         limits = self._limits
         to_client, to_server, held = client.buffered, server.buffered, self._session.held
-        crowded = self._crowded(to_client + to_server)
+        early, late = client.kept, server.kept
+        crowded = self._crowded(to_client + to_server + early + late)
         most, may_hold = (0, 0) if crowded else (limits.answers, limits.held)
-        client.read(not server.full and to_client <= most and held <= may_hold)
-        server.read(not client.full and to_server <= most and not (crowded and to_client))
+        client.read(not server.full and to_client <= most and held <= may_hold and not (crowded and early))
+        server.read(not client.full and to_server <= most and not (crowded and (to_client or late)))
         return not crowded
 
     def over(self) -> None:
@@ -62,7 +63,7 @@ class Valve:
         return self._weigh(weight if weight > self._limits.unweighed else 0)
 
     def _weigh(self, weight: int) -> bool:
-        if weight == self._weight == 0:
+        if weight == self.weight == 0:
             return False
-        more, self._weight = weight - self._weight, weight
+        more, self.weight = weight - self.weight, weight
         return not self._outside.weigh(self._flow, more) and weight > 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from appliance.model import Answered, Close, Effect, Event, Received, Send
+from appliance.model import Answered, Close, Effect, Event, Note, Open, Received, Send, Trust
 from appliance.relay.limits import Limits
 from appliance.relay.room import Room
 from appliance.service import launch
@@ -166,9 +166,65 @@ async def test_memory_ends_the_flows_of_a_vendor_that_leaves_messages_unfinished
             writer.transport.abort()
 
 
+class Opens(Pass):
+    """Has TLS opened by the first bytes of a client."""
+
+    def receive(self, event: Event, now: float) -> Sequence[Effect]:
+        if isinstance(event, Received):
+            return [Note("message"), Open(event.data, "db.example", (), Trust())]
+        return super().receive(event, now)
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(-1)
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("session", [Gathers, Opens])
+@looped
+async def test_memory_is_not_a_matter_of_how_many_flows_wait_for_a_little(session: type[Pass]) -> None:
+    """Each has less than one read, which alone ends no flow; or TLS that its server does not open."""
+    limits = Limits(memory=4_000_000, linger_s=0.2, crowded_s=0.01)
+    async with world(session=session, serve=silent, limits=limits) as here:
+        others: list[asyncio.StreamWriter] = []
+        here.cgroup = "other.service"
+        others.append((await here.client())[1])
+        others[0].write(b"x" * 100_000)
+        await until(lambda: here.relay.flows == 1)
+        here.cgroup = "acme.service"
+        for _ in range(60):
+            others.append((await here.client())[1])
+            others[-1].write(b"x")  # TLS begins here
+            await asyncio.sleep(0)
+            others[-1].write(b"x" * 200_000)
+        await until(lambda: here.relay.flows < 60)
+        await asyncio.sleep(0.3)
+        assert here.relay._memory.total <= limits.memory
+        assert set(here.incidents) == {"too much of this vendor waits unfinished"}
+        assert any(pipe.flow.process.cgroup == "other.service" for pipe in here.relay._pipes if pipe.flow.process)
+        for writer in others:
+            writer.transport.abort()
+
+
+def test_bursts_at_twice_what_a_vendor_may_have() -> None:
+    room = Room(160, 0.5)
+    room.take("a", 90)
+    assert not room.allows("a")
+    assert not room.bursts("a")
+    room.take("a", 20)
+    assert room.bursts("a")
+    room.take("b", 8)
+    assert not room.bursts("b")
+    room.take("a", 100)
+    assert not room.allows("b")
+    assert not room.bursts("b"), "it has less than LEAST of all"
+    room.take("b", 9)
+    assert room.bursts("b")
+
+
 @looped
 async def test_memory_stops_servers_whose_clients_do_not_read_and_lets_them_go_on() -> None:
-    limits = Limits(memory=1_000_000, linger_s=0.2, crowded_s=0.01)
+    limits = Limits(memory=3_000_000, linger_s=0.2, crowded_s=0.01)
     async with world(serve=pour, limits=limits) as here:
         socks = []
         for _ in range(6):
@@ -177,7 +233,7 @@ async def test_memory_stops_servers_whose_clients_do_not_read_and_lets_them_go_o
             sock.connect(here.address)
             socks.append(sock)
         await settled(here)
-        assert here.relay._memory.total <= 500_000 + 6 * 256 * 1024
+        assert limits.memory / 2 <= here.relay._memory.total <= limits.memory * 2 / 3
         assert here.relay.flows == 6
         await asyncio.gather(*(asyncio.to_thread(take, sock, 3_000_000) for sock in socks))
         for sock in socks:
