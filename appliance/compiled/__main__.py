@@ -23,7 +23,7 @@ MODULES = [
         for name in ("names", "parameters", "postgres", "settings", "shapes", "store", "traffic")
     ),
     "appliance.facts.sql.alike",
-    *(f"appliance.facts.http.{name}" for name in ("documents", "paths", "reader", "request")),
+    *(f"appliance.facts.http.{name}" for name in ("body", "documents", "hosts", "paths", "reader", "request")),
     "appliance.policy.masks",
     "appliance.record.log",
     *(f"appliance.record.{name}" for name in ("parts", "runs", "tree", "walk")),

@@ -59,7 +59,7 @@ BODIES = {
     '\ufeff{"query": "DROP TABLE orders"}': ("block", "no-drop"),
     '{"query": "SELECT * FROM orders"': ("block", "no-drop"),  # no JSON: what it says is not known
     '{"other": "SELECT * FROM orders"}': ("block", "default"),
-    "": ("block", "no-drop"),  # it says it is JSON
+    "": ("block", "default"),  # there is nothing that could be read
 }
 
 

@@ -20,11 +20,17 @@ WIDE = (BOM_UTF16_BE, BOM_UTF16_LE, b"\0")  # how JSON begins in UTF-16 and UTF-
 MAX_LEAVES = 10_000  # of one document
 MAX_DEPTH = 64  # of a document; honest ones have less than ten
 MAX_PATH = 4096  # characters of a leaf's path, which each leaf has: 64 long names over 9,000 leaves took 1.1 GB
-MAX_PLACES = 4096  # paths whose places are remembered; the answers of a service have some dozens
+MAX_TEXT = 256 * 1024  # characters of GraphQL in one request; a token of one or two takes 5 us, so this takes 0.7 s
+MAX_PLACES = 512  # paths whose places are remembered; the answers of a service have some dozens
 MAX_PARTS = 200  # of a multipart body
-BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 section 5.1.1
+# RFC 2046 section 5.1.1; without quotes a token, RFC 2045 section 5.1: some end it before a `,`, a `/`, a `=`.
+BOUNDARY = re.compile(
+    r"""boundary=(?:"([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])"|([0-9A-Za-z'+_.-]{1,70})(?=[\s;]|$))""",
+    re.IGNORECASE,
+)
 STEP = re.compile(r'\.[^.\[]+|\[[0-9]+\]|\["(?:[^"\\]|\\.)*"\]')  # of paths as `leaves` writes them
 PLAIN = re.compile(r"[^\W\d][\w-]*")
+DOCUMENT, PERSISTED = "documentid", "persistedquery"  # GraphQL over HTTP, appendix on persisted documents; Apollo's
 NOTHING = Found()
 DECODER = json.JSONDecoder(object_pairs_hook=Pairs, parse_int=str, parse_float=str, parse_constant=str)
 
@@ -36,7 +42,7 @@ def leaves(body: bytes, claimed: bool) -> tuple[Found, Any]:
     """
     text = body.strip()
     text = text[3:].lstrip() if text.startswith(BOM_UTF8) else text
-    if not claimed and text[:1] not in (b"{", b"[") and not text.startswith(WIDE):
+    if not claimed and text[:1] not in (b"{", b"[", b'"') and not text.startswith(WIDE):
         return NOTHING, None
     try:
         document = DECODER.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
@@ -120,30 +126,55 @@ def places(path: str) -> frozenset[str]:
 
 
 def graphql(document: Any, query: list[tuple[str, str]]) -> Found:
-    """Return the operations that a JSON body or a query string asks a GraphQL server for."""
+    """Return the operations that a JSON body or a query string asks a GraphQL server for.
+
+    Names are taken in any case, as servers in Go do. An operation that is only named, as one the server knows (a
+    persisted one), is not known here.
+    """
     if document is None and not query:
         return NOTHING
-    texts: list[str] = []
+    texts: dict[str, None] = {}
     ones, whole = [document], True
     for name, value in query:
-        if name == "query":
-            texts.append(value)
-        elif name == "operations":
+        folded = name.casefold()
+        if folded == "query":
+            texts[value] = None
+        elif folded == "operations":
             # Of a form with files (GraphQL multipart request specification) this field is the document.
             form, inner = leaves(value.encode(), claimed=True)
             ones.append(inner)
             whole = whole and form.whole
+        elif folded == DOCUMENT or (folded == "extensions" and PERSISTED in value.casefold()):
+            whole = False
     for one in ones:
         for members in _operations_of(one):
-            texts += [value for name, value in members if name == "query" and isinstance(value, str)]
+            said = [value for name, value in members if name.casefold() == "query" and isinstance(value, str)]
+            texts |= dict.fromkeys(said)
+            whole = whole and (any(said) or not _is_persisted(members))
+    return _found(list(texts), whole)
+
+
+def _found(texts: list[str], whole: bool) -> Found:
     found: set[str] = set()
+    left = MAX_TEXT
     for text in texts:
         if "{" not in text:
             continue  # a parameter of that name that is no GraphQL
-        named = _named_in(text)
+        left -= len(text)
+        named = _named_in(text) if left >= 0 else None
         whole = whole and named is not None
         found |= named or set()
     return Found(frozenset(found), whole) if found or not whole else NOTHING
+
+
+def _is_persisted(members: Pairs) -> bool:
+    for name, value in members:
+        folded = name.casefold()
+        if folded == DOCUMENT:
+            return True
+        if folded == "extensions" and isinstance(value, Pairs):
+            return any(inner.casefold() == PERSISTED for inner, _ in value)
+    return False
 
 
 def _named_in(text: str) -> set[str] | None:
@@ -159,14 +190,14 @@ def _operations_of(document: Any) -> list[Pairs]:
     for one in document if isinstance(document, list) and not isinstance(document, Pairs) else [document]:
         if isinstance(one, Pairs):
             found.append(one)
-            found += [value for name, value in one if name == "payload" and isinstance(value, Pairs)]
+            found += [value for name, value in one if name.casefold() == "payload" and isinstance(value, Pairs)]
     return found
 
 
 def multipart(body: bytes, header: str) -> Form:
     """Read a multipart body by the boundary its header names."""
-    match = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', header, re.IGNORECASE)
-    if match is None or header.lower().count("boundary") != 1 or not BOUNDARY.fullmatch(match[1] or match[2]):
+    match = BOUNDARY.search(header)
+    if match is None or header.lower().count("boundary") != 1:
         return Form(whole=False)
     try:
         parser = MultipartParser(
@@ -176,7 +207,7 @@ def multipart(body: bytes, header: str) -> Form:
         parts = parser.parts()
     except (MultipartError, ValueError, LookupError):
         return Form(whole=False)
-    fields = tuple((part.name, part.raw.decode("latin-1")) for part in parts if part.filename is None)
+    fields = tuple((part.name, part.raw.decode("utf-8", "replace")) for part in parts if part.filename is None)
     files = tuple(part.filename for part in parts if part.filename is not None)
     texts = tuple(part.raw.decode("utf-8", "replace") for part in parts if part.filename is not None)
     return Form(fields, files, texts, whole=not any(map(_is_coded, parts)))
@@ -192,6 +223,8 @@ def _is_coded(part: MultipartPart) -> bool:
         or len(said) != len(part.headerlist)
         or len(words) != len(set(words))
         or part.name == "_charset_"
+        or "\\" in said.get("content-disposition", "")  # a part of the name for some, for others a quote
+        or said.get("content-type", "").startswith("multipart/")  # whose parts are files of this one for some
         or "charset" in re.sub(r'charset="?(utf-8|us-ascii)"?', "", said.get("content-type", ""))
         or said.get("content-transfer-encoding", "binary") not in ("7bit", "8bit", "binary")
         or said.get("content-encoding", "identity") != "identity"

@@ -30,6 +30,7 @@ class Held(msgspec.Struct, frozen=True):
     graphql: frozenset[str] = frozenset()
     texts: tuple[str, ...] = ()
     unknown: frozenset[str] = frozenset()
+    methods: tuple[str, ...] = ()  # what it says is the real one
 
 
 class Pairs(list[tuple[str, Any]]):

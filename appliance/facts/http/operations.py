@@ -22,17 +22,20 @@ def named(text: str) -> set[str] | None:
 
 def _operations(text: str) -> set[str]:
     document = parse(text, no_location=True, max_tokens=MAX_TOKENS)
-    parts = {d.name.value: d.selection_set for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+    parts: dict[str, list[SelectionSetNode]] = {}
+    for definition in document.definitions:
+        if isinstance(definition, FragmentDefinitionNode):
+            parts.setdefault(definition.name.value, []).append(definition.selection_set)
     found: set[str] = set()
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
             kind = definition.operation.value
-            found |= {kind, *(f"{kind}.{name}" for name in _fields(definition.selection_set, parts, 0))}
+            found |= {kind, *(f"{kind}.{name}" for name in _fields(definition.selection_set, dict(parts), 0))}
     return found
 
 
-def _fields(selected: SelectionSetNode, parts: dict[str, SelectionSetNode], depth: int) -> Iterator[str]:
-    """Yield the names at the root, those of fragments included."""
+def _fields(selected: SelectionSetNode, parts: dict[str, list[SelectionSetNode]], depth: int) -> Iterator[str]:
+    """Yield the names at the root, those of fragments included, each of which is taken out of `parts` and read once."""
     if depth > MAX_DEPTH:
         raise RecursionError
     for selection in selected.selections:
@@ -40,5 +43,6 @@ def _fields(selected: SelectionSetNode, parts: dict[str, SelectionSetNode], dept
             yield selection.name.value
         elif (inner := getattr(selection, "selection_set", None)) is not None:
             yield from _fields(inner, parts, depth + 1)
-        elif selection.name.value in parts:  # type: ignore[attr-defined]
-            yield from _fields(parts[selection.name.value], parts, depth + 1)  # type: ignore[attr-defined]
+        else:
+            for part in parts.pop(selection.name.value, []):  # type: ignore[attr-defined]
+                yield from _fields(part, parts, depth + 1)

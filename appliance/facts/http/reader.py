@@ -9,7 +9,8 @@ import msgspec
 
 from appliance.facts import Copy, Facts
 from appliance.facts.http import documents
-from appliance.facts.http.request import Lines, Target, facts, subject, text_of
+from appliance.facts.http.body import text_of
+from appliance.facts.http.request import Lines, Target, facts, subject
 from appliance.facts.shared import Shared
 from appliance.model import Column, Message
 
@@ -40,7 +41,7 @@ class Http:
         if message.kind != "request":
             found = self._read(message, lines, body)
             return _of_socket(found, message.text, body)
-        if len(lines) + len(body) + len(message.text) > MAX_KEPT_SIZE:
+        if len(message.values) > 2 or len(lines) + len(body) + len(message.text) > MAX_KEPT_SIZE:
             return self._read(message, lines, body)
         return self._known(message, lines, body)
 
@@ -58,7 +59,8 @@ class Http:
 
     def _read(self, message: Message, lines: bytes, body: bytes) -> Facts:
         said = Lines(lines.decode("latin-1"))
-        return facts(self._target(message.text), message.name, said, body, message.status)
+        packed = (message.values[2].data or b"") if len(message.values) > 2 else b""
+        return facts(self._target(message.text), message.name, said, body, message.status, packed=packed)
 
     def _target(self, line: str) -> Target:
         found = self._targets.get(line)
@@ -88,9 +90,10 @@ class Http:
 def _of_socket(found: Facts, line: str, body: bytes) -> Facts:
     """Return the facts of a message in a WebSocket: what the handshake said was judged with the handshake."""
     text = text_of(body)
-    leaves, _ = documents.leaves(body, claimed=False)
-    texts = frozenset([text, *[leaf.partition(" = ")[2] for leaf in leaves.values]])
-    values = {**found.values, "text": texts}
+    _, document = documents.leaves(body, claimed=False)
+    texts = [text]
+    documents.strings(document, texts)
+    values = {**found.values, "text": frozenset(texts)}
     return msgspec.structs.replace(found, values=values, subject=subject(line, Lines(""), text, ""))
 
 

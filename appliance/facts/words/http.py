@@ -2,15 +2,15 @@
 
     key      values
     effect   what the method does: read (GET HEAD OPTIONS TRACE), write (all others), delete
-    method   GET, POST, ...; what an override in a header, the query or a form says counts as well. WEBSOCKET: what a
-             client says in one, and (besides GET) the request that opens it
-    host     who the request is for, without the port, in small letters
+    method   GET, POST, ...; what an override in a header, the query, a form or JSON says counts as well. WEBSOCKET:
+             what a client says in one, and (besides GET) the request that opens it
+    host     who the request is for, without the port, in small letters; an address also as addresses are written
     port     the port, where the request names one; of CONNECT always
     path     the path, in every form a server might read it: as written, decoded, with dots, slashes, `;` resolved
-    query    name=value, decoded, one for each of the query
-    header   name: value, the name in small letters
+    query    name=value, decoded, one for each of the query; of a name like `a.b` also `a_b=value`, as PHP reads it
+    header   name: value, the name in small letters; of a name like `x_y` also `x-y: value`, as CGI and WSGI read it
     content  the media type of the body, in small letters
-    field    name=value of a form in the body, or of a part of a multipart one
+    field    name=value of a form in the body, or of a part of a multipart one; names as in `query`
     file     names of files in a multipart body
     json     leaves of a JSON body: {"$.amount": {gt: 10000}, "$..sku": "X-*"}; of a mask: those of answers
     sql      statements in the body or the query: {field: "$.query", dialect: postgres, effect: drop}; `field` is the

@@ -20,7 +20,8 @@ const server = http.createServer({insecureHTTPParser: true, requireHostHeader: f
   asked.on('data', part => parts.push(part));
   asked.on('end', () => {
     const body = Buffer.concat(parts).toString('latin1');
-    const said = {method: asked.method, url: asked.url, host: asked.headers.host ?? '', body, trailers: asked.trailers};
+    const path = new URL(asked.url, 'http://a.example').pathname;
+    const said = {method: asked.method, url: asked.url, path, host: asked.headers.host ?? '', body, trailers: asked.trailers};
     fs.appendFileSync(log, JSON.stringify(said) + '\\n');
     answer.end('seen\\n');
   });

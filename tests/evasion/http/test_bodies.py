@@ -22,7 +22,7 @@ pytestmark = pytest.mark.peer
 RULES = """
 rules:
   - {id: big, to: db, when: {json: {"$.amount": {gt: 10000}}}, do: block}
-  - {id: no-admin, to: db, when: {field: "role=admin"}, do: block}
+  - {id: no-admin, to: db, when: {field: ["role=admin", "role=ädmin"]}, do: block}
   - {id: no-scripts, to: db, when: {file: "*.sh"}, do: block}
   - {id: no-delete-user, to: db, when: {graphql: mutation.deleteUser}, do: block}
   - {id: no-keys, to: db, when: {detect: [aws_key, credit_card]}, do: block}
@@ -108,6 +108,8 @@ CASES: dict[str, tuple[str, str, object]] = {
     "a key with escapes": (JSON, '"\\u0041' + KEY[1:] + '"', KEY),
     "a key as a name": (JSON, '{"\\u0041' + KEY[1:] + '": {}}', {KEY: {}}),
     "a key in a form": (FORM, "k=%41" + KEY[1:], {"k": KEY}),
+    "a form in UTF-8": (FORM, "role=ädmin", {"role": "ädmin"}),
+    "a name with an escape": (PARTS, part('Content-Disposition: form-data; name="ro\\le"'), {"role": "admin"}),
     "a card in a form": (FORM, "card=4111+1111+1111+1111", {"card": "4111 1111 1111 1111"}),
 }
 

@@ -51,6 +51,12 @@ def test_smuggling(gate: Gate, node: Node, name: str) -> None:
     assert gate.of("incident")
 
 
+@pytest.mark.parametrize("path", ["//x/admin/users", "/\\x/admin/users", "//x/hello/../admin/users"])
+def test_a_path_is_read_behind_what_looks_like_a_host(node: Node, path: str) -> None:
+    say(Direct(node), ask(f"GET {path} HTTP/1.1"))  # type: ignore[arg-type]
+    assert node.seen()[-1]["path"] == "/admin/users"
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_is_judged_as_any_server_reads_it(gate: Gate, node: Node, path: str) -> None:
     before = node.seen()

@@ -1,6 +1,7 @@
 """What bodies say: JSON with its traps, GraphQL, multipart."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from appliance.facts.http import documents
 from appliance.facts.http.documents import graphql, leaves, multipart
-from appliance.facts.http.found import Found
+from appliance.facts.http.found import Found, Pairs
 from appliance.facts.http.operations import MAX_TOKENS
 
 from .test_http import asked
@@ -103,8 +104,43 @@ def test_graphql_that_is_not_read_is_not_known(text: str) -> None:
     assert not graphql(None, [("query", text)]).whole
 
 
-def test_a_fragment_in_itself() -> None:
-    assert not graphql(None, [("query", "{ ...F } fragment F on Q { ...F }")]).whole
+def test_a_fragment_is_read_once() -> None:
+    """Thirty of them, each twice in the one before, are a billion."""
+    names = [f"F{number}" for number in range(30)]
+    chain = "".join(f" fragment {a} on Q {{ ...{b} ...{b} }}" for a, b in pairwise([*names, "End"]))
+    assert graphql(None, [("query", "{ ...F0 ...F0 }" + chain + " fragment End on Q { a ...F0 }")]) == Found(frozenset(("query", "query.a")))
+
+
+def test_a_fragment_with_a_name_twice() -> None:
+    assert graphql(None, [("query", "{ ...F } fragment F on Q { a } fragment F on Q { b }")]).values == {"query", "query.a", "query.b"}
+
+
+def test_max_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_TEXT", 20)
+    assert graphql([Pairs([("query", "{ a }")]), Pairs([("query", "{ a b c d e f }")])], []).whole
+    assert not graphql([Pairs([("query", "{ a b }")]), Pairs([("query", "{ a b c d e f }")])], []).whole
+
+
+@pytest.mark.parametrize("body", [{"Query": "mutation { deleteUser }"}, {"PAYLOAD": {"quer\u0079": "mutation { deleteUser }"}}])
+def test_names_of_graphql_in_any_case(body: object) -> None:
+    assert "mutation.deleteUser" in graphql(leaves(json.dumps(body).encode(), True)[1], []).values
+
+
+# an operation that the server knows by its name -> False; one that is said -> True
+PERSISTED = {
+    '{"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "ab"}}}': False,
+    '{"query": "", "extensions": {"PersistedQuery": {}}}': False,
+    '[{"query": "{ a }"}, {"documentId": "ab"}]': False,
+    '{"query": "{ a }", "extensions": {"persistedQuery": {}}}': True,
+    '{"extensions": {"tracing": true}}': True,
+}
+
+
+@pytest.mark.parametrize("body", PERSISTED)
+def test_an_operation_that_is_only_named(body: str) -> None:
+    assert graphql(leaves(body.encode(), True)[1], []).whole == PERSISTED[body]
+    assert not graphql(None, [("extensions", '{"persistedQuery": {}}')]).whole
+    assert not graphql(None, [("documentId", "ab")]).whole
 
 
 def test_a_mutation_writes_whatever_the_method() -> None:
@@ -120,6 +156,10 @@ FILE = 'Content-Disposition: form-data; name="f"; filename="../x.sh"\r\nContent-
 HEADER = 'multipart/form-data; boundary="xyz"'
 
 
+def test_a_field_in_utf_8() -> None:
+    assert multipart(form(FIELD.removesuffix("1") + "é"), HEADER).fields == (("a", "é"),)
+
+
 def test_multipart() -> None:
     found = multipart(form(FIELD, FILE), HEADER)
     assert (found.fields, found.files, found.texts, found.whole) == ((("a", "1"),), ("../x.sh",), ("AKIAIOSFODNN7EXAMPLE",), True)
@@ -128,6 +168,10 @@ def test_multipart() -> None:
 
 
 BAD = {
+    "a boundary that some end before its comma": (form(FIELD, boundary="xyz,a"), "multipart/form-data; boundary=xyz,a"),
+    "a boundary that is no token": (form(FIELD, boundary="xyz/a"), "multipart/form-data; boundary=xyz/a"),
+    "a name with a backslash": (form(FIELD.replace('"a"', '"\\a"')), HEADER),
+    "parts in a part": (form(FIELD.replace("\r\n\r\n", "\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n")), HEADER),
     "no boundary": (form(FIELD), "multipart/form-data"),
     "two boundaries": (form(FIELD), "multipart/form-data; boundary=xyz; boundary=abc"),
     "no end": (form(FIELD)[:-6], HEADER),

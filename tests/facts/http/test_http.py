@@ -3,9 +3,10 @@
 import pytest
 
 from appliance.facts import Facts
+from appliance.facts.http.body import MAX_PAIRS
 from appliance.facts.http.paths import MAX_READINGS, readings
 from appliance.facts.http.reader import Http
-from appliance.facts.http.request import MAX_PAIRS, SHOWN
+from appliance.facts.http.request import SHOWN
 from appliance.facts.readers import open as open_reader
 from appliance.facts.shared import Shared
 from appliance.model import Message, Side, Value
@@ -13,8 +14,8 @@ from appliance.model import Message, Side, Value
 FORM = "content-type: application/x-www-form-urlencoded\n"
 
 
-def asked(text: str = "GET /", host: str = "api.example", lines: str = "", body: bytes = b"", status: str = "") -> Facts:
-    values = (Value(lines.encode("latin-1")), Value(body))
+def asked(text: str = "GET /", host: str = "api.example", lines: str = "", body: bytes = b"", *, status: str = "", packed: bytes = b"") -> Facts:
+    values = (Value(lines.encode("latin-1")), Value(body), *([Value(packed)] if packed else []))
     facts = open_reader("http", Shared()).ask(Message(Side.CLIENT, "request", b"", text=text, name=host, values=values, status=status))
     assert facts is not None
     return facts
@@ -39,6 +40,26 @@ REQUESTS = {
     "query": (asked("GET /?a=1&b=%32&a=3&c"), {"query": {"a=1", "b=2", "a=3", "c="}}),
     "query parted by semicolons": (asked("GET /?a=1;b=2"), {"query": {"a=1;b=2", "a=1", "b=2"}}),
     "form": (asked("POST /", lines=FORM, body=b"a=1&b=x+y"), {"field": {"a=1", "b=x y"}}),
+    "form in UTF-8": (asked("POST /", lines=FORM, body="a=é&b=%C3%A9".encode()), {"field": {"a=é", "b=é"}}),
+    "form without a type": (asked("POST /", body=b"a=1"), {"field": {"a=1"}}),
+    "body of a PUT without a type": (asked("PUT /", body=b"a=1"), {"field": set()}),
+    "form as PHP cuts its type": (asked("POST /", lines=FORM[:-1] + " x\n", body=b"a=1"), {"field": {"a=1"}, "content": {FORM[14:-1], FORM[14:-1] + " x"}}),
+    "names as PHP reads them": (asked("GET /?%20a=1&b.c=2&d[e=3&f%00g=4&h[i.j]=5"), {"query": {" a=1", "a=1", "b.c=2", "b_c=2", "d[e=3", "d_e=3", "f\0g=4", "f=4", "h[i.j]=5"}}),
+    "override by a name as PHP reads it": (asked("POST /?.method=put", lines=FORM, body=b"+_method=DELETE"), {"method": {"POST", "PUT", "DELETE"}}),
+    "override in JSON": (asked("POST /a", body=b'{"_method": "put"}'), {"method": {"POST", "PUT"}}),
+    "override in a query of Salesforce": (asked("POST /a?_HttpMethod=PATCH"), {"method": {"POST", "PATCH"}}),
+    "override in a header of CGI": (asked("POST /a", lines="x_http_method_override: put\n"), {"method": {"POST", "PUT"}}),
+    "header of CGI": (asked(lines="x_team: red\n"), {"header": {"x_team: red", "x-team: red"}}),
+    "path in a header": (asked(lines="x-original-url: /admin?a=b\nx-rewrite-url: http://a/x/../y\n"), {"path": {"/", "/admin", "/x/../y", "/y"}}),
+    "packed": (asked("POST /", lines=FORM, body=b"a=1", packed=b"\x1f\x8b&b=2&"), {"field": {"a=1", "\x1f\ufffd=", "b=2"}}),
+    "packed JSON": (asked("POST /", lines="content-type: application/json\n", body=b'{"a": 1}', packed=b"\x1f\x8b"), {"json": {"$.a = 1"}}),
+    "packed parts": (asked("POST /", lines="content-type: multipart/form-data; boundary=x\n", body=b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n', packed=b"\x1f\x8b"), {"field": {"a=1"}}),
+    "no body of a type": (asked(lines="content-type: application/json\n"), {"json": set(), "content": {"application/json"}}),
+    "address in hexadecimal": (asked(host="0xA9FEA9FE:80"), {"host": {"0xa9fea9fe", "169.254.169.254"}}),
+    "address in octal and short": (asked(host="0251.0xfe.43518"), {"host": {"0251.0xfe.43518", "169.254.169.254"}}),
+    "address in IPv6": (asked(host="[::FFFF:a9fe:a9fe]:80"), {"host": {"[::ffff:a9fe:a9fe]", "169.254.169.254"}}),
+    "host that begins as an address": (asked(host="1.2.3.4.example"), {"host": {"1.2.3.4.example"}}),
+    "number that is no address": (asked(host="09.1"), {"host": {"09.1"}}),
     "header": (asked(lines="x-team: red\nauthorization: Bearer x\n"), {"header": {"x-team: red"}}),
     "content": (asked(lines="content-type: Text/HTML; charset=x\n"), {"content": {"text/html"}}),
 }  # fmt: skip
@@ -61,9 +82,16 @@ def test_a_message_in_a_websocket(kind: str) -> None:
     facts = spoken(b'{"op": "dr\\u006fp"}', kind)
     assert facts is not None
     expected = {"effect": {"write"}, "method": {"WEBSOCKET"}, "host": {"api.example"}, "path": {"/chat"}, "query": {"a=1"},
-                "header": {"host: api.example", "x-team: red"}, "json": {"$.op = drop"}, "text": {'{"op": "dr\\u006fp"}', "drop"}}  # fmt: skip
+                "header": {"host: api.example", "x-team: red"}, "json": {"$.op = drop"}, "text": {'{"op": "dr\\u006fp"}', "op", "drop"}}  # fmt: skip
     assert {key: set(facts.values[key]) for key in expected} == expected
     assert facts.subject == 'WEBSOCKET /chat?a=1\n\n{"op": "dr\\u006fp"}'
+
+
+@pytest.mark.parametrize("text", [b'"\\u0041KIA"', b'{"\\u0041KIA": 1}', b'["\\u0041KIA"]'])
+def test_escapes_do_not_hide_in_a_websocket(text: bytes) -> None:
+    facts = spoken(text)
+    assert facts is not None
+    assert "AKIA" in facts.values["text"]
 
 
 def test_a_message_in_a_websocket_that_may_be_json() -> None:
@@ -97,6 +125,14 @@ PATHS = {
     "/x\\..\\admin": "/admin",
     "/x%5c..%5cadmin": "/admin",
     "/admin%00.png": "/admin",
+    "//api.example/admin": "/admin",
+    "/\\api.example/admin": "/admin",
+    "/x/..//api.example/admin": "/admin",
+    "//api.example": "/",
+    "/group%2fsecr%65t": "/group%2fsecret",
+    "/x/%2e%2e/group%2Fsecret": "/group%2Fsecret",
+    "/admin%3fx=1": "/admin",
+    "/admin%2523x": "/admin",
     "/admin/": "/admin/",
     "/admin/.": "/admin/",
     "/a/b/../../admin": "/admin",
@@ -129,11 +165,41 @@ def test_max_pairs() -> None:
     assert "field" in asked("POST /", lines=FORM, body=b"&".join([b"a"] * (MAX_PAIRS + 1))).unknown
 
 
+LIST = "content-type: text/plain, application/x-www-form-urlencoded\n"
+# what some server reads as another document, or in another way -> what is not known of it
+DOUBTFUL = {
+    "a list of types": (asked("POST /", lines=LIST, body=b"a=1"), {"text", "field", "json"}),
+    "YAML": (asked("POST /", lines="content-type: application/yaml\n", body=b"a: 1"), {"json", "sql"}),
+    "a protocol buffer": (asked("POST /", lines="content-type: application/vnd.kubernetes.protobuf\n", body=b"k8s"), {"json", "sql"}),
+    "XML": (asked("POST /", lines="content-type: application/soap+xml; charset=utf-8\n", body=b"<a/>"), {"json", "sql"}),
+    "lines of JSON": (asked("POST /", lines="content-type: application/x-ndjson\n", body=b'1\n{"a": 1}'), {"json", "sql"}),
+    "a path in a header": (asked("GET /", lines="x-original-url: /" + "%" + "25" * 80 + "2e\n"), {"path"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_what_is_read_otherwise_is_not_known(name: str) -> None:
+    facts, unknown = DOUBTFUL[name]
+    assert unknown <= facts.unknown
+
+
+def test_a_picture_is_no_document() -> None:
+    assert not asked("PUT /", lines="content-type: image/svg+xml\n", body=b"<svg/>").unknown
+
+
 @pytest.mark.parametrize(("status", "why"), [("oversize", "too long"), ("encoded", "cannot be opened")])
 def test_a_body_that_is_not_known(status: str, why: str) -> None:
-    facts = asked("POST /", status=status)
+    facts = asked("POST /", lines="content-type: image/png\n", status=status)
     assert facts.unknown == {"text", "field", "file", "json", "graphql", "sql"}
     assert why in facts.why
+
+
+@pytest.mark.parametrize("content", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""])
+def test_what_is_posted_and_not_known_may_say_that_another_method_is_meant(content: str) -> None:
+    lines = f"content-type: {content}\n" if content else ""
+    assert {"method", "effect"} <= asked("POST /", lines=lines, status="oversize").unknown
+    assert not {"method", "effect"} & asked("PUT /", lines=lines, status="oversize").unknown
+    assert {"method", "effect"} <= asked("POST /?" + "&".join(["a"] * (MAX_PAIRS + 1))).unknown
 
 
 def test_text_for_detectors() -> None:
