@@ -49,6 +49,8 @@ class MySQL:
         return self._answers.read()
 
     def encrypted(self) -> bytes:
+        if self._answers.begun:
+            raise ProtocolError("the server goes on in clear text before TLS begins")  # anybody could have said it
         self._link.phase, self._link.encrypted = "login", True
         return self._requests.unread()
 

@@ -50,6 +50,11 @@ class Answers:
         return self._rest > 0 or self._continued
 
     @property
+    def begun(self) -> bool:
+        """True while a packet has come in part, and no message was made of it."""
+        return self._stream.inbox.left > 0
+
+    @property
     def waits_for_file(self) -> bool:
         """True while the server takes what it is sent for the content of a file."""
         link = self._link

@@ -143,6 +143,15 @@ def test_clear_text_after_a_request_for_tls() -> None:
 CLEAR = "mysql_clear_password"
 
 
+def test_the_first_half_of_a_packet_in_front_of_tls_is_not_ended_inside() -> None:
+    """Who sits on the way could put what the server is to have said before the first it says in TLS."""
+    wire = MySQL()
+    down(wire, greeting(MODERN | caps.SSL) + p(b"\xfe" + CLEAR.encode() + b"\0", 3)[:-1])
+    wire.allow(one(wire, tls_request()))
+    with pytest.raises(ProtocolError, match="before TLS begins"):
+        wire.encrypted()
+
+
 def test_a_password_in_clear_text_is_not_asked_for_outside_tls() -> None:
     wire = MySQL()
     down(wire, greeting())
