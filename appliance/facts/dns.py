@@ -8,6 +8,7 @@ As a person types it a question is "TXT www.example.com", or a name alone, which
 """
 
 import math
+import re
 from collections import Counter, OrderedDict
 
 import msgspec
@@ -29,6 +30,9 @@ MIN_TTL_S, MAX_TTL_S = 60.0, 86_400.0  # how long a name is believed; ours: clie
 # whatever a TTL of 0 says, and a name must not hold for ever
 ADDRESS, ELSEWHERE = 1, 2  # types of values of an answer: addresses of what was asked, and of other names
 FIXED = 16  # bytes of a question besides its name: header, type and class
+# "_8443._https.www.example" tells of www.example (RFC 9460 section 9.1); other such names may be somebody else's, who
+# proves something there ("_acme-challenge").
+PORT = re.compile(r"_[0-9]+\._https\.(?=.)")
 DIGITS = 4  # characters of a byte that is no plain character, in a name's text: \\DDD
 
 
@@ -129,10 +133,10 @@ class DNS(Reading):
         hosts = tuple((value.data or b"").decode() for value in message.values if value.type == ADDRESS)
         if message.kind != "answer" or not hosts:
             return None
-        labels = message.name.split(".")
-        while len(labels) > 1 and labels[0].startswith("_"):  # "_8443._https.www.example" tells of www.example
-            labels.pop(0)
-        return Learned(".".join(labels), hosts, min(max(float(message.cursor), MIN_TTL_S), MAX_TTL_S))
+        name = message.name
+        if message.text.split(" ", 2)[1] == "HTTPS":
+            name = PORT.sub("", name)
+        return Learned(name, hosts, min(max(float(message.cursor), MIN_TTL_S), MAX_TTL_S))
 
 
 def typed(message: Message) -> Message:

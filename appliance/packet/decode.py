@@ -7,7 +7,6 @@ Not handled: what ESP and other transports carry; IP in IP is another transport.
 packet would go elsewhere than its header says.
 """
 
-
 import struct
 from functools import lru_cache
 from ipaddress import ip_address

@@ -42,6 +42,7 @@ class _Datagram:
         self.packets: list[int] = []
         self.first = b""
         self.size = -1  # of all; -1: not known
+        self.here = 0  # bytes that came of it
         self.cost = 0
 
 
@@ -88,7 +89,7 @@ class Fragments:
             self._drop(oldest, "limit")
             if oldest == key:
                 raise ProtocolError("limit")
-        if datagram.size != sum(map(len, datagram.pieces)):
+        if datagram.size != datagram.here:
             return None
         self._forget(key)
         return Whole(_joined(datagram.first, b"".join(datagram.pieces)), tuple(datagram.packets))
@@ -118,6 +119,7 @@ class Fragments:
         if not _insert(datagram, begin, data, self._inline):
             return
         self._count(datagram, len(data))
+        datagram.here += len(data)
         if begin == 0:
             datagram.first = fragment.first
 
@@ -197,6 +199,8 @@ def _run(starts: list[int], pieces: list[bytes], at: int, end: int) -> bytes:
 def _joined(first: bytes, body: bytes) -> Packet:
     """Return the packet that was cut up."""
     data = bytearray(first)
+    if len(data) - (0 if data[0] >> 4 == 4 else 40) + len(body) > MAX_PACKET:  # the headers of the first may be longer
+        raise ProtocolError("a datagram too long for IP")
     if data[0] >> 4 == 4:
         data[2:4] = (len(data) + len(body)).to_bytes(2)
         data[6:8] = bytes((data[6] & 0x40, 0))

@@ -14,7 +14,7 @@ Urgent data: the byte that the pointer marks is out of band for a receiver of Li
 packet tells whether it asks. A capture shows what such a receiver reads; inline the connection is refused.
 """
 
-from bisect import bisect_right
+from bisect import bisect_right, insort_right
 
 import msgspec
 
@@ -35,10 +35,11 @@ class Given(msgspec.Struct, frozen=True, gc=False):
 class Piece:
     """Bytes that came too early. With `fin` there is a FIN behind them."""
 
-    __slots__ = ("begin", "data", "fin", "packets")
+    __slots__ = ("begin", "data", "fin", "order", "packets")
 
-    def __init__(self, begin: int, data: bytes, fin: bool, packet: int) -> None:
+    def __init__(self, begin: int, data: bytes, fin: bool, packet: int, order: int = 0) -> None:
         self.begin, self.data, self.fin, self.packets = begin, bytearray(data), fin, [packet]
+        self.order = order  # among the doubtful ones, as they came
 
     @property
     def end(self) -> int:
@@ -61,7 +62,9 @@ class Half:
         self.ended = False  # the FIN was reached
         self.behind = 0  # packets seen since something was acknowledged that was not given
         self.early: list[Piece] = []  # by `begin`, and by `stop` as well: none is inside of another
-        self.doubtful: list[Piece] = []  # that the receiver may not have taken: given when it acknowledges them
+        # Those that the receiver may not have taken, by `begin`: given when it acknowledges them.
+        self.doubtful: list[Piece] = []
+        self._doubts = 0  # so many came
         self._history = bytearray()  # given, not acknowledged
         self._base = 0  # offset of its first byte
         self._urgent: list[int] = []
@@ -112,9 +115,10 @@ class Half:
 
     def doubt(self, begin: int, data: bytes, fin: bool, packet: int) -> None:
         """Keep a segment that the receiver may not have taken."""
-        piece = Piece(begin, data, fin, packet)
+        self._doubts += 1
+        piece = Piece(begin, data, fin, packet, self._doubts)
         self.top = max(self.top, piece.stop)
-        self.doubtful.append(piece)
+        insort_right(self.doubtful, piece, key=lambda one: one.begin)
         self._waiting += len(piece.data)
 
     def mark(self, offset: int) -> None:
@@ -132,7 +136,8 @@ class Half:
         while self.next < self.acked and (piece := self._believed()) is not None:
             data = bytes(piece.data)[: self.acked - piece.begin]
             given += self.take(piece.begin, data, piece.fin and piece.stop <= self.acked, piece.packets[0])
-        self._settle()
+        if self.doubtful:
+            self._settle()
         return given
 
     def patience(self) -> list[Given]:
@@ -223,13 +228,13 @@ class Half:
 
     def _believed(self) -> Piece | None:
         """Take out a doubtful piece that has the next byte: the last, for the receiver left out the others."""
-        for at in range(len(self.doubtful) - 1, -1, -1):
-            piece = self.doubtful[at]
-            if piece.begin <= self.next < min(piece.stop, self.acked):
-                del self.doubtful[at]
-                self._waiting -= len(piece.data)
-                return piece
-        return None
+        here = self._settle()
+        if not here:
+            return None
+        piece = max(here, key=lambda one: one.order)
+        del self.doubtful[here.index(piece)]
+        self._waiting -= len(piece.data)
+        return piece
 
     def _trim(self) -> None:
         """Let go of what was given and is acknowledged."""
@@ -238,12 +243,18 @@ class Half:
             del self._history[:gone]
             self._base += gone
 
-    def _settle(self) -> None:
-        """Let go of doubtful pieces that are given by now, or were replaced."""
-        if self.doubtful:
-            kept = [piece for piece in self.doubtful if piece.stop > self.next]
-            self._waiting -= sum(len(p.data) for p in self.doubtful) - sum(len(p.data) for p in kept)
-            self.doubtful = kept
+    def _settle(self) -> list[Piece]:
+        """Let go of doubtful pieces that are given by now, or were replaced; return those that have the next byte.
+
+        Only those that begin before it are looked at, each for no more bytes than it has.
+        """
+        reached = bisect_right(self.doubtful, self.next, key=lambda piece: piece.begin)
+        before = self.doubtful[:reached]
+        here = [piece for piece in before if piece.stop > self.next]
+        if len(here) < reached:
+            self._waiting -= sum(len(p.data) for p in before) - sum(len(p.data) for p in here)
+            self.doubtful[:reached] = here
+        return here
 
     def _give(self, offset: int, found: list[tuple[bytes, tuple[int, ...]]]) -> list[Given]:
         """Add to `found` what follows it by now; return it as it is read."""

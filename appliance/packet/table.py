@@ -44,6 +44,7 @@ class Table:
         self.flows: dict[int, Flow] = {}
         self._keys: dict[Key, tuple[Flow, Side]] = {}
         self._kinds: dict[str, OrderedDict[int, Flow]] = {kind: OrderedDict() for kind in PATIENCE_S}
+        self._reset: dict[int, Flow] = {}
         self._next = 1
 
     def find(self, key: Key) -> tuple[Flow, Side] | None:
@@ -74,6 +75,7 @@ class Table:
         for key in flow.keys:
             self._keys.pop(key, None)
         del self._kinds[flow.kind][flow.number]
+        self._reset.pop(flow.number, None)
 
     def silent(self, flow: Flow, now: float) -> bool:
         """Return whether nothing was heard of a flow for too long."""
@@ -90,6 +92,13 @@ class Table:
         over = next(iter(self._kinds["over"].values()), None)
         return over or min((next(iter(kind.values())) for kind in self._kinds.values() if kind), key=lambda f: f.heard)
 
-    def open(self) -> list[Flow]:
-        """Return the connections that are open."""
-        return list(self._kinds["open"].values()) + list(self._kinds["opening"].values())
+    def note(self, flow: Flow, reset: bool) -> None:
+        """Note whether a reset of a flow was seen that may count."""
+        if reset:
+            self._reset[flow.number] = flow
+        elif self._reset:
+            self._reset.pop(flow.number, None)
+
+    def reset(self) -> list[Flow]:
+        """Return the connections of which one was."""
+        return list(self._reset.values())

@@ -75,7 +75,7 @@ class Tracker:
         events: list[Happening] = []
         for flow in self._table.stale(now):
             events += self._close(flow, "idle", now)
-        for flow in self._table.open() if not self.choices.inline else ():
+        for flow in self._table.reset():
             reset = flow.connection.reset if flow.connection else None
             if reset and reset[1] + RESET_S <= now:
                 events += self._close(flow, "reset", now)
@@ -219,6 +219,7 @@ class Tracker:
             if isinstance(event, Over):
                 self._over(event)
         self._table.touch(flow, self._kind(connection), now)
+        self._table.note(flow, connection.reset is not None)
         return msgspec.structs.replace(taken, events=(*taken.events, *more)) if more else taken
 
     def _kind(self, connection: Connection) -> str:

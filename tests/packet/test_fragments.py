@@ -1,6 +1,7 @@
 """Fragments by the name of what is done to them. What a kernel makes of them is in test_kernel.py."""
 
 import itertools
+import struct
 
 import pytest
 from hypothesis import given, settings
@@ -114,6 +115,25 @@ def test_longer_than_ip_can_be(six: bool) -> None:
     at, field = (42, 0xFFF8) if six else (6, 0x1FFF)
     data[at : at + 2] = field.to_bytes(2)
     assert put(Fragments(), [bytes(data)]) == ["a datagram too long for IP"]
+
+
+@SIX
+def test_longer_than_ip_can_be_by_the_headers_of_the_first(six: bool) -> None:
+    """Each fits by its own headers. It was no error that those who import a capture expect."""
+    if six:
+        options, part = bytes((44, 255)) + bytes(2046), struct.pack(">BBHI", 17, 0, 1, 7)
+        first = ip(A6, B6, 0, options + part + bytes(800))
+        last = ip(A6, B6, 44, struct.pack(">BBHI", 17, 0, 800, 7) + bytes(65_535 - 808))
+    else:
+        first = ip(A, B, 17, bytes(800), 7, 0x2000, options=b"\1" * 40)
+        last = ip(A, B, 17, bytes(65_515 - 800), 7, 100)
+    assert put(Fragments(), [first, last]) == ["a datagram too long for IP"]
+
+
+def test_many_fragments_cost_no_more_than_their_bytes() -> None:
+    keeper = Fragments()
+    for number in range(8_000):
+        assert put(keeper, [ip(A, B, 17, bytes(8), 7, 0x2000 | number + 1)]) == []
 
 
 def test_fragments_of_odd_length() -> None:

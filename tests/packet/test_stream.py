@@ -470,6 +470,26 @@ def test_of_doubtful_bytes_the_last_are_given() -> None:
     assert talk.said(C) == b"abcdef" and talk.tracker.memory == 0
 
 
+def test_of_doubtful_bytes_that_overlap_the_last_that_has_the_next_is_given() -> None:
+    talk = Talk().open(window=1)
+    for begin, data in ((2, b"cdef"), (1, b"BCDE"), (0, b"a"), (1, b"bC"), (4, b"E"), (9, b"z")):
+        talk(C, "A", begin, data)
+    for ack in range(1, 7):
+        talk(S, "A", 0, ack=ack, window=1)
+    assert talk.said(C) == b"abCdE"
+    assert talk.tracker.memory == half.PIECE_COST + 1  # what is acknowledged settles a segment
+
+
+def test_doubtful_bytes_cost_no_more_than_they_are() -> None:
+    talk = Talk().open(window=1)
+    for place in range(7_000):
+        talk(C, "A", place + 1, b"x")
+    talk(C, "A", 0, b"x")
+    for place in range(7_000):
+        talk(S, "A", 0, ack=place + 2, window=1)
+    assert talk.said(C) == b"x" * 7_001
+
+
 def test_doubtful_bytes_are_let_go_when_others_came_in_their_place() -> None:
     talk = Talk().open(stamp=100)
     talk(C, "A", 0, b"XXX", stamp=50)

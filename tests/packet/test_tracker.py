@@ -196,6 +196,16 @@ def test_a_reset_stands_in_a_capture_when_it_was_heeded() -> None:
     assert [(event.why, event.side) for event in events] == [("reset", S)]
 
 
+def test_connections_without_a_reset_are_not_looked_at_again_and_again() -> None:
+    keeper = Tracker()
+    for number in range(5_000):
+        keeper.take(decode(tcp(A, B, (number + 1, 80), "S", 1)), 0.0, number)
+        keeper.take(decode(tcp(B, A, (80, number + 1), "SA", 1, 2)), 0.0, number)
+    assert all(keeper.expire(float(now)) == [] for now in range(5_000))
+    keeper.take(decode(tcp(B, A, (80, 7), "R", 2)), 5_000.0, 1)
+    assert len(keeper.expire(5_011.0)) == 1
+
+
 @pytest.mark.parametrize("choices", [Choices(), INLINE], ids=["capture", "inline"])
 def test_ports_are_used_again(choices: Choices) -> None:
     talk = Talk(choices).open()

@@ -91,6 +91,19 @@ def test_a_port_of_a_service_tells_of_its_host() -> None:
     assert [e.name for e in p.take() if isinstance(e, Learned)] == ["www.example"]
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("_acme-challenge.www.example", "A"), ("_8443._https.www.example", "A"), ("_443._acme-challenge.www.example", "HTTPS")],
+)
+def test_other_names_below_a_host_do_not_tell_of_it(name: str, kind: str) -> None:
+    """They may be in the hands of who proves something there, by an alias."""
+    p = session()
+    asked(p, question(name, kind))
+    told = record(POINTER, "A", b"\1\1\1\1") if kind == "A" else record(POINTER, "HTTPS", b"\0\1\0\0\4\0\4\1\1\1\1")
+    p >> Received(S, answer(name, told, qtype=kind))
+    assert [e.name for e in p.take() if isinstance(e, Learned)] == [name]
+
+
 def test_a_refused_question_is_refused_in_its_place() -> None:
     p = session()
     ask = question("x.EVIL.example", opt=EDNS)
