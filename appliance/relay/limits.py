@@ -21,7 +21,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     high_water: int = 512 * 1024  # bytes waiting to be written to one side that stop reading from the other
     low_water: int = 128 * 1024  # bytes waiting at which reading goes on
     answers: int = 4 * 1024 * 1024  # bytes waiting for one side that stop reading from that side too
-    held: int = 1024 * 1024  # bytes of complete messages waiting in a session that stop reading its client
+    held: int = 1024 * 1024  # bytes that complete messages take, waiting in a session, that stop reading its client
     tick_s: float = 0.001  # at least between two wakes of a session that does not move its deadline
     # bytes of one flow that are not weighed; what `flows` of them have is an eighth of `memory`
     unweighed: int = 4 * 1024

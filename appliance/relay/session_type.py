@@ -15,7 +15,7 @@ class Session(Protocol):
 
     @property
     def held(self) -> int:
-        """Bytes of complete messages that wait.
+        """Bytes that complete messages take that wait.
 
         Not those of a message still on its way: the relay stops reading by this number.
         """

@@ -47,7 +47,7 @@ from appliance.session.meter import Clock, sooner
 from appliance.session.plans import Plans
 from appliance.session.scribe import Scribe
 from appliance.session.unread import Unread
-from appliance.session.wait import Wait
+from appliance.session.wait import OTHERWISE, Wait, moot, said
 from appliance.wire import Wire
 
 LOGIN_S = 60.0  # until the first request may come; authentication_timeout of PostgreSQL, and of servers without one
@@ -85,8 +85,8 @@ class Session:
 
     @property
     def held(self) -> int:
-        """Bytes of the client that wait for an answer."""
-        return self._line.size
+        """Bytes of the client that wait for an answer, and such of TLS that are only looked at."""
+        return self._line.size + self._encryption.kept
 
     @property
     def passing(self) -> bool:
@@ -168,6 +168,7 @@ class Session:
         self._hello()
 
     def _hello(self) -> None:
+        self._meet()
         why = self._encryption.open(self._ground.trust)
         if why:
             self._close(why)
@@ -231,6 +232,8 @@ class Session:
     def _pump(self, now: float) -> None:
         """Decide messages from the head of the queue, until one must wait."""
         wire = self._wire
+        if self._line:
+            self._meet()  # before it is read: rules that name columns have it read by the catalogue
         while wire and self._line and not (self._wait or self._injected or self._closed):
             message = self._line.first
             self._scribe.meter.judging()
@@ -252,7 +255,6 @@ class Session:
                 self._injected = True
                 self._scribe.do(*wire.inject(statement))
                 return
-            self._meet()
             self._judge(wire, message, facts, now)
         if not self._line and Side.CLIENT in self._ended and not self._closed:
             self._finish(Side.CLIENT)
@@ -316,16 +318,14 @@ class Session:
         if question is None or wire is None:
             return
         self._meet()
-        if answer.approved and self._ground.revision != question.decision.revision:
-            # An approval is bound to the rules it was asked under; the message is judged by those in force.
-            self._scribe.answered(question, "void: the rules changed while it waited", answer.by)
+        message, reader = self._line.first, self._reading(wire)
+        facts = reader.ask(message)
+        void = moot(question, message, facts, self._ground) if answer.approved else ""
+        if void or (facts and answer.approved and self._plans.impossible(reader, message, facts)):
+            self._scribe.answered(question, f"void: {void or OTHERWISE}", answer.by)
             self._pump(now)
             return
-        verdict = "approved" if answer.approved else "cancelled" if answer.cancelled else "denied"
-        text = f"{verdict}: {answer.reason}" if answer.reason else verdict
-        self._scribe.answered(question, text, answer.by)
-        message = self._line.first
-        facts = self._reading(wire).ask(message)
+        self._scribe.answered(question, said(answer), answer.by)
         self._line.shift()
         if answer.approved:
             if facts and facts.stage == "begins":

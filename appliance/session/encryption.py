@@ -28,6 +28,7 @@ class Encryption:
         self._opened = False  # what is sent is inside it
         self.looks_on = False  # nobody can be refused any more: what is passed was passed
         self.unread = b""  # what has come of TLS that is passed on as it is
+        self.kept = 0  # bytes of it that wait for more of what is said in the clear
         self._seen = Handshake()  # of such TLS, what is said in the clear
         self.facts = Facts("tls", {}, frozenset(("text",)), facts.INSIDE, opaque=True)  # of it
 
@@ -91,7 +92,9 @@ class Encryption:
             ProtocolError: a second hello would have the server act on another than was judged.
         """
         seen = self._seen
-        if not seen.feed(side, data) or seen.hello is None:
+        news = seen.feed(side, data)
+        self.kept = seen.kept
+        if not news or seen.hello is None:
             return False
         self.facts = facts.said(seen.hello, seen.version, seen.chain, seen.over, changed=bool(seen.changed))
         if seen.changed and not self.looks_on:

@@ -138,6 +138,7 @@ class Exact:
         self._plan = plan
         self.copy = getattr(plan, "copy", None)
         self.rules = getattr(plan, "rules", ())
+        self.by_name = getattr(plan, "by_name", True)
 
     def __call__(self, columns: tuple[Column, ...]) -> Sequence[Cell | None] | None:
         cells = self._plan(columns)

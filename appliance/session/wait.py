@@ -1,9 +1,12 @@
 """The wait for a reviewer: one question at a time, with an end."""
 
+from appliance.facts import Facts
 from appliance.model import Answered, Ask, Decision, Message, Question, Withdraw
 from appliance.session.ground import Ground
 from appliance.session.scribe import Scribe
 from appliance.wire import Wire
+
+OTHERWISE = "what the request would do changed while it waited"
 
 
 class Wait:
@@ -53,3 +56,22 @@ class Wait:
         if question:
             self._scribe.do(Withdraw(question.id, why))
             self._scribe.answered(question, f"denied: {why}")
+
+
+def moot(question: Question, message: Message, facts: Facts | None, ground: Ground) -> str:
+    """Return why the approval of a message counts for nothing; "" if it counts.
+
+    It is bound to the rules it was asked under, and to what the message would do, as far as that was shown and
+    judged: what was on its way before it may have changed how the server reads it. It is then judged anew.
+    """
+    if ground.revision != question.decision.revision:
+        return "the rules changed while it waited"
+    if facts is None or (facts.subject or message.text) != question.text:
+        return OTHERWISE
+    return "" if ground.decide(facts) == question.decision else OTHERWISE
+
+
+def said(answer: Answered) -> str:
+    """Return what the record says of an answer."""
+    verdict = "approved" if answer.approved else "cancelled" if answer.cancelled else "denied"
+    return f"{verdict}: {answer.reason}" if answer.reason else verdict

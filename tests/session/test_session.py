@@ -33,6 +33,7 @@ from appliance.model import (
 from appliance.policy import Policy
 from appliance.session import Session
 from appliance.session.core import LOGIN_S
+from appliance.session.line import MESSAGE
 from tests.session import pg
 from tests.session.playbook import Playbook, a, noted, sent
 from tests.wire.tls.test_hello import real as client_hello
@@ -143,6 +144,15 @@ def test_unparsable_is_unknown_and_unknown_is_not_allowed() -> None:
         p.session.receive(Ended(C, lost=True), p.now)
 
 
+def test_the_first_request_after_a_reload_is_read_as_its_rules_need_it() -> None:
+    """Rules that begin to name columns: by the words of the text alone, a view of users is no users."""
+    current = [rules()]
+    with idle(lambda: current[0]) as p:
+        current[0] = rules("  - {id: hide, when: {column: public.users.ssn}, do: mask}\n" + RULES)
+        p >> Received(C, pg.query("select * from v"))
+        p << sent(S, has=b"pg_catalog.pg_attribute")
+
+
 class TestHeld:
     def test_the_reviewer_sees_the_exact_bytes_and_the_process(self) -> None:
         with idle() as p:
@@ -191,7 +201,7 @@ class TestHeld:
         with idle() as p:
             id = ask(p).question.id
             p >> Received(C, pg.query("select 2") + pg.query("drop table t"))
-            assert p.session.held == len(pg.query(DELETE) + pg.query("select 2") + pg.query("drop table t"))
+            assert p.session.held == len(pg.query(DELETE) + pg.query("select 2") + pg.query("drop table t")) + 3 * MESSAGE
             p >> Answered(id, approved=True)
             p << noted("answered") << sent(S, pg.query(DELETE))
             p << noted("message", text="select 2") << noted("decision", verdict="allow") << sent(S, pg.query("select 2"))
@@ -220,6 +230,34 @@ class TestHeld:
             p >> Answered(id, approved=True, by="dana")
             p << noted("answered", has="void")
             p << noted("decision", verdict="block", rule="no-delete") << a(Send, to=S)
+
+    def test_it_is_void_when_the_server_reads_it_otherwise_by_now(self) -> None:
+        with idle() as p:
+            p >> Received(C, pg.query("delete from t where a = '\\''; drop table t; --'"))
+            question = p.take()[-1]
+            assert isinstance(question, Ask)
+            p >> Received(S, pg.message("S", pg.text("standard_conforming_strings") + pg.text("off")))
+            p.take()
+            p >> Answered(question.question.id, approved=True, by="dana")
+            p << noted("answered", has="void: what the request would do changed")
+            p << noted("asked", verdict="approve") << noted("message", side=S) << sent(C, has=b"holds")
+            p << a(Ask)  # of what is not known by now; whoever answers sees that
+
+    def test_rules_of_the_same_files_that_say_otherwise_void_it(self) -> None:
+        """Names of targets may resolve to other addresses, so the same text is not the same rules."""
+        text, where = HEAD.replace("10.0.0.9:5432", "db.internal:5432") + RULES, ["10.0.0.9"]
+        text = text.replace("{id: ask-delete,", "{id: ask-delete, to: db,")
+        with Playbook(session(lambda: config.rules([("r.yaml", text)], lambda _: where))) as p:
+            for event in (Received(C, pg.startup()), Received(S, pg.WELCOME), Received(C, pg.query(DELETE))):
+                p.take()
+                p >> event
+            p.take()
+            p >> Received(S, pg.state_answer())
+            question = p.take()[-1]
+            assert isinstance(question, Ask)
+            where[:] = ["10.0.0.8"]
+            p >> Answered(question.question.id, approved=True, by="dana")
+            p << noted("answered", has="void") << noted("decision", verdict="allow", rule="rest") << a(Send, to=S)
 
     def test_bind_is_held_and_execute_rides_on_it(self) -> None:
         with idle() as p:

@@ -7,7 +7,7 @@ import pytest
 
 from appliance import config
 from appliance.facts.readers import Shared
-from appliance.model import Address, Close, Flow, Process, Received, Send, Side
+from appliance.model import Address, Close, Flow, Open, Process, Received, Send, Side
 from appliance.session import Session
 from appliance.session.onlooker import Onlooker
 from tests.session.playbook import Playbook, noted, sent
@@ -145,6 +145,17 @@ def test_new_rules_end_what_they_would_not_have_let_begin(talks: dict[ssl.TLSVer
         p << noted("closed", has="no longer pass") << isclose
 
 
+def test_tls_is_opened_as_the_rules_in_force_say_when_it_begins() -> None:
+    text = "targets:\n  far: {{protocol: http, address: ['10.0.0.2:443'], tls: {{pin: {0}}}}}\nrules:\n  - {{id: all, do: allow}}\n"
+    policies = [config.rules([("r.yaml", text.format(pin * 64))], lambda name: [name]) for pin in "ab"]
+    one, data = Session(FLOW, lambda: policies[0], Shared()), real("db.example")
+    one.start(1.0, 1.0)
+    one.receive(Received(C, data[:50]), 1.0)
+    policies.pop(0)
+    (ask,) = (effect for effect in one.receive(Received(C, data[50:]), 1.0) if isinstance(effect, Open))
+    assert ask.trust.pin == ("b" * 64,)
+
+
 def test_what_is_said_in_the_clear_is_judged_once_and_not_with_each_piece() -> None:
     one = session(NAME)
     one.start(1.0, 1.0)
@@ -154,6 +165,17 @@ def test_what_is_said_in_the_clear_is_judged_once_and_not_with_each_piece() -> N
     for _ in range(3):
         assert [type(effect) for effect in one.receive(Received(C, b"\x14\3\3\0\1\1"), 1.0)] == [Send]
     assert one._raw._judged is judged
+
+
+def test_what_waits_for_more_of_what_is_in_the_clear_is_told_to_the_caller() -> None:
+    """It passed already, but is kept here: thousands of flows may wait for the rest of a certificate."""
+    one = session(NAME)
+    one.start(1.0, 1.0)
+    one.receive(Received(C, real("db.example")), 1.0)
+    one.receive(Received(S, b"\x16\3\3\x40\0\x0b\0\xff\xff" + bytes(10_000)), 1.0)
+    assert 10_000 < one.held < 11_000
+    one.receive(Received(S, bytes(16_384 - 10_004) + b"\x17\3\3\0\1x"), 1.0)
+    assert one.held == 0
 
 
 @pytest.mark.parametrize("rules", [NAME, "  - {id: all, to: far, do: allow}\n"])
