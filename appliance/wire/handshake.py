@@ -51,6 +51,11 @@ class Handshake:
             self._end(str(error))
         return known != self._known()
 
+    @property
+    def kept(self) -> int:
+        """Bytes that wait for more of a message."""
+        return len(self._client) + len(self._hellos) + len(self._server) + len(self._flight)
+
     def _known(self) -> tuple[object, ...]:
         return self.hello, self.version, self.chain, self.over, self.why, self.changed
 
