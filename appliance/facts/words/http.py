@@ -12,7 +12,8 @@
     content  the media type of the body, in small letters
     field    name=value of a form in the body, or of a part of a multipart one; names as in `query`
     file     names of files in a multipart body
-    json     leaves of a JSON body: {"$.amount": {gt: 10000}, "$..sku": "X-*"}; of a mask: those of answers
+    json     leaves of a JSON body: {"$.amount": {gt: 10000}, "$..sku": "X-*"}; of a mask: those of answers, and what
+             may have some in another form (CSV, XML, YAML, a script's call, parts) is not shown
     sql      statements in the body or the query: {field: "$.query", dialect: postgres, effect: drop}; `field` is the
              path of a leaf, a name in a form or the query, or `body`; the rest is as for connections of the dialect
     graphql  query, mutation or subscription, and what it asks for: mutation.deleteUser

@@ -19,6 +19,12 @@ STALE = frozenset(
         b"content-digest", b"repr-digest", b"accept-ranges",
     )
 )  # fmt: skip
+# Documents that say what JSON could, to clients that ask for them, and containers of JSON; a picture in XML is none.
+OTHER = re.compile(
+    r"\b(?:x-)?(?:csv|tab-separated-values|yaml|xml|cbor|msgpack|messagepack|protobuf|proto|bson|avro|parquet|arrow|excel"
+    r"|spreadsheet\w*|opendocument\.spreadsheet|grpc)\b|^multipart/"
+)
+PICTURE = re.compile(r"image/|xhtml")
 JSON = ("/json", "+json", "/x-ndjson", "/jsonl")
 SUPERSETS = re.compile(  # charsets of the web in which ASCII is as it is; encoding.spec.whatwg.org
     r"|utf-?8|(us-)?ascii|iso-8859-\d+|latin-?\d+|(windows-|cp)(125\d|874)|koi8-[ru]|shift_jis|euc-(jp|kr)|gb2312|gbk"
@@ -58,7 +64,7 @@ def masked(raw: bytes, head: Response, content: bytes, masker: Masker, limit: in
     """Return an answer with its fields and its body masked, and how many values were changed.
 
     Raises:
-        Unreadable: the body cannot be opened, or is a part of something, or no JSON although it says so.
+        Unreadable: the body cannot be opened, or is a part of something, or in it are leaves that cannot be read.
     """
     if head.status == 206:
         raise Unreadable("a part of a body")
@@ -119,6 +125,9 @@ def _head(first: bytes, fields: list[bytes], framing: bytes) -> bytes:
 def _body(plain: bytes, content: str, masker: Masker) -> tuple[bytes, int]:
     if plain and not is_ascii(content):
         raise Unreadable("a body in a charset that is not read here")
+    media = content.partition(";")[0].strip().lower()
+    if plain and masker.by_name and OTHER.search(media) and not PICTURE.search(media):
+        raise Unreadable("a document whose leaves are not read here, with leaves to hide")
     text, charset = _text(plain)
     shown, count = masker.content(text, is_json(content))
     return (shown.encode(charset, "replace"), count) if count else (plain, 0)

@@ -1,5 +1,7 @@
 """What a plan masks of the content of an answer: texts, and leaves of JSON by their path."""
 
+import re
+
 from appliance.model import Column
 from appliance.wire import Cell, Plan
 from appliance.wire.http import leaves
@@ -8,6 +10,11 @@ from appliance.wire.http.coding import Unreadable
 MAX_PATHS = 10_000  # of one answer whose masks are remembered
 HIDDEN = "[redacted]"  # in place of a document whose leaves cannot be told
 BLANK = " \t\r\n\ufeff"  # may stand before JSON
+# What begins as JSON of some names does, also behind what keeps it from being run as a script, and as a script's call.
+BEGINS = re.compile(
+    r"""[\s\ufeff]*(?:\)\]\}',?|while\s*\(1\);|for\s*\(;;\);|(?:/\*\*/)?[\w.$ ='&;]{0,200}[\w$]\()?"""
+    r"""\s*(?:\{\s*["}]|\[\s*[\[{"])"""
+)
 
 
 class Masker:
@@ -20,6 +27,8 @@ class Masker:
         self.rules: frozenset[str] = frozenset(getattr(plan, "rules", ()))
         # True if it changes but what detectors find, wherever that is: a text can be masked as it comes.
         self.finds_only = bool(getattr(plan, "finds_only", False))
+        # True if it hides leaves by their names: what may have some, and cannot be read, is not shown.
+        self.by_name = bool(getattr(plan, "by_name", not self.finds_only))
         self.exact = bool(getattr(plan, "exact", False))  # an answer has to stay as long as it was
 
     def _of(self, name: str) -> Cell | None:
@@ -41,15 +50,18 @@ class Masker:
         """Return a text masked, by its leaves if it is JSON, and how many values were changed.
 
         Raises:
-            Unreadable: `claimed`, it says that it is JSON, and is none.
+            Unreadable: it says that it is JSON, or looks so and has leaves to hide, and cannot be read as such.
         """
-        shown, count = text, 0
+        shown, count, read = text, 0, False
         if claimed or text.lstrip(BLANK)[:1] in ("{", "["):
             try:
                 shown, count = leaves.masked(text, self.leaf)
+                read = True
             except leaves.NoJson:
                 if claimed and text.strip():
                     raise Unreadable("no JSON, although it says so") from None
+        if self.by_name and not read and BEGINS.match(text):
+            raise Unreadable("JSON that is not read here, with leaves to hide")
         whole = self.text(shown)
         return (text, 0) if whole == text else (whole or "", count + (whole != shown))
 

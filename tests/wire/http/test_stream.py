@@ -55,6 +55,48 @@ def text(before: int, after: int) -> bytes:
     return (b"lorem ipsum dolor\n" * (before // 18 + 1))[:before] + b" " + CARD + b" " + (b"sit amet " * (after // 9 + 1))[:after]
 
 
+SSN = b'{"ssn": "123-45-6789"'
+# type, body: what may have leaves to hide, and cannot be read
+UNREAD = {
+    "a word that is none": ("text/html", SSN + b', "b": NaN}'),
+    "two documents and a rest": ("text/plain", SSN + b"}\n" + SSN + b"} ok"),
+    "a list of documents": ("text/plain", b" [" + SSN + b", 'b': 1}]"),
+    "more leaves than are read": ("text/html", b"[" + b'"a",' * 100_000 + SSN + b"}]"),
+    "deeper than is read": ("text/html", b"[" * 70 + SSN + b"}" + b"]" * 70),
+    "a script's call": ("application/javascript", b"/**/typeof people === 'function' && people(" + SSN + b"});"),
+    "what is no script": ("text/plain", b")]}',\n" + SSN + b"}"),
+    "a table": ("text/csv; charset=utf-8", b"name,ssn\nAda,123-45-6789\n"),
+    "XML": ("application/atom+xml", b"<ssn>123-45-6789</ssn>"),
+    "YAML": ("application/x-yaml", b"ssn: 123-45-6789"),
+    "parts": ("multipart/mixed; boundary=-", b"\r\n---\r\nContent-Type: application/json\r\n\r\n" + SSN + b"}\r\n-----\r\n"),
+    "packed JSON": ("application/msgpack", b"\x81\xa3ssn\xab123-45-6789"),
+}
+# what has none
+OTHER = {
+    "a page": ("text/html", b"<a href='x'>{{ 123-45-6789 }}</a>"),
+    "a script": ("text/javascript", b'call("a", {b: 1}); f({a: 1})'),
+    "a picture": ("image/svg+xml", b"<svg/>"),
+    "lines of a log": ("text/plain", b"[2026-01-01] {a} 123-45-6789"),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_may_have_leaves_to_hide_and_cannot_be_read_is_not_shown(name: str) -> None:
+    content, body = UNREAD[name]
+    answer = sized(body, f"Content-Type: {content}")
+    down = b"".join(m.raw for m in asked(LEAF).feed(S, answer))
+    assert down.startswith(b"HTTP/1.1 502 ")
+    assert b"6789" not in down
+    assert b"".join(m.raw for m in asked(FOUND).feed(S, answer)) == answer  # a detector finds what it finds
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_has_no_leaves_is_shown(name: str) -> None:
+    content, body = OTHER[name]
+    answer = sized(body, f"Content-Type: {content}")
+    assert b"".join(m.raw for m in asked(LEAF).feed(S, answer)) == answer
+
+
 def test_a_card_number_cut_at_every_byte_of_a_chunk_border() -> None:
     """Where the overlap cuts is tried with it: the number stands there at every place."""
     whole = text(LIMIT + 100, LIMIT + 100)
