@@ -190,6 +190,7 @@ class End:
         self._held_bytes -= len(data)
         self._put(layer, data)
         if not self._held:
+            self.flush()
             after, self._after = self._after, []
             for then in after:
                 then()
@@ -235,8 +236,8 @@ class End:
             self._over()
 
     def flush(self) -> None:
-        """Write what TLS has for the peer."""
-        data = self._layer.take() if self._layer else b""
+        """Write what TLS has for the peer, behind what was to be written before it began."""
+        data = self._layer.take() if self._layer and not self._held else b""
         if data and self._transport and not (self.gone or self._said_end):
             self._transport.write(data)  # what TLS wants to say after our end goes nowhere
 

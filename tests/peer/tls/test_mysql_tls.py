@@ -1,19 +1,23 @@
 """TLS that MySQL turns to inside its handshake: opened, judged, masked and recorded like anything else."""
 
+import asyncio
 import contextlib
+import itertools
 import os
 import pwd
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pymysql
 import pytest
 
 from appliance.lab.servers import MariaDB
-from appliance.model import Address
+from appliance.model import Address, Flow, Note
+from appliance.relay.gate import Gate as Door
 from appliance.service.authority import Authority
 from tests.conftest import SHOP_MARIADB
 from tests.gate import Gate
@@ -85,6 +89,29 @@ def test_pymysql_in_tls(gate: Gate, ours: Pair) -> None:
         cursor.execute("select id, ssn from users order by id")
         assert cursor.fetchall()[0] == (1, "*******6789")
     assert not any(b"secret" in note.raw for note in gate.of("message"))
+
+
+def waiting_for_the_disk(gate: Gate) -> None:
+    """Have each record take 20 ms to be on the disk, as with `record.sync: always`."""
+
+    async def begin() -> None:
+        door, duties, frames = Door(lambda: None), gate._relay._duties, itertools.count(1)
+
+        def record(flow: Flow, notes: Sequence[Note]) -> None:
+            duties.record(flow, notes)
+            frame = next(frames)
+            door.recorded(frame)
+            gate._loop.call_later(0.02, door.opened, frame)
+
+        gate._relay._duties = msgspec.structs.replace(duties, record=record, gate=lambda: door)
+
+    asyncio.run_coroutine_threadsafe(begin(), gate._loop).result(20)
+
+
+def test_tls_begins_behind_the_request_for_it_that_waits_for_the_disk(gate: Gate, ours: Pair) -> None:
+    waiting_for_the_disk(gate)
+    trust = ["--ssl", "--ssl-verify-server-cert", f"--ssl-ca={ours[1]}"]
+    assert client(gate, "select ssn from users where id = 1;", *trust, user="sealed").stdout == "*******6789\n"
 
 
 def test_a_client_that_does_not_trust_us(gate: Gate, theirs: Pair) -> None:
