@@ -131,14 +131,13 @@ def _radius(options: int) -> Callable[[Words], Keys]:
 
 
 def _migrate(words: Words) -> Keys:
-    """MIGRATE: one key, or none and all after KEYS. A password may be spelt KEYS."""
-    if words[3]:
-        return Keys(read=(words[3],))
+    """MIGRATE: one key, or all after KEYS. A password may be spelt KEYS."""
     after = {b"AUTH": 1, b"AUTH2": 2, b"COPY": 0, b"REPLACE": 0}
     at = 6
     while at < len(words) and (word := words[at].upper()) != b"KEYS":
         at += after.get(word, 0) + 1
-    return Keys(read=tuple(words[at + 1 :]))
+    named = tuple(words[at + 1 :])
+    return Keys(read=named if named and not words[3] else (words[3],))  # one may have no name
 
 
 OWN: dict[str, Callable[[Words], Keys]] = {

@@ -92,6 +92,7 @@ class Redis:
             redact and found is ALL,  # errors of the server's own commands quote nothing that is stored
             secret=message.name in SECRET,
         )
+        self._link.watches |= kind == "monitor"
         begin = BEGIN.get(kind)
         if begin is not None:
             return begin(self, request, words, send)
@@ -108,6 +109,8 @@ class Redis:
             return "a replication stream cannot be masked"
         if name == "DEBUG" and words[1:2] and words[1].upper() == b"PROTOCOL":
             return "DEBUG PROTOCOL is not passed by vendorgate"
+        if self._link.watches and name not in LAYOUTS and " " not in name:
+            return f"{name} beside MONITOR is not passed by vendorgate"  # a script's status may look like a line of it
         if name == "SCRIPT DEBUG" and [word.upper() for word in words[2:]] != [b"NO"]:
             return "SCRIPT DEBUG is not passed by vendorgate"  # what is said to the debugger are no commands
         if name == "REPLCONF" and any(word.upper() in (b"ACK", b"GETACK") for word in words[1::2]):

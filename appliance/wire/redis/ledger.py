@@ -59,6 +59,7 @@ class Link:
         self._feeds: dict[tuple[str, bytes], Plan] = {}  # of what was subscribed to by name: masks what is pushed of it
         self._names = 0  # bytes of those names
         self.monitor: Request | None = None
+        self.watches = False  # MONITOR went up, once
         self.stream = False  # SYNC: what the server says is no longer replies
         self.muted = False  # CLIENT REPLY OFF
         self.skip = False  # CLIENT REPLY SKIP: the next reply is left out

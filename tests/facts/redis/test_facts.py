@@ -128,6 +128,11 @@ def test_keys_made_of_values() -> None:
     assert facts("SORT", "k", "BY", "nosort", "GET", "#").unknown == frozenset()
 
 
+def test_a_key_without_a_name() -> None:
+    assert facts("MIGRATE", "h", "1", "", "0", "9").values["key"] == {""}
+    assert facts("MIGRATE", "h", "1", "", "0", "9", "KEYS", "a").values["key"] == {"a"}
+
+
 def test_wrong_arguments_touch_nothing() -> None:
     """The server refuses them."""
     assert facts("GET").values["key"] == frozenset()

@@ -255,6 +255,16 @@ def test_lines_of_monitor_are_masked() -> None:
     assert heard(wire, OK + line) == OK + line.replace(b"secret", b"######")
 
 
+@pytest.mark.parametrize("name", ["EVAL", "FCALL", "X.GET"])
+def test_beside_monitor_nothing_may_answer_as_it_likes(name: str) -> None:
+    """A status that looks like a line of it would shift all replies by one, and their masks with them."""
+    wire = Redis()
+    sent(wire, cmd("MONITOR") + cmd("RESET") + cmd("MONITOR"))
+    heard(wire, OK + b"+RESET\r\n")
+    assert sent(wire, cmd(name, "x", "0")) == cmd("vendorgate.refused")
+    assert sent(wire, cmd("CONFIG", "GET", "x") + cmd("GET", "k")) == cmd("CONFIG", "GET", "x") + cmd("GET", "k")
+
+
 def test_errors_of_scripts_are_withheld_and_those_of_the_server_are_not() -> None:
     wire = Redis()
     sent(wire, cmd("EVAL", "x", "1", "k"), plan(), redact=True)
