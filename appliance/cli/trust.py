@@ -8,6 +8,7 @@ Source: update-ca-certificates(8); systemd.exec(5); the manuals of the programs 
 """
 
 import base64
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -177,9 +178,14 @@ def kubeconfig(site: Site, source: Path, output: Path) -> None:
         for key in ("certificate-authority", "insecure-skip-tls-verify"):
             cluster.pop(key, None)
         cluster["certificate-authority-data"] = pem
-    output.touch(mode=0o600)
-    output.chmod(0o600)
-    output.write_text(yaml.safe_dump(document, sort_keys=False))
+    try:  # it may be in a directory of the agent's, and root writes here: not to where a link of its leads
+        made = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise ConfigError(str(output), f"cannot be written: {error.strerror}", "name a file, not a link") from None
+    with open(made, "w") as file:
+        os.fchmod(made, 0o600)
+        file.truncate()
+        file.write(yaml.safe_dump(document, sort_keys=False))
     click.echo(f"{output}: {len(clusters)} clusters")
 
 

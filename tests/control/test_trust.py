@@ -122,6 +122,20 @@ def test_kubeconfig(up: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
     assert "is no kubeconfig" in capsys.readouterr().err
 
 
+def test_kubeconfig_is_not_written_through_a_link(up: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its place may be a directory of the agent's, and it is root who writes."""
+    source, other, link = tmp_path / "config", tmp_path / "shadow", tmp_path / "link"
+    source.write_text(yaml.safe_dump({"clusters": [{"name": "a", "cluster": {"server": "https://k"}}]}))
+    other.write_text("root's")
+    other.chmod(0o644)
+    link.symlink_to(other)
+    assert main([*up, "kubeconfig", str(source), "-o", str(link)]) == 2
+    assert "name a file, not a link" in capsys.readouterr().err
+    assert (other.read_text(), other.stat().st_mode & 0o777) == ("root's", 0o644)
+    assert main([*up, "kubeconfig", str(source), "-o", str(other)]) == 0
+    assert (yaml.safe_load(other.read_text())["clusters"][0]["name"], other.stat().st_mode & 0o777) == ("a", 0o600)
+
+
 def test_what_programs_are_to_trust_is_open_to_adopted_units() -> None:
     """The drop-in closes what is the appliance's own, and not the folder that its variables name."""
     drop_in = (Path(__file__).parents[2] / "systemd/vendor-agent.conf").read_text()
