@@ -9,6 +9,7 @@ Keys of `Facts.values` (facts/words/postgres.py has the rules' side):
     column       columns read, whole rows both one by one and as "schema.table.*"
     compared     columns that decide which rows come, or in what order
     copied       columns whose values go elsewhere than into the result
+    reshaped     columns that are set to something made of their own values
     written      columns written
     function     functions called: "pg_catalog.lower", "schema.name", "?.name" where the schema is not known
     role user database application setting copy count

@@ -20,6 +20,7 @@ from appliance.policy.rule import Method, Rule
 from appliance.wire import Cell
 
 REDACTED = "[redacted]"
+TELLING = frozenset(("keep-last-4", "hash"))  # methods that tell of a value, so of what is made of one
 STRICT: Mapping[str, int] = {"null": 3, "redact": 2, "fixed": 2, "hash": 1, "keep-last-4": 0}
 MAX_KEY = 64  # bytes; of blake2b
 
@@ -64,6 +65,9 @@ class Mask:
                 return f"a column masked by {self.rule.id} would be {what}"
             if key in facts.unknown and self.touches(facts):
                 return f"a column masked by {self.rule.id} might be {what}"
+        shaped = facts.values.get("reshaped", ()) if _method(self.rule).name in TELLING else ()
+        if shaped and self.columns is not None and self.columns.any(shaped) is not False:
+            return f"a column masked by {self.rule.id} would be changed to what its mask shows more of"
         return ""
 
 
@@ -116,6 +120,7 @@ class MaskPlan:
         self.named: dict[Column, tuple[str, ...]] = {}  # columns it was given whose origin is known
         self.rules = tuple(m.rule.id for m in masks)  # that could change a cell
         self.finds_only = all(m.columns is None and m.rule.detect for m in masks)  # they change but what is found
+        self.by_name = any(m.columns is not None for m in masks)  # they hide what has a name, whatever is in it
         self._masks, self._origins, self._detectors, self._key = masks, origins, detectors, key
         # Given many values at once, in UTF-8: True if none of them would be changed.
         self.leaves = detectors.nowhere if masks and self.finds_only and detectors.parts else None
@@ -157,6 +162,7 @@ class MaskPlan:
             detectors=self._detectors,
             key=self._key,
             hits=self.hits,
+            made=names is None,
         )
         return cell.mask
 
@@ -180,10 +186,12 @@ class _Cell:
         detectors: Detectors,
         key: bytes,
         hits: Counter[str],
+        made: bool = False,
     ) -> None:
         self._whole, self._partly, self._rank = whole, partly, rank
         self._detectors, self._key, self._hits = detectors, key, hits
-        self._method = None if partly else self._strictest(whole)  # where it is the same for every value
+        self._made = made  # the values may be made of protected ones, so that a method shows any part of them
+        self._method = None if partly else self._chosen(whole)  # where it is the same for every value
 
     def mask(self, text: str) -> str | None:
         """Return the masked value; the same object if nothing is to be masked."""
@@ -197,7 +205,7 @@ class _Cell:
         found = self._find(text) if self._partly else []
         if self._whole:
             rules = [*self._whole, *(rule for rule, _, _ in found)]
-            out = apply(self._strictest(rules), text, self._key)
+            out = apply(self._chosen(rules), text, self._key)
         elif found:
             rules = [rule for rule, _, _ in found]
             out = self._replace(text, found)
@@ -229,6 +237,11 @@ class _Cell:
             out += [text[at:start], masked]
             at, i = end, i + 1
         return "".join(out) + text[at:]
+
+    def _chosen(self, rules: Sequence[Rule]) -> Method:
+        """Return how a whole value is masked."""
+        method = self._strictest(rules)
+        return Method() if self._made and method.name in TELLING else method
 
     def _strictest(self, rules: Sequence[Rule]) -> Method:
         chosen = min(rules, key=lambda r: (-STRICT[_method(r).name], self._rank[r.id]))

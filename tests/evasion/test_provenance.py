@@ -196,6 +196,7 @@ TELLING = {
     "cut: to date",
     "cut: to number",
     "lost: cast to bytea",
+    "lost: string_to_array",
     "lost: xmlelement",
 }
 

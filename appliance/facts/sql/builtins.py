@@ -119,18 +119,25 @@ jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys unnest
 
 TOTAL = frozenset(
     """
-array_agg array_length array_to_string ascii avg bit_length bool_and bool_or btrim cardinality char_length
+array_agg array_length array_to_string ascii bit_length bool_and bool_or btrim cardinality char_length
 character_length concat concat_ws count cume_dist dense_rank every first_value hashtext initcap json_agg
 json_build_array json_typeof jsonb_agg jsonb_build_array jsonb_typeof lag last_value lead left length lower
-ltrim max md5 min nth_value octet_length percent_rank position quote_ident quote_literal quote_nullable rank
+ltrim max md5 min octet_length percent_rank position quote_ident quote_literal quote_nullable rank
 replace reverse right row_number row_to_json rtrim sha224 sha256 sha384 sha512 starts_with string_agg
-string_to_array strpos sum to_json to_jsonb translate upper
+strpos to_json to_jsonb translate upper
 """.split()
 )
 """Those that give a result for every value: whether they fail tells nothing of their arguments."""
 
-TOTAL_BUT = frozenset("lpad overlay repeat rpad split_part substr substring to_char".split())
-"""Those that cannot fail on their first argument, but can on the others (a negative length, a position of zero)."""
+TOTAL_BUT = frozenset("lpad nth_value overlay rpad split_part substr substring to_char".split())
+"""Those that cannot fail on their first argument, but can on the others (a negative length, a position of zero).
+
+Not repeat: how long its result would be is too much for some values, and costs nothing to find out. Nor
+string_to_array: arrays of as many parts as a value has fit others, or do not.
+"""
+
+TOTAL_PLAIN = frozenset("avg sum".split())
+"""Those that do not fail on what is in tables: beside a number of the text's choice a sum is too large or not."""
 
 TOTAL_OPERATORS = frozenset("|| = <> != < > <= >= -> ->> #> #>> @> <@ ~~ ~~* !~~ !~~* ~ ~* !~ !~* ? ?| ?& ^@".split())
 """Likewise; the right side of PATTERNS must itself be well-formed, the rest take any value on both."""

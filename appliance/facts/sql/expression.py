@@ -8,7 +8,8 @@ from postgast import pg_query_pb2 as pb
 
 from appliance.facts.catalog import full
 from appliance.facts.sql import functions
-from appliance.facts.sql.builtins import PATTERNS, SETS, SIZED, TEXTS, TOTAL, TOTAL_BUT, TOTAL_OPERATORS
+from appliance.facts.sql.builtins import PATTERNS, SETS, SIZED, TEXTS, TOTAL, TOTAL_BUT, TOTAL_OPERATORS, TOTAL_PLAIN
+from appliance.facts.sql.keywords import SYSTEM_USER
 from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
 from appliance.facts.sql.relations import dotted
 from appliance.facts.sql.settings import becomes, constant, unsure
@@ -54,19 +55,21 @@ def _levels(env: Env | None) -> Iterable[Env]:
 
 
 def _plain(walk: Walk, name: str, env: Env) -> Output | None:
+    """Return what a name without a dot is: a column of any level, before it is the row of a source of any."""
     maybe: list[Output] = []
+    rows: list[Source] = []
     for level in _levels(env):
         sure: list[Output] = []
         walk.spend(len(level.sources))
         for source in level.sources:
-            column = source.column(name)
+            column = None if source.hidden else source.column(name)
             if column is not None:
                 (maybe if source.columns is None or name not in source.columns else sure).append(column)
         if sure:
             return _merged(name, sure if not maybe else sure + maybe)
-        rows = [s for s in level.sources if s.alias == name]
-        if rows:
-            return Output(name, frozenset().union(*(s.whole() for s in rows), *(m.names for m in maybe)))
+        rows = rows or [s for s in level.sources if s.alias == name]
+    if rows:
+        return Output(name, frozenset().union(*(s.whole() for s in rows), *(m.names for m in maybe)))
     return _merged(name, maybe) if maybe else None
 
 
@@ -105,7 +108,7 @@ def _qualified(walk: Walk, parts: tuple[str, ...], env: Env) -> Output | None:
 
 def star(walk: Walk, parts: tuple[str, ...], env: Env) -> list[Output]:
     """Return the columns `*` or `t.*` stands for, and note them as read."""
-    sources = matching(walk, parts, env) if parts else env.sources
+    sources = matching(walk, parts, env) if parts else [s for s in env.sources if not s.hidden]
     columns = [column for source in sources for column in source.all()]
     if not sources and not env.variables:
         walk.doubt(f"{'.'.join((*parts, '*'))} is not found", COLUMNS)
@@ -142,6 +145,11 @@ def _a_star(walk: Walk, node: Any, env: Env) -> Names:
 def _func_call(walk: Walk, node: Any, env: Env) -> Names:
     each = [walk.visit(arg, env) for arg in node.args]
     args = NONE.union(*each)
+    parts = dotted(node.funcname)
+    if parts[-1] == SYSTEM_USER and not each:
+        column = _plain(walk, SYSTEM_USER, env)
+        args = column.names if column is not None else NONE
+        walk.sets["column"] |= args
     order = walk.each(node.agg_order, env)
     walk.compare(order)
     if node.HasField("agg_filter"):
@@ -150,17 +158,23 @@ def _func_call(walk: Walk, node: Any, env: Env) -> Names:
         walk.compare(args)
     if node.HasField("over"):
         walk.enter("WindowDef", node.over, env)
-    parts = dotted(node.funcname)
     call(walk, parts, args, all(n.HasField("column_ref") for n in node.args))
-    _may_fail(walk, parts[-1], each)
+    _may_fail(walk, parts[-1], each, _stored(walk, node, env))
     if parts[-1] == "set_config":
         _set_config(walk, node)
     return args | order
 
 
-def _may_fail(walk: Walk, name: str, args: list[Names]) -> None:
+def _stored(walk: Walk, node: Any, env: Env) -> bool:
+    """Return True if all that a call is given are columns of tables: values that the text has no part in."""
+    if not all(arg.HasField("column_ref") for arg in node.args):
+        return False
+    return all(resolve(walk, fields(arg.column_ref)[0] or ("*",), env).table for arg in node.args)
+
+
+def _may_fail(walk: Walk, name: str, args: list[Names], stored: bool) -> None:
     """Note the columns in the hands of a function that fails on some values: that it failed tells of them."""
-    if name in TOTAL or name in SETS:
+    if (name in TOTAL and (name != "length" or len(args) == 1)) or name in SETS or (stored and name in TOTAL_PLAIN):
         return
     if name == "format":  # the template must be well-formed, what is put in is any value
         told = args[:1]
@@ -183,7 +197,17 @@ def _short_cut(walk: Walk, node: Any, env: Env) -> Names:
     return frozenset().union(*found)
 
 
-@visits("XmlExpr")
+@visits("A_ArrayExpr")
+def _array(walk: Walk, node: Any, env: Env) -> Names:
+    """ARRAY[...]. Of arrays it makes one only if these are of one length."""
+    found = [(item, walk.visit(item, env)) for item in node.elements]
+    for item, names in found:
+        if not (item.HasField("column_ref") or item.HasField("a_array_expr")):
+            walk.compare(names)
+    return NONE.union(*(names for _, names in found))
+
+
+@visits("XmlExpr", "XmlSerialize")
 def _xml(walk: Walk, node: Any, env: Env) -> Names:
     """XML takes no control characters, so it fails on some values."""
     names = walk.children(node, env)

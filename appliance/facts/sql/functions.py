@@ -77,11 +77,16 @@ def call(world: World, parts: tuple[str, ...]) -> Call:
             return _SET  # helpers of its views; the JDBC driver calls them
         if schema != "pg_catalog":
             return OPAQUE
-    elif not world.builtin_first or (world.catalog is not None and world.shadowed(world.catalog.functions, name)):
+    elif hidden(world, name):
         return OPAQUE
     if name in PURE or name.startswith(PURE_PREFIXES):
         return _SET if name in SETS else _PURE
     return EFFECTS.get(name, OPAQUE)
+
+
+def hidden(world: World, name: str) -> bool:
+    """Return True if a function called by a name without a schema may be one of a user's."""
+    return not world.builtin_first or (world.catalog is not None and world.shadowed(world.catalog.functions, name))
 
 
 def operator(world: World, parts: tuple[str, ...]) -> bool:

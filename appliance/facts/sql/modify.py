@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from appliance.facts.sql.reading import NONE, Names, Output
+from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
 from appliance.facts.sql.relations import source, sweep
 from appliance.facts.sql.select import from_clause, from_item, query, targets, union, with_clause
 from appliance.facts.sql.walk import Env, Source, Walk, visits
@@ -22,6 +22,10 @@ def _begin(walk: Walk, node: Any, env: Env, tag: str) -> tuple[Env, Source]:
 def _write(walk: Walk, target: Source, name: str = "") -> Names:
     """Note that a column of the target is written, all of them without a name; return its names."""
     column = target.column(name) if name else None
+    if name and column is None:  # made by another connection since the catalogue was read
+        walk.doubt(f"column {name} is not found", COLUMNS)
+        walk.missing.add(f"column {name}")
+        return NONE
     names = column.names if column is not None else target.whole()
     walk.sets["written"] |= names
     return names
@@ -33,22 +37,23 @@ def _assign(walk: Walk, target: Source, nodes: Any, env: Env) -> None:
         item = node.res_target
         walk.each(item.indirection, env)
         into = _write(walk, target, item.name)
-        walk.sets["copied"] |= walk.visit(item.val, env) - into
+        names = walk.visit(item.val, env)
+        walk.sets["copied"] |= names - into
+        if not item.val.HasField("column_ref"):
+            walk.sets["reshaped"] |= names & into
 
 
-def _returning(walk: Walk, node: Any, env: Env) -> list[Output]:
+def _returning(walk: Walk, node: Any, env: Env, row: Source) -> list[Output]:
     if not node.HasField("returning_clause"):
         return []
     walk.add("effect", "read")
     for option in node.returning_clause.options:
         renamed = option.returning_option.value  # RETURNING WITH (OLD AS o, NEW AS n)
-        env.sources.append(Source(renamed, None, rest=env.sources[0].whole()))
+        env.sources.append(Source(renamed, None, rest=row.whole()))
     outer = Env(env)
-    if env.sources:
-        row = env.sources[0]
-        for name in ("old", "new"):
-            known = list(row.columns.values()) if row.columns is not None else None
-            outer.sources.append(Source(name, known, prefixes=row.prefixes, rest=row.rest, loose=row.loose))
+    for name in ("old", "new"):
+        known = list(row.columns.values()) if row.columns is not None else None
+        outer.sources.append(Source(name, known, prefixes=row.prefixes, rest=row.rest, loose=row.loose))
     below = Env(outer)
     below.sources = env.sources
     outer.parent = env.parent
@@ -71,10 +76,13 @@ def _insert(walk: Walk, node: Any, env: Env) -> Names:
         conflict = Env(scope.parent)
         conflict.sources = [target, Source("excluded", None, rest=union(values))]
         walk.compare(walk.enter("InferClause", clause.infer, scope))
+        for item in clause.infer.index_elems:  # whether a row has that value there, and which
+            column = target.column(item.index_elem.name) if item.index_elem.name else None
+            walk.compare(column.names if column is not None else NONE)
         _assign(walk, target, clause.target_list, conflict)
         sweep(walk, node.relation, clause.target_list)
         walk.compare(walk.visit(clause.where_clause, conflict))
-    walk.outputs = _returning(walk, node, scope)
+    walk.outputs = _returning(walk, node, scope, target)
     return union(walk.outputs)
 
 
@@ -85,7 +93,7 @@ def _update(walk: Walk, node: Any, env: Env) -> Names:
     _assign(walk, target, node.target_list, scope)
     sweep(walk, node.relation, node.target_list)
     walk.compare(walk.visit(node.where_clause, scope))
-    walk.outputs = _returning(walk, node, scope)
+    walk.outputs = _returning(walk, node, scope, target)
     return union(walk.outputs)
 
 
@@ -96,7 +104,7 @@ def _delete(walk: Walk, node: Any, env: Env) -> Names:
     sweep(walk, node.relation, deleted=True)
     from_clause(walk, node.using_clause, scope)
     walk.compare(walk.visit(node.where_clause, scope))
-    walk.outputs = _returning(walk, node, scope)
+    walk.outputs = _returning(walk, node, scope, target)
     return union(walk.outputs)
 
 
@@ -118,5 +126,7 @@ def _merge(walk: Walk, node: Any, env: Env) -> Names:
             walk.sets["copied"] |= walk.each(clause.values, scope)
         else:
             _assign(walk, target, clause.target_list, scope)
-    walk.outputs = _returning(walk, node, scope)
-    return union(walk.outputs) or NONE
+    below = Env(scope.parent)
+    below.sources = [*scope.sources[1:], target]  # in that order "*" gives them
+    walk.outputs = _returning(walk, node, below, target)
+    return union(walk.outputs)

@@ -43,8 +43,11 @@ def _label(node: Any) -> tuple[str, bool]:
         case "column_ref":
             return item.fields[-1].string.sval or _NONE, True
         case "func_call":
-            return str(item.funcname[-1].string.sval), True
+            name = str(item.funcname[-1].string.sval)
+            return _NONE if name == "extract" else name, True  # servers before 14 call it date_part
         case "a_indirection":
+            if item.indirection[-1].HasField("a_star"):
+                return _NONE, True  # that of the first of what it stands for
             names = [i.string.sval for i in item.indirection if i.HasField("string")]
             return (names[-1], True) if names else _label(item.arg)
         case "collate_clause":

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from appliance.facts.sql import body, copying, modify, schema, select, session
+from appliance.facts.sql import body, copying, keywords, modify, schema, select, session
 from appliance.facts.sql.reading import Reading, unread
 from appliance.facts.sql.statement import statement
 from appliance.facts.sql.tree import Unreadable, parse
@@ -11,7 +11,7 @@ from appliance.facts.sql.world import World
 
 # Statements in which a constant is a value among others. In most others it is a name, an option or a body.
 ROWS = frozenset(("select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"))
-VISITING = (body, copying, modify, schema, select, session)
+VISITING = (body, copying, keywords, modify, schema, select, session)
 """The modules whose visitors the walk needs; each registers its own when imported."""
 
 

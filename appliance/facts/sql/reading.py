@@ -10,13 +10,13 @@ from appliance.facts import Copy
 Names = frozenset[str]
 NONE: Names = frozenset()
 
-KEYS = "effect statement table column compared copied written function role setting copy".split()
+KEYS = "effect statement table column compared copied reshaped written function role setting copy".split()
 """Keys that `Reading.values` always has; see facts/postgres.py for what each means."""
 
 ALL: Names = frozenset(KEYS)
 OPAQUE: Names = ALL - {"function", "setting", "role"}
 """What a call of a function that is not known may add to."""
-COLUMNS: Names = frozenset(("column", "compared", "copied", "written"))
+COLUMNS: Names = frozenset(("column", "compared", "copied", "reshaped", "written"))
 RELATIONS: Names = COLUMNS | {"table"}
 
 

@@ -193,6 +193,8 @@ def _moved(walk: Walk, command: Any, values: Names, target: Source, children: bo
             walk.compare(own)
         case "AT_DetachPartition" | "AT_DetachPartitionFinalize":
             return source(walk, getattr(command, "def").partition_cmd.name).whole()
+        case "AT_AttachPartition":  # that its rows fit the bounds, or do not, tells of them
+            walk.compare(source(walk, getattr(command, "def").partition_cmd.name).whole())
         case "AT_DropInherit":
             return target.whole()
         case "AT_DropColumn" if not children:  # its children keep it, as a column of their own
@@ -215,6 +217,8 @@ def _rename(walk: Walk, node: Any, env: Env) -> Names:
         if column is not None or node.rename_type in _RELATIONS:
             # Rules know columns by name: under another one their values are as good as copied.
             walk.sets["copied"] |= column.names if column is not None else renamed.whole()
+    if node.rename_type == pb.OBJECT_ATTRIBUTE and node.behavior == pb.DROP_CASCADE:
+        walk.doubt("which tables are of the type is not known", RELATIONS)
     if node.rename_type == pb.OBJECT_SCHEMA:
         walk.doubt("what is in the schema that is renamed is not known", RELATIONS)
     changed(walk, f"ALTER {words(node.rename_type)}", *(("admin",) if node.rename_type in _SERVER else ()))

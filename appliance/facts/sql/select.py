@@ -7,6 +7,7 @@ from postgast import pg_query_pb2 as pb
 
 from appliance.facts.sql import functions
 from appliance.facts.sql.expression import call, check_operator, fields, resolve, star
+from appliance.facts.sql.keywords import SYSTEM_USER, is_user
 from appliance.facts.sql.naming import label
 from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
 from appliance.facts.sql.relations import dotted, renamed, source
@@ -234,7 +235,7 @@ def _ordered(walk: Walk, nodes: Any, env: Env, outputs: list[Output]) -> Names:
             sure = 0 < at <= len(outputs) and not any(o.name == "*" for o in outputs)
             names |= outputs[at - 1].names if sure else union(outputs)
             continue
-        parts, starred = fields(item.column_ref)
+        parts, starred = ((SYSTEM_USER,), False) if is_user(item) else fields(item.column_ref)
         same = [o for o in outputs if len(parts) == 1 and not starred and o.name in (parts[0], "*")]
         names |= union(same)
         if not any(o.name != "*" for o in same):
@@ -331,30 +332,39 @@ def _join(walk: Walk, item: Any, env: Env) -> list[Source]:
         walk.compare(walk.visit(join.quals, sides))
         using = [n.string.sval for n in join.using_clause]
         merged = _using(walk, join, using, left, right)
-        if join.HasField("join_using_alias"):
-            scope.sources.append(Source(join.join_using_alias.aliasname, merged))
-        if join.HasField("alias"):
-            walk.spend(sum(len(s.columns or ()) for s in scope.sources))
-            columns = [*merged, *(c for s in scope.sources for c in s.all() if c.name not in using)]
-            whole = renamed(derived(join.alias.aliasname, columns), [c.string.sval for c in join.alias.colnames])
-            scope.sources = [whole]
+        if using or join.HasField("alias"):
+            scope.sources = _shown(walk, join, using, merged, scope.sources)
     return scope.sources
+
+
+def _shown(walk: Walk, join: Any, using: list[str], merged: list[Output], sides: list[Source]) -> list[Source]:
+    """Return the sources of a join that has columns of its own: what USING merges comes first, and once."""
+    columns = [*merged, *(c for s in sides if not s.hidden for c in s.all() if c.name not in using)]
+    walk.spend(len(columns))
+    if join.HasField("alias"):
+        return [renamed(derived(join.alias.aliasname, columns), [c.string.sval for c in join.alias.colnames])]
+    if join.HasField("join_using_alias"):
+        sides = [*sides, Source(join.join_using_alias.aliasname, merged)]
+    for side in sides:
+        side.hidden = True
+    return [*sides, derived("", columns)]
 
 
 def _using(walk: Walk, join: Any, using: list[str], left: list[Source], right: list[Source]) -> list[Output]:
     """Compare the columns a join takes by name, and return them."""
     if join.is_natural:
-        sides = [[c for s in side for c in s.all()] for side in (left, right)]
+        sides = [[c for s in side if not s.hidden for c in s.all()] for side in (left, right)]
         walk.spend(len(sides[0]) + len(sides[1]))
         if any(c.name == "*" for side in sides for c in side):
             walk.compare(union(sides[0]) | union(sides[1]))
-        using[:] = sorted({c.name for c in sides[0]} & {c.name for c in sides[1]})
+        both = {c.name for c in sides[0]} & {c.name for c in sides[1]}
+        using[:] = dict.fromkeys(c.name for c in sides[0] if c.name in both)
     if using:
         check_operator(walk, ("=",), NONE)
     merged = []
     for name in using:
         walk.spend(len(left) + len(right))
-        found = [c for c in (s.column(name) for s in (*left, *right)) if c is not None]
+        found = [c for c in (s.column(name) for s in (*left, *right) if not s.hidden) if c is not None]
         merged.append(Output(name, union(found)))
     walk.compare(union(merged))
     walk.sets["column"] |= union(merged)

@@ -24,16 +24,14 @@ VISITORS: dict[str, Visitor] = {}
 
 PLAIN = frozenset(
     """
-Alias A_ArrayExpr A_Const A_Indices BitString Boolean BooleanTest
-CollateClause Constraint ColumnDef CurrentOfExpr DefElem Float GroupingFunc GroupingSet IndexElem InferClause
-Integer JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor
-JsonBehavior JsonFormat JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg JsonObjectConstructor
-JsonOutput JsonParseExpr JsonReturning JsonScalarExpr JsonSerializeExpr JsonTableColumn JsonTablePathSpec
-JsonValueExpr List MergeSupportFunc MinMaxExpr NamedArgExpr NullTest ParamRef PartitionBoundSpec PartitionCmd
-PartitionElem PartitionRangeDatum PartitionSpec RangeTableFuncCol ReplicaIdentityStmt ReturningOption RowExpr
-SetToDefault SQLValueFunction StatsElem String TableLikeClause TriggerTransition VacuumRelation
-XmlSerialize AccessPriv ObjectWithArgs FunctionParameter PublicationObjSpec PublicationTable CreateOpClassItem
-ATAlterConstraint AlterTableCmd CTESearchClause """.split()
+Alias A_Const A_Indices BitString Boolean BooleanTest CollateClause ColumnDef CurrentOfExpr DefElem
+Float GroupingFunc GroupingSet IndexElem InferClause Integer JsonAggConstructor JsonArgument
+JsonBehavior JsonFormat JsonIsPredicate JsonKeyValue JsonOutput JsonReturning JsonTableColumn
+JsonTablePathSpec JsonValueExpr List MinMaxExpr NamedArgExpr NullTest ParamRef PartitionBoundSpec
+PartitionCmd PartitionElem PartitionRangeDatum PartitionSpec RangeTableFuncCol ReplicaIdentityStmt
+ReturningOption RowExpr SetToDefault SQLValueFunction StatsElem String TableLikeClause TriggerTransition
+VacuumRelation AccessPriv ObjectWithArgs FunctionParameter PublicationObjSpec PublicationTable
+CreateOpClassItem ATAlterConstraint AlterTableCmd CTESearchClause """.split()
 )
 """Nodes that do nothing by themselves but hold others."""
 
@@ -55,7 +53,7 @@ def visits(*types: str) -> Callable[[Visitor], Visitor]:
 class Source:
     """Something columns are taken from: an item of FROM, or the target of a write."""
 
-    __slots__ = ("alias", "columns", "full", "loose", "prefixes", "rest")
+    __slots__ = ("_each", "alias", "columns", "full", "hidden", "loose", "prefixes", "rest")
 
     def __init__(
         self,
@@ -68,14 +66,17 @@ class Source:
         loose: bool = False,
     ) -> None:
         self.alias = alias
+        self.hidden = False  # its columns are found by its name only: a join shows them in its own order
         self.loose = loose or columns is None  # it may have columns that are not in `columns`
         self.full = frozenset(names)  # "schema.name" by which it may be called too
         self.prefixes = frozenset(prefixes)  # by which rules name its columns
         self.rest = rest  # where the values of columns not in `columns` come from
         self.columns: dict[str, Output] | None = None
+        self._each: list[Output] = []  # in the order of the server, those of one name too
         if columns is not None:
             self.columns = {}
-            for column in columns:
+            self._each = list(columns)
+            for column in self._each:
                 same = self.columns.get(column.name)
                 merged = Output(column.name, column.names | same.names) if same else column
                 self.columns[column.name] = merged
@@ -92,7 +93,7 @@ class Source:
 
     def all(self) -> list[Output]:
         """Return all columns; one named "*" stands for those that are not known."""
-        known = list(self.columns.values()) if self.columns is not None else []
+        known = list(self._each)
         if self.loose:
             known.append(Output("*", frozenset(f"{p}.*" for p in self.prefixes) | self.rest))
         return known
