@@ -21,6 +21,10 @@ class Session(Protocol):
         """
 
     @property
+    def kept(self) -> int:
+        """Bytes of messages that have begun and not ended, though others were read after them."""
+
+    @property
     def passing(self) -> bool:
         """True while bytes of either side go to the other whatever they are: they need not be given to it.
 

@@ -30,7 +30,7 @@ class Valve:
 
     def bursts(self, side: Side) -> bool:
         """True if reading on is the only way to the end of a message, and there is no room for it."""
-        unfinished = self._unfinished[side]
+        unfinished = max(self._unfinished[side], self._session.kept)
         if unfinished == 0:
             return False
         return self._crowded(self._client.buffered + self._server.buffered) and unfinished > MAX_READ
@@ -59,7 +59,7 @@ class Valve:
         """Weigh what waits here; True if the flow's vendor has more waiting than it may."""
         weight = buffered
         if not self.closing:
-            weight += self._session.held + self._unfinished[C] + self._unfinished[S]
+            weight += self._session.held + max(self._unfinished[C] + self._unfinished[S], self._session.kept)
         return self._weigh(weight if weight > self._limits.unweighed else 0)
 
     def _weigh(self, weight: int) -> bool:

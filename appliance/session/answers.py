@@ -13,7 +13,7 @@ from appliance.session.ground import Ground
 from appliance.session.scribe import Scribe
 from appliance.wire import Wire
 
-DENIED = "denied by vendorgate"
+DENIED = "denied by vendorgate"  # what a client is told, with the id; never a rule's text
 # Kinds that are not only sent on: answers to ourselves, those that rules judge, those that change what is spoken.
 APART: Final = frozenset({"injected", "injected-done", "answer", "redirect", "tls", "tunnel"})
 

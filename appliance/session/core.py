@@ -38,7 +38,7 @@ from appliance.model import (
     Woke,
 )
 from appliance.policy import Policy
-from appliance.session.answers import APART
+from appliance.session.answers import APART, DENIED
 from appliance.session.answers import judged as answer
 from appliance.session.encryption import Encryption
 from appliance.session.ground import Ground
@@ -52,7 +52,6 @@ from appliance.wire import Wire
 
 LOGIN_S = 60.0  # until the first request may come; authentication_timeout of PostgreSQL, and of servers without one
 SERVER: Final = Side.SERVER
-DENIED = "denied by vendorgate"  # what a client is told, with the id; never a rule's text
 
 
 class Session:
@@ -87,6 +86,11 @@ class Session:
     def held(self) -> int:
         """Bytes of the client that wait for an answer, and such of TLS that are only looked at."""
         return self._line.size + self._encryption.kept
+
+    @property
+    def kept(self) -> int:
+        """Bytes of messages that have begun, where the wire reads others meanwhile."""
+        return getattr(self._wire, "kept", 0)
 
     @property
     def passing(self) -> bool:
@@ -291,8 +295,7 @@ class Session:
 
     def _forward(self, wire: Wire, message: Message, facts: Facts | None) -> None:
         """Let a message go up, with the masks for what it brings back."""
-        plan, redact = None, False
-        reader = self._reading(wire)
+        plan, redact, reader = None, False, self._reading(wire)
         if facts is not None:
             plan, redact = self._plans.of(reader, message, facts)
             self._settling = facts.changes
@@ -343,8 +346,7 @@ class Session:
             self._scribe.incident(f"no login within {LOGIN_S:.0f} s", Side.CLIENT)
             self._refuse(f"no login within {LOGIN_S:.0f} s", "failed")
             return
-        late = self._wait.late(now)
-        if late is not None:
+        if (late := self._wait.late(now)) is not None:
             self._answered(late, now)
 
     # -- the end ------------------------------------------------------------------------------------------------
@@ -380,8 +382,7 @@ class Session:
 
     def _close(self, why: str, abort: bool = False) -> None:
         self._wait.end(why)
-        self._login_by = None
-        self._closed = True
+        self._login_by, self._closed = None, True
         self._line.clear()
         self._scribe.do(Note("closed", why, message="abort" if abort else ""), Close(abort))
 
@@ -394,7 +395,6 @@ class Session:
 
     def _reading(self, wire: Wire) -> Reader:
         if self._reader is None:
-            server, process = self._ground.server, self._flow.process
-            self._reader = open_reader(wire.name, self._shared, server, process=process)
+            self._reader = open_reader(wire.name, self._shared, self._ground.server, process=self._flow.process)
             self._reader.needs_catalog = self._ground.names()
         return self._reader

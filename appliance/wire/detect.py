@@ -84,6 +84,10 @@ class Detect:
             raise ValueError("no message has come yet")
         return self._wire
 
+    @property
+    def kept(self) -> int:
+        return getattr(self._wire, "kept", 0)
+
     def encrypted(self) -> bytes:
         return self._found.encrypted()
 

@@ -41,6 +41,7 @@ class Pass:
     """Lets everything through, noted; keeps half-closes."""
 
     passing = False
+    kept = 0
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow

@@ -12,7 +12,7 @@ from appliance.model import Answered, Close, Effect, Event, Note, Open, Received
 from appliance.relay.limits import Limits
 from appliance.relay.room import Room
 from appliance.service import launch
-from tests.relay.sessions import C, Holds, Pass, World, looped, until, world
+from tests.relay.sessions import C, Holds, Pass, S, World, looped, until, world
 
 SMALL = Limits(high_water=64 * 1024, low_water=16 * 1024, linger_s=0.2)
 CHUNK = b"x" * 65536
@@ -145,10 +145,21 @@ class Gathers(Pass):
         return [] if isinstance(event, Received) else super().receive(event, now)
 
 
+class Keeps(Gathers):
+    """The same, but others come meanwhile and are sent on: pings between the fragments of a message."""
+
+    def receive(self, event: Event, now: float) -> Sequence[Effect]:
+        if isinstance(event, Received):
+            self.kept += len(event.data)
+            return [Send(S, b"ping")]
+        return super().receive(event, now)
+
+
+@pytest.mark.parametrize("session", [Gathers, Keeps])
 @looped
-async def test_memory_ends_the_flows_of_a_vendor_that_leaves_messages_unfinished() -> None:
+async def test_memory_ends_the_flows_of_a_vendor_that_leaves_messages_unfinished(session: type[Pass]) -> None:
     limits = Limits(memory=4_000_000, linger_s=0.2)
-    async with world(session=Gathers, limits=limits) as here:
+    async with world(session=session, limits=limits) as here:
         greedy = [await here.client() for _ in range(8)]
         for _, writer in greedy:
             writer.write(b"x" * 700_000)

@@ -185,6 +185,11 @@ class Http:
     def encrypted(self) -> bytes:
         return b""
 
+    @property
+    def kept(self) -> int:
+        """Bytes of messages that have begun, where others are read meanwhile."""
+        return self._socket.kept if self._socket is not None else 0
+
     def again(self, message: Message) -> Message:
         return message
 

@@ -74,6 +74,12 @@ class WebSocket:
         self._data[side] += data
         return self._said() if side is Side.CLIENT else self._answered()
 
+    @property
+    def kept(self) -> int:
+        """Bytes of messages that have begun; pings come and go meanwhile."""
+        begun = sum(len(one.raw) + len(one.data) for one in self._message.values() if one is not None)
+        return begun + sum(map(len, self._data.values()))
+
     def _next(self, side: Side) -> Frame | None:
         """Return the frame that comes, once its head is there."""
         found = self._frame[side]

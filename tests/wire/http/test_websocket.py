@@ -243,6 +243,18 @@ def test_max_message_and_max_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         list(opened().feed(C, said(TEXT, last=False) + said(CONTINUES, last=False) * 3))
 
 
+def test_what_of_a_message_has_come_is_kept_though_pings_go_by() -> None:
+    wire = opened()
+    assert wire.kept == 0
+    list(wire.feed(C, said(TEXT, bytes(1000), last=False)))
+    (ping,) = wire.feed(C, said(PING, b"x"))
+    wire.allow(ping)
+    assert wire.kept >= 2000  # its frames, and what is in them
+    (message,) = wire.feed(C, said(CONTINUES, b"end"))
+    wire.allow(message)
+    assert wire.kept == 0
+
+
 def test_a_packed_message_is_judged_opened_and_goes_up_packed() -> None:
     wire, pack = opened("permessage-deflate"), Packer()
     for text in (b"hello hello hello", b"hello hello again"):
