@@ -179,10 +179,10 @@ class Ground:
             called = others  # opened by an address, TLS names nobody: the request does
         else:
             called = (self.inside or facts.values.get("sni", NOBODY)) - {host, self.trust.name}
-        if called and decision.verdict == "allow" and not self._policy.called(decision.rule, self._place, called):
-            # Many are behind one address. The rule lets by the one that it names.
+        if called and decision.verdict != "block" and not self._policy.called(decision.rule, self._place, called):
+            # Many are behind one address. The rule lets by the one that it names, as a reviewer would take it to do.
             reason = f"TLS is for {', '.join(sorted(called))[:200]}, and the rule is about another name at its address"
-            return msgspec.structs.replace(decision, verdict="block", reason=reason)
+            return msgspec.structs.replace(decision, verdict="block", reason=reason, approval=None)
         return decision
 
     def _named(self, rule: str) -> bool:

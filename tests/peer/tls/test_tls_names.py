@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from appliance.model import Address
+from appliance.model import Address, Answered, Question
 from appliance.relay.tls import MAX_NAMES
 from appliance.service.authority import Authority
 from tests.gate import Gate
@@ -114,6 +114,23 @@ def status(gate: Gate, name: str | None, host: str) -> int:
     with socket.create_connection(("127.0.0.1", gate.port), 20) as raw, trusting.wrap_socket(raw, server_hostname=name) as sock:
         sock.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         return int(sock.recv(65536).split()[1])
+
+
+def test_a_reviewer_is_not_asked_about_one_name_for_what_goes_to_another(theirs: Pair, ours: Pair, tmp_path: Path) -> None:
+    pem = tmp_path / "server.pem"
+    pem.write_text(theirs[0].certify(("DNS:localhost", "DNS:evil.example")))
+    listener, heard = echo(pem)
+    said, port = f"{{ca: {theirs[1]}}}", listener.getsockname()[1]
+    named = f'targets: {{web: {{protocol: http, address: "localhost:{port}", tls: {said}}}}}'
+    rules = "rules: [{id: web, to: web, do: approve, approvers: {group: dba, count: 1, within: 10m}}]"
+    with listener, Gate(Address("127.0.0.1", port), rules, yes, protocol="http", tls=said, more=named) as gate:
+        gate.authority = ours[0]
+        assert (status(gate, "evil.example", "evil.example"), gate.questions, heard) == (403, [], [])
+        assert (status(gate, "localhost", "localhost"), len(gate.questions), len(heard)) == (200, 1, 1)
+
+
+def yes(question: Question) -> Answered:
+    return Answered(question.id, True, by="dana")
 
 
 def test_what_is_refused_says_why(theirs: Pair, ours: Pair, tmp_path: Path) -> None:
