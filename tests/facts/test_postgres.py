@@ -297,6 +297,13 @@ class TestParameters:
         facts = talk.send("bind", values=(Value(b"a" * (parameters.MAX_VALUE + 1)),))
         assert facts.unknown == {"text"}
 
+    @pytest.mark.parametrize(
+        ("statement", "unseen"),
+        [("copy t from stdin", True), ("copy t from '/tmp/x'", False), ("copy t to stdout", False)],
+    )
+    def test_rows_that_are_copied_in_are_not_seen_by_detectors(self, statement: str, unseen: bool) -> None:
+        assert ("text" in Talk().send("query", text=statement).unknown) is unseen
+
     def test_limit_of_what_is_shown(self) -> None:
         many = tuple(Value(b"1") for _ in range(parameters.MAX_VALUES_SHOWN + 3))
         assert "and 3 more, sha256" in parameters.describe("x", many, "UTF8")[0]

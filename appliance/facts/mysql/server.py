@@ -176,7 +176,9 @@ def _load(walk: Walk, c: Cursor) -> None:
     plain(walk, f"LOAD {c.step().key}", "write", "copy")
     walk.add("copy", "in")
     c.pick("LOW_PRIORITY", "CONCURRENT")
-    if not c.take("LOCAL"):
+    if c.take("LOCAL"):
+        walk.doubt("the file that the client sends is not looked at", frozenset(("text",)))
+    else:
         walk.add("effect", "file")
         walk.add("copy", "file")
     c.need("INFILE")

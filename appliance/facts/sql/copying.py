@@ -23,7 +23,9 @@ def _copy(walk: Walk, node: Any, env: Env) -> Names:
         walk.add("effect", "file")
         walk.add("copy", "program" if node.is_program else "file")
         walk.sets["copied"] |= union(outputs)
-    elif not node.is_from:
+    elif node.is_from:
+        walk.doubt("the rows that are copied in are not looked at", frozenset(("text",)))
+    else:
         walk.copies.append(_sent(node, outputs))
     return NONE
 

@@ -186,7 +186,7 @@ CASES = {
     "handler t read first": ("read", "HANDLER", ""),
     "handler h close": ("read", "HANDLER", ""),
     "load data infile '/x' into table t": ("copy file write", "LOAD DATA", ""),
-    "load data local infile 'x' ignore into table t (a, @b) set c = upper(@b)": ("copy write", "LOAD DATA", ""),
+    "load data local infile 'x' ignore into table t (a, @b) set c = upper(@b)": ("copy write", "LOAD DATA", "?"),
     "load xml infile '/x' into table t": ("copy file write", "LOAD XML", ""),
     "load index into cache t": ("admin", "LOAD INDEX", ""),
     "lock tables t read, u as x write": ("lock", "LOCK TABLES", ""),
