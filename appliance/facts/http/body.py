@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from appliance.facts.http import documents
-from appliance.facts.http.found import Form, Found, Held, Pairs
+from appliance.facts.http.found import UNKNOWN, Form, Found, Held, Pairs
 
 FORM: Final = "application/x-www-form-urlencoded"
 ASCII: Final = ("iso-8859-1", "iso-8859-15", "latin1", "windows-1252")  # charsets that are UTF-8 as far as ASCII goes
@@ -20,9 +20,11 @@ MAX_PAIRS = 1000  # of a query or a form; PHP takes as many
 IN_BODY: Final = ("field", "file", "json", "graphql", "sql")
 OVERRIDE: Final = frozenset(("_method", "_httpmethod"))  # names whose value is the real method: Rails, Symfony, Laravel
 NO_BODY: Final = Held(texts=("",))
-CLOSED: Final = Held(unknown=frozenset(("text", *IN_BODY)))  # a body that is not known
+NONE: Final[frozenset[str]] = frozenset()
 
 CUT = re.compile(r"[;,\s]")  # PHP ends a type at any of these
+APART, WORD = re.compile(r"[,()]"), re.compile(r"\w+")
+SUMS: Final = frozenset(("count", "sum", "avg", "min", "max"))
 QUOTED = re.compile(r'"[^"]*"')
 # Documents that say what JSON could say, to servers that take both; a picture in XML is none.
 OTHER = re.compile(r"\b(?:x-)?(?:yaml|xml|cbor|msgpack|messagepack|protobuf|proto|bson|avro|thrift)\b")
@@ -63,7 +65,14 @@ def held(type: Type, body: bytes, packed: bytes, asked: list[tuple[str, str]]) -
         texts=found.texts + other.texts,
         unknown=found.unknown | other.unknown,
         methods=found.methods + other.methods,
+        renamed=found.renamed | other.renamed,
     )
+
+
+def closed(type: Type) -> Held:
+    """Return what is said by a body that is not known."""
+    asks = type.form or type.parts or not type.media or type.media.endswith(("/json", "+json", "/graphql"))
+    return Held(unknown=frozenset(("text", *IN_BODY)), renamed=UNKNOWN if asks else NONE)
 
 
 def _one(type: Type, body: bytes, asked: list[tuple[str, str]], meant: bool) -> Held:
@@ -87,7 +96,16 @@ def _one(type: Type, body: bytes, asked: list[tuple[str, str]], meant: bool) -> 
     texts = [text, *form.texts]
     documents.strings(document, texts)
     methods = overrides(form.fields) + overrides(document if isinstance(document, Pairs) else ())
-    return Held(form.fields, form.files, found.values, operations.values, tuple(texts), frozenset(unknown), methods)
+    return Held(
+        fields=form.fields,
+        files=form.files,
+        json=found.values,
+        graphql=operations.values,
+        texts=tuple(texts),
+        unknown=frozenset(unknown),
+        methods=methods,
+        renamed=operations.renamed,
+    )
 
 
 def _form(type: Type, body: bytes, meant: bool) -> Form:
@@ -150,6 +168,21 @@ def overrides(pairs: object) -> tuple[str, ...]:
     if not isinstance(pairs, list | tuple):
         return ()
     return tuple(value.upper() for name, value in pairs if isinstance(value, str) and name.lower() in OVERRIDE)
+
+
+def renamed(pairs: list[tuple[str, str]]) -> frozenset[str]:
+    """Return the names that a query of PostgREST asks to be answered by others: `select=new:old,max:n.max()`."""
+    found: set[str] = set()
+    for name, value in pairs:
+        if name.lower() == "select":
+            for item in APART.split(value):
+                new, colon, old = item.partition(":")
+                inner, dot, sum = item.rpartition(".")
+                if colon and not old.startswith(":"):
+                    found |= {f"{new.strip()}={word}" for word in WORD.findall(old)}
+                elif dot and sum in SUMS:
+                    found |= {f"{sum}={word}" for word in WORD.findall(inner)}
+    return frozenset(found)
 
 
 def text_of(body: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from multipart import MultipartError, MultipartParser, MultipartPart
 
-from appliance.facts.http.found import Form, Found, Pairs
+from appliance.facts.http.found import UNKNOWN, Form, Found, Pairs
 
 WIDE = (BOM_UTF16_BE, BOM_UTF16_LE, b"\0")  # how JSON begins in UTF-16 and UTF-32: RFC 4627 section 3
 MAX_LEAVES = 10_000  # of one document
@@ -22,6 +22,7 @@ MAX_DEPTH = 64  # of a document; honest ones have less than ten
 MAX_PATH = 4096  # characters of a leaf's path, which each leaf has: 64 long names over 9,000 leaves took 1.1 GB
 MAX_TEXT = 256 * 1024  # characters of GraphQL in one request; a token of one or two takes 5 us, so this takes 0.7 s
 MAX_PLACES = 512  # paths whose places are remembered; the answers of a service have some dozens
+MAX_CALLED = 64  # names of one leaf, where the request gave it others; honest ones have two or three
 MAX_PARTS = 200  # of a multipart body
 # RFC 2046 section 5.1.1; without quotes a token, RFC 2045 section 5.1: some end it before a `,`, a `/`, a `=`.
 BOUNDARY = re.compile(
@@ -125,6 +126,21 @@ def places(path: str) -> frozenset[str]:
     return frozenset("$" + "".join(steps[: n + 1]) for n in range(len(steps)))
 
 
+def called(path: str, renamed: frozenset[str]) -> frozenset[str] | None:
+    """Return as `places` does, where some names stand in place of others; None: too many to tell."""
+    old: dict[str, set[str]] = {}
+    for pair in renamed:
+        name, _, other = pair.partition("=")
+        old.setdefault(f".{name}", set()).add(f".{other}")
+    heads, found = {"$"}, set[str]()
+    for step in STEP.findall(path):
+        heads = {head + one for head in heads for one in (step, *old.get(step, ()))}
+        if len(heads) > MAX_CALLED:
+            return None
+        found |= heads
+    return frozenset(found)
+
+
 def graphql(document: Any, query: list[tuple[str, str]]) -> Found:
     """Return the operations that a JSON body or a query string asks a GraphQL server for.
 
@@ -156,15 +172,17 @@ def graphql(document: Any, query: list[tuple[str, str]]) -> Found:
 
 def _found(texts: list[str], whole: bool) -> Found:
     found: set[str] = set()
+    renamed: set[str] = set() if whole else {*UNKNOWN}
     left = MAX_TEXT
     for text in texts:
         if "{" not in text:
             continue  # a parameter of that name that is no GraphQL
         left -= len(text)
-        named = _named_in(text) if left >= 0 else None
-        whole = whole and named is not None
-        found |= named or set()
-    return Found(frozenset(found), whole) if found or not whole else NOTHING
+        named = _named_in(text) if left >= 0 else Found(whole=False, renamed=UNKNOWN)
+        whole = whole and named.whole
+        found |= named.values
+        renamed |= named.renamed
+    return Found(frozenset(found), whole, frozenset(renamed)) if found or not whole else NOTHING
 
 
 def _is_persisted(members: Pairs) -> bool:
@@ -177,7 +195,7 @@ def _is_persisted(members: Pairs) -> bool:
     return False
 
 
-def _named_in(text: str) -> set[str] | None:
+def _named_in(text: str) -> Found:
     # The grammar takes 0.1 s and 8 MB to load, and most flows never say a word of GraphQL.
     from appliance.facts.http.operations import named  # noqa: PLC0415
 

@@ -1,8 +1,10 @@
 """What is found in the body of a request, as values."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+UNKNOWN: Final = frozenset(("?",))
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -10,6 +12,7 @@ class Found(msgspec.Struct, frozen=True):
 
     values: frozenset[str] = frozenset()
     whole: bool = True
+    renamed: frozenset[str] = frozenset()  # "new=old" for each name that it asks to be answered by another
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -31,6 +34,7 @@ class Held(msgspec.Struct, frozen=True):
     texts: tuple[str, ...] = ()
     unknown: frozenset[str] = frozenset()
     methods: tuple[str, ...] = ()  # what it says is the real one
+    renamed: frozenset[str] = frozenset()  # as in `Found`; "?": some may be that are not known
 
 
 class Pairs(list[tuple[str, Any]]):

@@ -9,13 +9,15 @@ import msgspec
 
 from appliance.facts import Copy, Facts
 from appliance.facts.http import documents
-from appliance.facts.http.body import text_of
+from appliance.facts.http.body import NONE, text_of
+from appliance.facts.http.found import UNKNOWN
 from appliance.facts.http.request import Lines, Target, facts, subject
 from appliance.facts.shared import Shared
 from appliance.model import Column, Message
 
 ASKS = frozenset(("request", "ws-text", "ws-binary", "ws-control"))  # the last three in a WebSocket
 MAX_KEPT = 16  # requests of a flow, and their first lines; programs that poll repeat a few. About 5 kB each
+MAX_RENAMED = 1000  # names of a WebSocket that stand in place of others; with more none is known
 MAX_KEPT_SIZE = 2048  # bytes of one; browsers' and SDKs' heads have some 500 to 1,500
 
 
@@ -31,6 +33,7 @@ class Http:
         self.needs_catalog = False
         self._kept: dict[tuple[str, str, str, bytes, bytes], Facts] = {}
         self._targets: dict[str, Target] = {}
+        self._renamed = NONE  # by messages of a WebSocket
 
     def ask(self, message: Message) -> Facts | None:
         if message.kind == "query":
@@ -40,6 +43,8 @@ class Http:
         lines, body = message.values[0].data or b"", message.values[1].data or b""
         if message.kind != "request":
             found = self._read(message, lines, body)
+            self._renamed |= found.values["renamed"]  # what is asked in a WebSocket may be answered for long
+            self._renamed = self._renamed if len(self._renamed) <= MAX_RENAMED else UNKNOWN
             return _of_socket(found, message.text, body)
         if len(message.values) > 2 or len(lines) + len(body) + len(message.text) > MAX_KEPT_SIZE:
             return self._read(message, lines, body)
@@ -81,7 +86,10 @@ class Http:
 
     def origins(self, facts: Facts, column: Column) -> frozenset[str] | None:
         """A leaf of an answer goes by its path and by those it is below: who hides an object hides what is in it."""
-        return documents.places(column.name)
+        renamed = facts.values.get("renamed", NONE) | self._renamed
+        if not renamed or not column.name:
+            return documents.places(column.name)
+        return None if "?" in renamed else documents.called(column.name, renamed)
 
     def copy(self, message: Message) -> Copy | None:
         return None

@@ -4,7 +4,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from appliance.facts import Facts
-from appliance.facts.http.body import CLOSED, Type, held, overrides, pairs, text_of
+from appliance.facts.http.body import NONE, Type, closed, held, overrides, pairs, renamed, text_of
 from appliance.facts.http.found import Held
 from appliance.facts.http.hosts import forms
 from appliance.facts.http.paths import readings
@@ -20,7 +20,6 @@ SHOWN = 4096  # characters of a body that a reviewer is shown
 
 READ: Final = frozenset(("read",))
 WRITE: Final = frozenset(("write",))
-NONE: Final[frozenset[str]] = frozenset()
 
 
 class Target:
@@ -41,6 +40,7 @@ class Target:
             unknown |= {"path", "query", "sql", *METHOD}  # some servers end both there, and some read on
         self.unknown = frozenset(unknown)
         self.overrides = overrides(self.asked)
+        self.renamed = renamed(self.asked)
 
 
 class Lines:
@@ -87,7 +87,7 @@ def facts(target: Target, host: str, lines: Lines, body: bytes, status: str, *, 
     place = target.authority or host
     _, colon, port = place.rpartition(":")
     type = Type(lines.content, target.method.upper() == "POST")
-    said = held(type, body, packed, target.asked) if not status else CLOSED
+    said = held(type, body, packed, target.asked) if not status else closed(type)
     methods = frozenset((target.method.upper(), *lines.methods, *target.overrides, *said.methods))
     fields = [f"{k}={v}" for k, v in said.fields]
     asked = [pair for pair in (*target.query, *fields) if pair[:1] != "$"]  # a name like that would pass for a leaf
@@ -111,6 +111,7 @@ def facts(target: Target, host: str, lines: Lines, body: bytes, status: str, *, 
         "json": said.json,
         "graphql": said.graphql,
         "sql": statements,
+        "renamed": said.renamed | target.renamed if target.renamed else said.renamed,
         "text": frozenset([*target.texts, *lines.shown, *said.texts]),
     }
     why = WHY[status] if status else MORE if unknown else ""

@@ -30,8 +30,11 @@ SUPERSETS = re.compile(  # charsets of the web in which ASCII is as it is; encod
     r"|utf-?8|(us-)?ascii|iso-8859-\d+|latin-?\d+|(windows-|cp)(125\d|874)|koi8-[ru]|shift_jis|euc-(jp|kr)|gb2312|gbk"
     r"|gb18030|big5"
 )
-UNMASKABLE = (b"range:", b"if-range:")  # a part of a value is not recognised
-CODINGS = b"accept-encoding:"
+# Sums of a body, of which whoever knows all but a few digits can tell what these are.
+SUMS = STALE - frozenset((b"content-length", b"transfer-encoding", b"content-encoding", b"trailer", b"accept-ranges"))
+UNMASKABLE = (b"range", b"if-range")  # a part of a value is not recognised
+GUESSES = (b"if-match", b"if-none-match")  # at the sum of what is read
+CODINGS = b"accept-encoding"
 
 
 def refusal(status: int, text: str, code: str, *, close: bool = False, empty: bool = False) -> bytes:
@@ -50,14 +53,16 @@ def problem(status: int, text: str, code: str) -> bytes:
 
 
 def readable(raw: bytes) -> bytes:
-    """Return a request whose answer is to be masked: no part of it is asked for, and no coding of it.
+    """Return a request whose answer is to be masked: no part of it is asked for, no coding, and no guess answered.
 
     What comes without a coding can be masked as it comes.
     """
     head, end, body = raw.partition(b"\r\n\r\n")
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(UNMASKABLE)]
-    lines = [b"Accept-Encoding: identity" if line.lower().startswith(CODINGS) else line for line in lines]
-    return b"\r\n".join(lines) + end + body
+    first, *lines = head.split(b"\r\n")
+    dropped = UNMASKABLE + GUESSES if first.startswith((b"GET ", b"HEAD ")) else UNMASKABLE
+    named = [(line.partition(b":")[0].lower().replace(b"_", b"-"), line) for line in lines]
+    kept = [b"Accept-Encoding: identity" if name == CODINGS else line for name, line in named if name not in dropped]
+    return b"\r\n".join([first, *kept]) + end + body
 
 
 def masked(raw: bytes, head: Response, content: bytes, masker: Masker, limit: int) -> tuple[bytes, int]:
@@ -73,10 +78,18 @@ def masked(raw: bytes, head: Response, content: bytes, masker: Masker, limit: in
     body, changed = _body(plain, head.named.get("content-type", ""), masker)
     count += changed
     if not count and head.framing in ("none", "length"):
-        return raw + content, 0
+        unseen = masker.by_name and head.framing == "none" and head.status != 204
+        return (_without_sums(raw, first, fields, masker) if unseen else raw) + content, 0
     length = b"" if head.framing == "none" else b"content-length: %d" % len(body)
     anew = _head(first, fields, length)
     return (_padded(anew, len(raw) + len(content) - len(body)) if masker.exact else anew) + body, count
+
+
+def _without_sums(raw: bytes, first: bytes, fields: list[bytes], masker: Masker) -> bytes:
+    """Return the head of an answer to HEAD, which tells of a body that nobody has looked at."""
+    kept = [field for field in fields if field.partition(b":")[0].lower() not in SUMS]
+    head = b"\r\n".join([first, *kept]) + b"\r\n\r\n"
+    return _padded(head, len(raw)) if masker.exact else head
 
 
 def _padded(head: bytes, size: int) -> bytes:

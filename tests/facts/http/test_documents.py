@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.facts.http import documents
+from appliance.facts.http import documents, reader
 from appliance.facts.http.documents import graphql, leaves, multipart
 from appliance.facts.http.found import Found, Pairs
 from appliance.facts.http.operations import MAX_TOKENS
+from appliance.facts.http.reader import Http
+from appliance.model import Column, Message, Side, Value
 
 from .test_http import asked
 
@@ -96,7 +98,7 @@ GRAPHQL = {
 def test_graphql(text: str) -> None:
     for body in ({"query": text}, [{"query": text}], [{"query": "{ x }"}, {"query": text}]):
         assert GRAPHQL[text] <= graphql(leaves(json.dumps(body).encode(), True)[1], []).values
-    assert graphql(None, [("query", text)]) == Found(frozenset(GRAPHQL[text]))
+    assert graphql(None, [("query", text)]).values == GRAPHQL[text]
 
 
 @pytest.mark.parametrize("text", ["{ a", "{" * 500 + "}" * 500, "{ " + "a " * MAX_TOKENS + "}"])
@@ -141,6 +143,66 @@ def test_an_operation_that_is_only_named(body: str) -> None:
     assert graphql(leaves(body.encode(), True)[1], []).whole == PERSISTED[body]
     assert not graphql(None, [("extensions", '{"persistedQuery": {}}')]).whole
     assert not graphql(None, [("documentId", "ab")]).whole
+
+
+# what is asked -> the names that stand in place of others, "?" if some may that are not known
+RENAMED = {
+    "{ me { x: ssn } }": {"x=ssn"},
+    "{ a: me { ... on U { b: c } ...F } } fragment F on U { d { e: f } }": {"a=me", "b=c", "e=f"},
+    "{ me { ssn } }": set(),
+    'up{job="x"} > 1': set(),
+    "{ a " * 2000 + "}" * 2000: {"?"},
+    "{ " + "a " * MAX_TOKENS + "}": {"?"},
+    "#" * (documents.MAX_TEXT + 1) + "\n{ x: ssn }": {"?"},
+}
+
+
+@pytest.mark.parametrize("text", RENAMED)
+def test_names_in_place_of_others(text: str) -> None:
+    assert graphql(None, [("query", text)]).renamed == RENAMED[text]
+
+
+def test_a_leaf_is_called_as_it_was_asked_for() -> None:
+    assert documents.called("$.a[0].x", frozenset(("a=me", "x=ssn"))) == {
+        "$.a", "$.me", "$.a[0]", "$.me[0]", "$.a[0].x", "$.a[0].ssn", "$.me[0].x", "$.me[0].ssn",
+    }  # fmt: skip
+    assert documents.called("$.x", frozenset(f"x=a{n}" for n in range(documents.MAX_CALLED - 1))) is not None
+    assert documents.called("$.x", frozenset(f"x=a{n}" for n in range(documents.MAX_CALLED))) is None
+
+
+def names(body: bytes, path: str, *, line: str = "POST /g", content: str = "application/json", status: str = "") -> frozenset[str] | None:
+    http = Http()
+    facts = http.ask(Message(Side.CLIENT, "request", b"", text=line, values=(Value(f"content-type: {content}".encode()), Value(body)), status=status))
+    assert facts is not None
+    return http.origins(facts, Column(path))
+
+
+def test_what_a_rule_may_call_a_leaf() -> None:
+    assert names(b'{"query": "{ me { x: ssn } }"}', "$.x") == {"$.x", "$.ssn"}
+    assert names(b"", "$[0].x", line="GET /people?select=name,x:data-%3E%3Essn,n::text") == {"$[0]", "$[0].x", "$[0].data", "$[0].ssn"}
+    assert names(b"", "$[0].max", line="GET /people?select=ssn.max()") == {"$[0]", "$[0].max", "$[0].ssn"}
+    assert names(b'{"extensions": {"persistedQuery": {}}}', "$.x") is None
+    assert names(b"", "$.x", status="oversize") is None
+    assert names(b"", "$.x", status="oversize", content="image/png") == {"$.x"}
+    assert names(b"", "", status="oversize") == set()
+
+
+def test_what_was_asked_in_a_websocket_is_answered_for_long() -> None:
+    http = Http()
+    for text in (b'{"payload": {"query": "subscription { people { x: ssn } }"}}', b'{"type": "ping"}'):
+        facts = http.ask(Message(Side.CLIENT, "ws-text", b"", text="WEBSOCKET /", values=(Value(b""), Value(text))))
+        assert facts is not None
+    assert http.origins(facts, Column("$.payload.x")) == {"$.payload", "$.payload.x", "$.payload.ssn"}
+
+
+def test_max_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_RENAMED", 1)
+    http = Http()
+    for name, known in (("x", True), ("y", False)):
+        text = json.dumps({"query": f"{{ {name}: ssn }}"}).encode()
+        facts = http.ask(Message(Side.CLIENT, "ws-text", b"", text="WEBSOCKET /", values=(Value(b""), Value(text))))
+        assert facts is not None
+        assert (http.origins(facts, Column("$.a")) is not None) == known
 
 
 def test_a_mutation_writes_whatever_the_method() -> None:

@@ -437,6 +437,17 @@ def test_a_part_of_a_masked_body_is_not_asked_for() -> None:
     assert wire.allow(said, hide) == [Send(S, ask("GET / HTTP/1.1", "Accept: */*"))]
 
 
+def test_what_is_masked_cannot_be_guessed_by_its_sum() -> None:
+    """An ETag that is a hash of the body tells a number of nine digits to who tries all of them."""
+    guess = ["If-None-Match: W/a, W/b", "If_None_Match: x", "if-match: y"]
+    for method, kept in (("GET", []), ("HEAD", []), ("PUT", guess)):
+        wire = Http()
+        (said,) = wire.feed(C, ask(f"{method} / HTTP/1.1", *guess, "Accept: */*"))
+        assert wire.allow(said, hide) == [Send(S, ask(f"{method} / HTTP/1.1", *kept, "Accept: */*"))]
+    answer = tell("200 OK", "ETag: x", "Content-Length: 5", "Content-MD5: y", "Digest: z", "Vary: a")
+    assert through(answer, ask("HEAD / HTTP/1.1")) == tell("200 OK", "Content-Length: 5", "Vary: a")
+
+
 def test_max_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reply, "MAX_MASKED", 10)
     with pytest.raises(ProtocolError, match="cannot be masked"):

@@ -90,6 +90,22 @@ def test_what_may_have_leaves_to_hide_and_cannot_be_read_is_not_shown(name: str)
     assert b"".join(m.raw for m in asked(FOUND).feed(S, answer)) == answer  # a detector finds what it finds
 
 
+ANSWER = b'{"data": {"me": {"x": "123-45-6789"}}}'
+# requests that give a leaf another name
+RENAMING = {
+    "an alias of GraphQL": ask("POST /g HTTP/1.1", "Content-Length: 31", body=b'{"query": "{ me { x: ssn } }"} '),
+    "in the query": ask("GET /g?query=%7Bme%7Bx:ssn%7D%7D HTTP/1.1"),
+    "a persisted query": ask("GET /g?extensions=%7B%22persistedQuery%22:%7B%7D%7D HTTP/1.1"),
+    "a column of PostgREST": ask("GET /people?select=name,x:ssn HTTP/1.1"),
+}
+
+
+@pytest.mark.parametrize("name", RENAMING)
+def test_another_name_of_a_leaf_does_not_show_it(name: str) -> None:
+    down = b"".join(m.raw for m in asked(LEAF, RENAMING[name]).feed(S, sized(ANSWER, "Content-Type: application/json")))
+    assert down.endswith(b'{"data": {"me": {"x": "[redacted]"}}}')
+
+
 @pytest.mark.parametrize("name", OTHER)
 def test_what_has_no_leaves_is_shown(name: str) -> None:
     content, body = OTHER[name]
