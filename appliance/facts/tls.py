@@ -74,7 +74,7 @@ def said(
     names = certified(chain[0]) if chain else None
     if names is not None:
         values["certificate"] = names
-    elif over:
+    elif over or chain:
         unknown.add("certificate")
     if over and not version:
         unknown.add("version")
@@ -138,7 +138,7 @@ def _short(text: str) -> str:
 
 
 def certified(der: bytes) -> frozenset[str] | None:
-    """Return the names and addresses that a certificate is for; None if it cannot be read."""
+    """Return the names and addresses that a certificate is for; None if it cannot be read, or has too many."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         found = [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -151,7 +151,7 @@ def certified(der: bytes) -> frozenset[str] | None:
             found += map(str, alternative.get_values_for_type(x509.IPAddress))
     except Exception:
         return None  # whatever a library makes of a hostile certificate: its names are not known
-    return frozenset(name.lower() for name in found[:MAX_CERTIFICATE_NAMES])
+    return frozenset(name.lower() for name in found) if len(found) <= MAX_CERTIFICATE_NAMES else None
 
 
 def open(shared: Shared, server: str = "", needs_catalog: bool = True) -> "TLS":

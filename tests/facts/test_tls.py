@@ -1,16 +1,21 @@
 """Fingerprints by their published examples; what is known, and when it will never be."""
 
+import datetime
 import shutil
 import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from appliance import config
 from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
-from appliance.facts.tls import certified, grease, ja3, ja4, said
+from appliance.facts.tls import MAX_CERTIFICATE_NAMES, certified, grease, ja3, ja4, said
 from appliance.model import Address, Message, Side
 from appliance.record.tcp import Connection
 from appliance.wire.tls import Hello, hello
@@ -82,7 +87,21 @@ def test_no_name_is_a_dash() -> None:
 @pytest.mark.parametrize("der", [b"", b"0", b"\x30\x82\xff\xff", bytes(1000)])
 def test_a_certificate_that_is_none(der: bytes) -> None:
     assert certified(der) is None
-    assert "certificate" in said(CHROME, 0x0303, (der,), over=True).unknown
+    assert "certificate" in said(CHROME, 0x0303, (der,)).unknown
+
+
+def test_max_certificate_names() -> None:
+    """Behind so many, one that a rule blocks by could stand unseen."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+
+    def made(count: int) -> bytes:
+        names = x509.SubjectAlternativeName([x509.DNSName(f"n{n}.example") for n in range(count)])
+        bare = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([])).public_key(key.public_key())
+        dated = bare.serial_number(1).not_valid_before(now).not_valid_after(now)
+        return dated.add_extension(names, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    assert len(certified(made(MAX_CERTIFICATE_NAMES)) or ()) == MAX_CERTIFICATE_NAMES
+    assert certified(made(MAX_CERTIFICATE_NAMES + 1)) is None
 
 
 HEAD = 'targets:\n  far: {protocol: tls, address: ["10.0.0.2:443"]}\n  db: {protocol: postgres, address: ["10.0.0.3:5432"], tls: pass}\n'
