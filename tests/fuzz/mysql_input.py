@@ -73,6 +73,8 @@ def run(data: bytes) -> None:
                     sends = wire.allow(message, plan, bool(flags & REDACT))
                     if message.kind == "tls":
                         wire.encrypted()
+                    elif message.kind == "long-data" and message.status:
+                        assert sends == []
                     elif message.kind not in CHANGED and not message.kind.startswith("copy"):
                         assert [send.to for send in sends] == [S]
                         assert sends == [Send(S, message.raw)] or len(sends[0].data) == len(message.raw)

@@ -98,5 +98,8 @@ Not FIELD: it stops where it finds its first argument, and what stands behind ma
 TOTAL_BUT = frozenset("lag lead left lpad mid nth_value right rpad sha2 substr substring substring_index".split())
 """Those that do on their first argument, but not on the others."""
 
+GROWS = frozenset("concat concat_ws hex json_array json_object json_quote quote replace to_base64".split())
+"""Those of TOTAL whose result is longer than their arguments: beyond max_allowed_packet it is NULL, with a warning."""
+
 CHOOSES = frozenset(("if", "nvl2"))
 """Those whose first argument chooses among the others."""

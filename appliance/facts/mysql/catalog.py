@@ -16,7 +16,7 @@ import msgspec
 MAX_ROWS = 50_000  # columns and the like that are taken in, about 20 MB here; a server with more stays unknown
 MAX_VIEW = 16_384  # characters of a view's definition; a longer one is not known
 
-_WORD = re.compile(r"[0-9A-Za-z_$\x80-\U0010ffff]+")
+_WORD = re.compile(r"`((?:[^`]|``)+)`|([0-9A-Za-z_$\x80-\U0010ffff]+)")
 
 
 class Field(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +25,7 @@ class Field(msgspec.Struct, frozen=True, gc=False):
     name: str
     invisible: bool = False  # * does not give it
     made_of: tuple[str, ...] = ()  # columns it is generated from, in small letters
+    cut: bool = False  # and perhaps others: its expression is longer than is read
 
 
 class Relation(msgspec.Struct, frozen=True, gc=False):
@@ -52,6 +53,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     database: str
     sql_mode: str
     charset: str
+    literals: str  # charset of literals
     folds: int  # lower_case_table_names
     version: str
     user: str
@@ -81,6 +83,7 @@ _STATE = _row(
     _text("DATABASE()"),
     _text("@@session.sql_mode"),
     _text("@@session.character_set_client"),
+    _text("@@session.character_set_connection"),
     _text("CONVERT(@@global.lower_case_table_names, CHAR)"),
     _text("VERSION()"),
     _text("CURRENT_USER()"),
@@ -97,7 +100,7 @@ CATALOGUE = " UNION ALL ".join(
             _text("CONVERT(ORDINAL_POSITION, CHAR)"),
             _text("COLUMN_NAME"),
             f"IF(INSTR(EXTRA, {_hex('INVISIBLE')}), 0x3331, 0x3330)",
-            _text(f"LEFT(GENERATION_EXPRESSION, {MAX_VIEW})"),
+            _text(f"LEFT(GENERATION_EXPRESSION, {MAX_VIEW + 1})"),
         )
         + f" FROM information_schema.COLUMNS WHERE TABLE_SCHEMA NOT IN ({_OWN})",
         _row("view", _text("TABLE_SCHEMA"), _text("TABLE_NAME"), _text(f"LEFT(VIEW_DEFINITION, {MAX_VIEW + 1})"))
@@ -171,10 +174,10 @@ class Answer:
     def state(self) -> State | None:
         """Return how statements are read now, if that was answered."""
         rows = self._rows.get("state", [])
-        if len(rows) != 1 or len(rows[0]) != 6 or not rows[0][3].isdigit():
+        if len(rows) != 1 or len(rows[0]) != 7 or not rows[0][4].isdigit():
             return None
-        database, mode, charset, folds, version, user = rows[0]
-        return State(database, mode, charset.lower(), int(folds), version, user)
+        database, mode, charset, literals, folds, version, user = rows[0]
+        return State(database, mode, charset.lower(), literals.lower(), int(folds), version, user)
 
     def catalog(self) -> Catalog | None:
         """Return the catalogue, or None if it was not answered whole."""
@@ -192,8 +195,8 @@ class Answer:
         foreign = {(row[0], row[1]) for row in self._rows.get("foreign", ())}
         columns: dict[tuple[str, str], list[tuple[int, Field]]] = {path: [] for path in views}
         for schema, name, place, column, invisible, made in self._rows.get("column", ()):
-            words = tuple(word.lower() for word in _WORD.findall(made))
-            columns.setdefault((schema, name), []).append((int(place), Field(column, invisible == "1", words)))
+            field = Field(column, invisible == "1", _names_in(made), len(made) > MAX_VIEW)
+            columns.setdefault((schema, name), []).append((int(place), field))
         return [
             Relation(
                 path,
@@ -211,6 +214,12 @@ class Answer:
             for parent, above, child, below, deletes, updates in self._rows.get("key", ())
             if "1" in (deletes, updates)
         ]
+
+
+def _names_in(expression: str) -> tuple[str, ...]:
+    """Return what may be names of columns: words, and names in quotes."""
+    found = (quoted.replace("``", "`") or word for quoted, word in _WORD.findall(expression))
+    return tuple(name.lower() for name in found)
 
 
 def _definition(text: str) -> str:

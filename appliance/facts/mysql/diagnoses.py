@@ -1,7 +1,7 @@
 """What SHOW WARNINGS, GET DIAGNOSTICS and the like may tell: of the statements before.
 
-Messages of warnings quote values. So they are treated as a read of whatever the last statement touched that used a
-table at all: one that does not leaves the messages as they were.
+Messages of warnings quote values. So they are treated as a read of whatever was touched since the last
+statement that is sure to clear them away; one that uses no table leaves them, and so do some that change a schema.
 """
 
 import msgspec
@@ -9,6 +9,9 @@ import msgspec
 from appliance.facts.mysql.reading import RELATIONS, Names, Reading
 
 MAX_WORDS = 2_000  # names remembered; more: anything may have been touched
+
+_CLEAR = frozenset("SELECT INSERT REPLACE UPDATE DELETE".split())
+"""Statements that a server begins, if they use a table, by clearing away what was said before."""
 
 _TOUCHED = ("table", "column", "compared", "copied", "written")
 
@@ -29,14 +32,12 @@ class Diagnoses:
         """Note a statement that went up."""
         if reading.diagnoses:
             return
-        if reading.unknown & RELATIONS:
-            self._unknown = True
         tables = reading.values["table"]
-        if not tables:
-            return
-        self._unknown = bool(reading.unknown & RELATIONS)
-        self._tables = tables
-        self._columns = frozenset().union(*(reading.values[key] for key in _TOUCHED[1:]))
+        if tables and reading.values["statement"] <= _CLEAR:
+            self.forget()
+        self._unknown = self._unknown or bool(reading.unknown & RELATIONS)
+        self._tables |= tables
+        self._columns = self._columns.union(*(reading.values[key] for key in _TOUCHED[1:]))
         if len(self._tables) + len(self._columns) > MAX_WORDS:
             self._unknown = True
 

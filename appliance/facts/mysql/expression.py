@@ -10,7 +10,21 @@ from collections.abc import Callable
 from appliance.facts.mysql import reserved
 from appliance.facts.mysql.cursor import Cursor
 from appliance.facts.mysql.lexer import Unreadable
-from appliance.facts.mysql.tree import PLAIN, TEXT, Call, Case, Group, Name, Node, Nothing, Sub, System, Variable
+from appliance.facts.mysql.tree import (
+    LONG,
+    MAX_SHORT,
+    PLAIN,
+    TEXT,
+    Call,
+    Case,
+    Group,
+    Name,
+    Node,
+    Nothing,
+    Sub,
+    System,
+    Variable,
+)
 
 _PREFIX = frozenset("NOT ! ~ - + BINARY".split())
 _OPERATORS = frozenset(
@@ -119,6 +133,8 @@ def _after(c: Cursor, items: list[Node], operators: set[str]) -> None:
 def _grouped(items: list[Node], operators: set[str]) -> Node:
     if len(items) == 1 and not operators - {"BINARY"}:
         return items[0]
+    if len(items) == 1 and isinstance(items[0], Nothing) and operators <= _PREFIX:
+        return PLAIN  # a number with a sign is a number
     looked = [item for item in items if item != TEXT]
     tuples = any(isinstance(item, Group) and item.risky for item in items)
     return Group(tuple(items), tuples or len(looked) > 1 or not operators <= _COMPARES | {"BINARY"})
@@ -129,10 +145,9 @@ def _operand(c: Cursor) -> Node:
     match key:
         case "<number>" | "<hex>" | "<param>":
             text = c.step().text
-            return Nothing(place=int(text)) if text.isdigit() and len(text) < 5 else PLAIN
+            return Nothing(place=int(text)) if text.isascii() and text.isdigit() and len(text) < 5 else PLAIN
         case "<string>":
-            c.string()
-            return TEXT
+            return TEXT if len(c.string()) <= MAX_SHORT else LONG
         case "NULL":
             c.step()
             return TEXT

@@ -38,7 +38,11 @@ def type_name(c: Cursor) -> str:
     while True:
         if c.pick("UNSIGNED", "SIGNED", "ZEROFILL", "INTEGER", "INT", "ARRAY", "BINARY", "ASCII", "UNICODE"):
             continue
-        if c.take("CHARACTER", "SET") or c.take("CHARSET") or c.take("COLLATE"):
+        if c.take("CHARACTER", "SET") or c.take("CHARSET"):
+            if c.step().text.lower() not in _CHARSETS:
+                first += " of another charset"  # not all characters have a place there
+            continue
+        if c.take("COLLATE"):
             c.step()
             continue
         return first

@@ -18,10 +18,23 @@ import msgspec
 MAX_TEXT = 1_048_576  # characters; a longer one is not read (a bulk INSERT of drivers is up to max_allowed_packet)
 MAX_TOKENS = 200_000  # about a second of work
 MAX_CHOICES = 4  # comments of one text that some servers execute; a statement of mysqldump has up to three
+MAX_READ = 40_000  # words of all readings of a text that has several; a dump's statements with choices are short
 OLD = 50_000  # executable comments for servers before 5.0 are executed by all there are
 
 UNSAFE = frozenset("big5 cp932 gb18030 gbk sjis".split())
 """Charsets whose characters may hold a byte of ASCII, a backslash or a quote among them."""
+
+OTHER = frozenset(("swe7",))
+"""Charsets that have letters where ASCII has signs: what is a sign, and what a name, differs."""
+
+ASCII = frozenset(
+    """
+armscii8 ascii big5 binary cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 cp932 dec8 eucjpms euckr gb18030 gb2312 gbk
+geostd8 greek hebrew hp8 keybcs2 koi8r koi8u latin1 latin2 latin5 latin7 macce macroman sjis tis620 ucs2 ujis utf16
+utf16le utf32 utf8 utf8mb3 utf8mb4
+""".split()
+)
+"""Charsets that have all characters of ASCII."""
 
 UTF8 = frozenset("utf8 utf8mb3 utf8mb4".split())
 
@@ -38,10 +51,19 @@ class Mode(msgspec.Struct, frozen=True, gc=False):
     ignore_space: bool = False
     known: bool = True  # the three above are what the server has
     charset: str = "utf8mb4"  # character_set_client; empty: not known
+    literals: str = "utf8mb4"  # character_set_connection; empty: not known
     foreign: str = ""  # a mode with a grammar of its own is on: ORACLE, MSSQL
 
 
-UNSURE = Mode(known=False, charset="")
+UNSURE = Mode(known=False, charset="", literals="")
+
+
+def kept(text: str, mode: Mode) -> bool:
+    """Return True if a literal of this text, taken as a statement, is that text: servers turn it into the charset of
+    literals and back, and put question marks for what that does not have."""
+    if not text.isascii():
+        return mode.charset in UTF8 and mode.literals in UTF8
+    return mode.literals in ASCII or not _ODD.search(text)
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +114,7 @@ _AFTER_DOT = re.compile(r"[0-9A-Za-z_$\x80-\U0010ffff]++")
 _QUALIFIES = re.compile(r"\.[0-9A-Za-z_$\x80-\U0010ffff]")
 _USER = re.compile(r"[0-9A-Za-z_$.\x80-\U0010ffff]++")
 _SYSTEM = re.compile(rf"@@(?:`[^`]++`|{_WORD})(?:\.(?:`[^`]++`|{_WORD}))*")
+_ODD = re.compile(r"[@\[-^`{-~]")  # what some charset has no character for
 _VERSION = re.compile(r"[0-9]*+")
 _LITERAL = re.compile(r"[xXbBnN]\Z")
 _DIGITS = {"x": re.compile(r"(?:[0-9A-Fa-f]{2})*+\Z"), "b": re.compile(r"[01]*+\Z")}
@@ -106,10 +129,14 @@ def readings(text: str, mode: Mode) -> list[list[Token]]:
     _check(text, mode)
     found: list[list[Token]] = []
     todo: list[tuple[int, ...]] = [()]
+    count = 0
     while todo:
         choices = todo.pop()
         lexer = _Lexer(text, mode, choices)
         tokens = list(lexer.tokens())
+        count += len(tokens)
+        if count > MAX_READ and (choices or lexer.open_choice):
+            raise Unreadable("too long for the comments in it that some servers execute")
         if lexer.open_choice:
             if len(choices) >= MAX_CHOICES:
                 raise Unreadable("more comments that some servers execute than are looked at")
@@ -126,6 +153,8 @@ def _check(text: str, mode: Mode) -> None:
         raise Unreadable(f"sql_mode {mode.foreign} has a grammar of its own")
     if not mode.known and ('"' in text or "\\" in text):
         raise Unreadable("which sql_mode is in force is not known, and it decides what quotes and backslashes are")
+    if mode.charset in OTHER:
+        raise Unreadable(f"{mode.charset} has letters where ASCII has signs")
     if text.isascii():
         return
     if not mode.charset or mode.charset in UNSAFE:
@@ -140,6 +169,8 @@ def _check(text: str, mode: Mode) -> None:
 class _Lexer:
     def __init__(self, text: str, mode: Mode, choices: tuple[int, ...]) -> None:
         self._text, self._mode, self._choices = text, mode, choices
+        # Bytes beyond ASCII are letters in UTF-8; in other charsets some are spaces, to which words end.
+        self._ascii = mode.charset not in UTF8 and not text.isascii()
         self._made = 0  # choices used
         self._inside = False  # of a comment that is executed
         self._at = 0
@@ -169,6 +200,10 @@ class _Lexer:
             if count > MAX_TOKENS:
                 raise Unreadable(f"more than {MAX_TOKENS} words")
             token = self._token(kind, match.group(), at, at == ended, last)
+            if self._ascii and token.key != "<string>" and not text[at : self._at].isascii():
+                raise Unreadable("a name that is not of ASCII, in a charset other than UTF-8")
+            if self._inside and token.key == ";":
+                raise Unreadable("a statement ends in a comment that is executed")
             last, ended = token.key, self._at
             yield token
         if self._inside and not self.open_choice:
@@ -201,14 +236,12 @@ class _Lexer:
     def _word(self, piece: str, at: int, glued: bool, last: str) -> Token:
         if self._text.startswith("'", self._at) and _LITERAL.match(piece):
             return self._string(self._at, at, glued, piece.lower())
-        if not piece.isascii() and self._mode.charset not in UTF8:
-            raise Unreadable("a name that is not of ASCII, in a charset other than UTF-8")
         if (last == "." and glued) or _QUALIFIES.match(self._text, self._at):  # beside a dot, a keyword is a name
             return Token("<name>", piece, at, self._at, glued)
         return Token(piece.upper() if piece.isascii() else "<name>", piece, at, self._at, glued)
 
     def _name(self, name: str, at: int, glued: bool) -> Token:
-        if not name or "\0" in name or (not name.isascii() and self._mode.charset not in UTF8):
+        if not name or "\0" in name:
             raise Unreadable("a quoted name that is empty, or of characters that names do not have")
         return Token("<name>", name, at, self._at, glued, True)
 

@@ -6,7 +6,20 @@ from appliance.facts.mysql.names import full
 from appliance.facts.mysql.reading import NONE, Names, Output
 from appliance.facts.mysql.relations import source
 from appliance.facts.mysql.select import from_clause, items, ordered, query, with_clause
-from appliance.facts.mysql.tree import Delete, Insert, Join, Name, Node, Rows, Source, Table, Update
+from appliance.facts.mysql.tree import (
+    Combined,
+    Delete,
+    Insert,
+    Join,
+    Name,
+    Node,
+    Query,
+    Rows,
+    Select,
+    Source,
+    Table,
+    Update,
+)
 from appliance.facts.mysql.values import matching, union, value, values
 from appliance.facts.mysql.walk import Env, Walk
 from appliance.facts.mysql.walk import Source as Columns
@@ -23,6 +36,9 @@ def insert(walk: Walk, made: Insert, env: Env) -> list[Output]:
     if made.query is not None:
         rows = isinstance(made.query.body, Rows)
         walk.sets["copied"] |= union(query(walk, made.query, below if rows else env))
+        if made.updates:
+            below = Env(env)
+            below.sources = [target, *_seen(walk, made.query, env)]
     if made.tests:
         walk.compare(written)  # whether such a row is there can be seen in what becomes of it
     if made.row_alias:
@@ -30,6 +46,19 @@ def insert(walk: Walk, made: Insert, env: Env) -> list[Output]:
     walk.compare(_assign(walk, made.updates, below))  # as UPDATE
     _cascade(walk, [target], deletes=made.tests, written=written)
     return items(walk, made.returning, below)
+
+
+def _seen(walk: Walk, made: Query, env: Env) -> list[Columns]:
+    """Return what a query takes its rows from: ON DUPLICATE KEY UPDATE sees that too."""
+    inner = with_clause(walk, made.ctes, made.recursive, env)
+    match made.body:
+        case Select(_, sources):
+            below = Env(inner)
+            from_clause(walk, sources, below)
+            return below.sources
+        case Combined(parts):
+            return [source for part in parts for source in _seen(walk, part, inner)]
+    return []
 
 
 def update(walk: Walk, made: Update, env: Env) -> list[Output]:

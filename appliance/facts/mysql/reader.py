@@ -6,6 +6,7 @@ import msgspec
 
 from appliance.facts import Copy, Facts, Stage
 from appliance.facts.mysql.diagnoses import Diagnoses
+from appliance.facts.mysql.lexer import UNSURE, kept
 from appliance.facts.mysql.parameters import describe
 from appliance.facts.mysql.reading import ALL, KEYS, NONE, Names, Reading, alternatives, joined, unread
 from appliance.facts.mysql.relations import ANY_TABLE
@@ -41,6 +42,9 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
 
 _LOOKS_BACK = ("row_count", "found_rows", "warning_count", "error_count", "last_insert_id", "identity")
 """What a statement of ours would change before a statement that asks for it."""
+
+_MAKES = ("prepare", "immediate")
+"""Words of statements that take a literal as a statement."""
 
 
 class MySQL:
@@ -146,10 +150,11 @@ class MySQL:
         if not self._settings.lacking(reading.missing):
             return ""
         text = self._texts(message, reading).lower()
-        only_session = reading.values["effect"] <= {"session"} and not reading.unknown
+        made = any(word in text for word in _MAKES) and not kept(text, UNSURE)
+        only_session = reading.values["effect"] <= {"session"} and not (reading.unknown or made)
         if only_session or any(word in text for word in _LOOKS_BACK):
             return ""
-        sensitive = '"' in text or "\\" in text or not text.isascii()
+        sensitive = '"' in text or "\\" in text or made or not text.isascii()
         statement = self._settings.wanted(reading.missing, sensitive)
         if statement:
             self._settings.trying(statement)
@@ -300,6 +305,7 @@ class MySQL:
     def _whole(self, reading: Reading) -> Reading:
         """Return the reading with what its EXECUTE stands for, and what it tells of the statement before."""
         inside: dict[str, Statement | None] = {}  # what the text itself prepares: it goes no further when that fails
+        found: dict[int, Reading] = {}
         for step in reading.steps:
             if step.verb == "prepare" and step.text is not None:
                 inside[step.name] = Statement(step.text, self._settings.world())
@@ -308,8 +314,10 @@ class MySQL:
             elif step.verb == "execute":
                 known = inside[step.name] if step.name in inside else self._statements.named(step.name)
                 inner = self._meaning(known) if known is not None else unread(f"{step.name!r} was not prepared here")
-                results = inner.results if reading.count == 1 else ()
-                reading = msgspec.structs.replace(joined(reading, inner), results=results)
+                found[id(inner)] = inner
+        if found:
+            results = next(iter(found.values())).results if reading.count == 1 else ()
+            reading = msgspec.structs.replace(joined(reading, *found.values()), results=results)
         return self._diagnoses.told(reading) if reading.diagnoses else reading
 
     def _facts(
@@ -358,9 +366,12 @@ class MySQL:
         self._diagnoses.ran(reading)
         if reading.creates:
             self._settings.made(reading.creates)
-        if reading.changes or "effect" in reading.unknown:
+        anything = "effect" in reading.unknown
+        if anything:
+            self._statements.forget_names()
+        if reading.changes or anything:
             self._settings.doubt()
-        if reading.ddl or "effect" in reading.unknown:
+        if reading.ddl or anything:
             self._settings.stale()
 
 

@@ -29,12 +29,13 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     """A column of a result: its name in small letters, and the columns its values come from.
 
     `name` is "" for an expression without one, "*" for any number of columns that are not known. Not `sure`: it may
-    hold other things, as a variable does.
+    hold other things, as a variable does. Not `plain`: it is made of a column, so it may be of any length.
     """
 
     name: str
     names: Names = NONE
     sure: bool = True
+    plain: bool = True
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -70,7 +71,7 @@ def joined(first: Reading, *others: Reading) -> Reading:
         first,
         values={key: first.values[key].union(*(other.values[key] for other in others)) for key in KEYS},
         unknown=first.unknown.union(*(other.unknown for other in others)),
-        why="; ".join(dict.fromkeys(r.why for r in every if r.why)),
+        why="; ".join(list(dict.fromkeys(r.why for r in every if r.why))[:4]),
         changes=any(r.changes for r in every),
         ddl=any(r.ddl for r in every),
         missing=first.missing.union(*(other.missing for other in others)),

@@ -5,6 +5,8 @@ schemas of the server all but a list of harmless relations may hold values of ot
 others, keys that are locked.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from appliance.facts.mysql.catalog import Catalog, Relation
@@ -54,10 +56,9 @@ def source(walk: Walk, parts: tuple[str, ...], alias: str = "", *, writing: bool
         return _of_the_server(walk, path, named, writing)
     catalog = walk.world.catalog
     relation = catalog.find(*path) if catalog is not None else None
-    if path in walk.world.temporary:
-        return Source(named, None, path=path)
+    own = path in walk.world.temporary  # unless it was not made after all, or is gone: then it is the other one
     if catalog is None or relation is None:
-        if walk.world.needs_catalog:
+        if walk.world.needs_catalog and not own:
             walk.doubt(f"relation {word} is not in the catalogue", RELATIONS)
             walk.missing.add(word)
         return Source(named, None, path=path)
@@ -68,6 +69,8 @@ def source(walk: Walk, parts: tuple[str, ...], alias: str = "", *, writing: bool
     if writing and relation.triggers:
         walk.opaque(f"{word} has triggers")
     outputs = found.outputs
+    if own:
+        outputs = (*outputs, Output("*", sure=False))
     if walk.world.stale:
         outputs = (*outputs, Output("*", frozenset((f"{word}.*",)), sure=False))
     hidden = frozenset(c.name.lower() for c in relation.columns if c.invisible)
@@ -102,13 +105,22 @@ def known(catalog: Catalog, relation: Relation) -> Known:
 
 def _table(relation: Relation) -> Known:
     word = full(*relation.path)
-    names = {c.name.lower(): f"{word}.{full(c.name)}" for c in relation.columns}
     more = frozenset((ANY,)) if relation.foreign else NONE  # kept by an engine that reads other tables
-    outputs = [
-        Output(c.name.lower(), more.union((names[c.name.lower()],), (names[f] for f in c.made_of if f in names)))
-        for c in relation.columns
-    ]
+    every = tuple(c.name.lower() for c in relation.columns)
+    made_of = {c.name.lower(): every if c.cut else c.made_of for c in relation.columns}
+    names = {c.name.lower(): f"{word}.{full(c.name)}" for c in relation.columns}
+    outputs = [Output(name, more.union(names[one] for one in _sources(name, made_of))) for name in names]
     return Known(tuple(outputs), frozenset((word, ANY_TABLE) if relation.foreign else (word,)))
+
+
+def _sources(name: str, made_of: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """Return a column and all it is generated from, by way of other generated columns too."""
+    found, todo = {name}, [name]
+    while todo:
+        new = {one for one in made_of[todo.pop()] if one in made_of} - found
+        found |= new
+        todo += new
+    return found
 
 
 def _view(catalog: Catalog, relation: Relation) -> Known:
@@ -117,7 +129,7 @@ def _view(catalog: Catalog, relation: Relation) -> Known:
     word, text = full(*relation.path), relation.view or ""
     own = {c.name: frozenset((f"{word}.{full(c.name)}",)) for c in relation.columns}
     hidden = Known(
-        tuple(Output(name.lower(), names | {ANY}, sure=False) for name, names in own.items()),
+        tuple(Output(name.lower(), names | {ANY}, sure=False, plain=False) for name, names in own.items()),
         frozenset((word, ANY_TABLE)),
     )
     if not text or "\\'" in text or '\\"' in text:  # whether that ends a string is not certain
@@ -130,7 +142,7 @@ def _view(catalog: Catalog, relation: Relation) -> Known:
     if len(columns) != len(own) or any(c.name == "*" for c in columns):
         return hidden
     outputs = [
-        Output(name.lower(), names | column.names, column.sure)
+        Output(name.lower(), names | column.names, column.sure, column.plain)
         for (name, names), column in zip(own.items(), columns, strict=True)
     ]
     return Known(tuple(outputs), inner.values["table"] | {word})

@@ -11,6 +11,7 @@ from appliance.facts.mysql.tree import (
     Item,
     Join,
     Made,
+    Name,
     Node,
     Nothing,
     Query,
@@ -96,8 +97,8 @@ def _renamed(outputs: list[Output], names: Sequence[str]) -> list[Output]:
     if not names:
         return outputs
     if len(names) == len(outputs) and not any(o.name == "*" for o in outputs):
-        return [Output(n.lower(), o.names, o.sure) for n, o in zip(names, outputs, strict=True)]
-    return [Output(n.lower(), union(outputs), sure=False) for n in names]
+        return [Output(n.lower(), o.names, o.sure, o.plain) for n, o in zip(names, outputs, strict=True)]
+    return [Output(n.lower(), union(outputs), sure=False, plain=False) for n in names]
 
 
 def _combined(walk: Walk, parts: list[list[Output]], distinct: bool) -> list[Output]:
@@ -106,11 +107,12 @@ def _combined(walk: Walk, parts: list[list[Output]], distinct: bool) -> list[Out
         walk.spend(len(outputs))
         if len(other) == len(outputs) and not any(o.name == "*" for o in (*outputs, *other)):
             outputs = [
-                Output(a.name, a.names | b.names, a.sure and b.sure) for a, b in zip(outputs, other, strict=True)
+                Output(a.name, a.names | b.names, a.sure and b.sure, a.plain and b.plain)
+                for a, b in zip(outputs, other, strict=True)
             ]
         else:
             everything = union(outputs) | union(other)
-            outputs = [Output(o.name, everything, sure=False) for o in outputs]
+            outputs = [Output(o.name, everything, sure=False, plain=False) for o in outputs]
     if distinct:
         walk.compare(union(outputs))
     return outputs
@@ -126,7 +128,7 @@ def _rows(walk: Walk, rows: Sequence[Sequence[Node]], env: Env) -> list[Output]:
                 columns[at] |= names
             else:
                 columns.append(names)
-    return [Output(f"column_{at}", names) for at, names in enumerate(columns)]
+    return [Output(f"column_{at}", names, plain=False) for at, names in enumerate(columns)]
 
 
 def _select(walk: Walk, made: Select, env: Env) -> list[Output]:
@@ -146,14 +148,14 @@ def items(walk: Walk, found: Sequence[Item], env: Env) -> list[Output]:
     outputs: list[Output] = []
     for item in found:
         walk.spend(5)
-        walk.sure = True
+        walk.sure = walk.plain = True
         if isinstance(item.node, Star):
             mixed = any(isinstance(s, _Merged) for s in env.sources) and not item.node.parts
             stars = star(walk, item.node.parts, env)
-            outputs += [Output("*", union(stars), sure=False)] if mixed else stars
+            outputs += [Output("*", union(stars), sure=False, plain=False)] if mixed else stars
         else:
             names = value(walk, item.node, env)
-            outputs.append(Output(item.name.lower(), names, walk.sure))
+            outputs.append(Output(item.name.lower(), names, walk.sure, isinstance(item.node, Name) and walk.plain))
     return outputs
 
 
@@ -166,7 +168,8 @@ def ordered(walk: Walk, nodes: Sequence[Node], env: Env, outputs: list[Output]) 
     for node in nodes:
         if isinstance(node, Nothing):
             sure = 0 < node.place <= len(outputs) and not any(o.name == "*" for o in outputs)
-            names |= outputs[node.place - 1].names if sure else union(outputs) if node.place else NONE
+            # A parameter, TRUE and a number with a sign before it are places too: of MariaDB, which may be any.
+            names |= NONE if node.text else outputs[node.place - 1].names if sure else union(outputs)
             continue
         names |= value(walk, node, both)
     return names

@@ -5,7 +5,7 @@ MariaDB, "EXECUTE IMMEDIATE", "SET STATEMENT".
 """
 
 from appliance.facts.mysql.cursor import Cursor
-from appliance.facts.mysql.lexer import Token, Unreadable
+from appliance.facts.mysql.lexer import Token, Unreadable, kept
 from appliance.facts.mysql.reading import NONE, Output, Step
 from appliance.facts.mysql.relations import ANY, ANY_TABLE, source
 from appliance.facts.mysql.statement import begins, statement, values_of
@@ -217,7 +217,7 @@ def _literal(walk: Walk, c: Cursor) -> str | None:
     if c.key != "<string>" or c.ahead(1) not in ("", "USING"):
         return None
     token = c.step()
-    if token.quoted or ("\\" in token.text and walk.world.mode.backslash):
+    if token.quoted or ("\\" in token.text and walk.world.mode.backslash) or not kept(token.text, walk.world.mode):
         return None
     quote = walk.whole[token.end - 1]
     while c.take("USING"):

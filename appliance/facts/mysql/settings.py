@@ -177,6 +177,7 @@ class Settings:
             "IGNORE_SPACE" in modes,
             True,
             state.charset,
+            state.literals,
             foreign,
         )
         self._database, self._sure = state.database, True

@@ -14,9 +14,12 @@ import re
 from collections.abc import Sequence
 
 from appliance.facts.mysql.lexer import Mode, Token, Unreadable, readings
+from appliance.facts.mysql.reserved import BOTH
 
 SHAPED = frozenset(("SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "WITH", "("))
-_BEFORE = frozenset("= <=> <> != < > <= >= + - * / % LIKE BETWEEN AND OR LIMIT OFFSET".split())
+_BEFORE = frozenset("= <=> <> != < > <= >= * / % LIKE BETWEEN AND OR LIMIT OFFSET".split())
+_SIGNS = ("+", "-")  # between two operands; ORDER BY +2 is a place in the select list
+_OPERANDS = ("<name>", "<number>", "<string>", "<param>", "<variable>", ")")
 Said = tuple[str, str, bool]  # key, text, quoted
 _QUERY = frozenset(("SELECT", "WITH", "TABLE", "VALUES", "("))
 _PLAIN = {"<string>": "'s'", "<number>": "1"}
@@ -85,14 +88,14 @@ class _Shape:
 
     def of(self, tokens: Sequence[Token]) -> tuple[str, list[Said]]:
         """Return the shape, and the tokens it was made of."""
-        last = ""
+        last = before = ""
         for at, token in enumerate(tokens):
             key = token.key
             if self._lists[-1].rows and key not in ("(", ",", "ROW"):
                 self._fold(self._lists.pop())
             following = tokens[at + 1].key if at + 1 < len(tokens) else ""
             piece, said = self._text[token.start : token.end], _said(token)
-            if key in _PLAIN and following != "<string>" and self._free(last):
+            if key in _PLAIN and following != "<string>" and self._free(last, before):
                 piece = _PLAIN[key]
                 said = key, piece.strip("'"), False
             if key in (",", ")"):
@@ -100,12 +103,14 @@ class _Shape:
             self._out.append(piece if token.glued else " " + piece)
             self._tokens.append(said)
             self._begin(key, last, following)
-            last = key
+            before, last = last, key
         if self._lists[-1].rows:
             self._fold(self._lists[-1])
         return "".join(self._out), self._tokens
 
-    def _free(self, last: str) -> bool:
+    def _free(self, last: str, before: str) -> bool:
+        if last in _SIGNS:
+            return before in _OPERANDS or (before.isidentifier() and before not in BOTH)
         return last in _BEFORE or (self._lists[-1].literals and last in ("(", ","))
 
     def _begin(self, key: str, last: str, following: str) -> None:

@@ -79,6 +79,11 @@ class Statements:
         found = self._named.pop(name, None)
         self._size -= len(found.text) if found is not None else 0
 
+    def forget_names(self) -> None:
+        """Note that what ran may have prepared others by these names."""
+        for name in list(self._named):
+            self.undefine(name)
+
     def _keep(self, kept: dict[str, Statement], name: str, statement: Statement) -> None:
         old = kept.pop(name, None)
         self._size += len(statement.text) - (len(old.text) if old is not None else 0)

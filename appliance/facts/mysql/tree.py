@@ -7,7 +7,7 @@ class Nothing(msgspec.Struct, frozen=True):
     """A literal, a parameter, or a function of the session alone."""
 
     text: bool = False  # a string or NULL: comparing with it neither fails nor warns
-    place: int = 0  # a whole number: in ORDER BY and GROUP BY a place in the select list
+    place: int = 0  # a whole number: in ORDER BY and GROUP BY a place in the select list; 0: not known
 
 
 class Name(msgspec.Struct, frozen=True):
@@ -213,7 +213,10 @@ class Delete(msgspec.Struct, frozen=True):
 Statement = Query | Insert | Update | Delete
 
 TEXT = Nothing(True)
+LONG = Nothing(True, -1)  # a string of more than MAX_SHORT characters
 PLAIN = Nothing()
+
+MAX_SHORT = 256  # characters; with one for each of a TEXT (65,535) a result stays below max_allowed_packet, 16 MiB
 
 
 class Parsed(msgspec.Struct, frozen=True):

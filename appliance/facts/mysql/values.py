@@ -3,10 +3,24 @@
 from collections import abc
 from collections.abc import Callable, Iterable
 
-from appliance.facts.mysql.builtins import CHOOSES, EFFECTS, KEEPS, KEYWORDS, PURE, TOTAL, TOTAL_BUT
+from appliance.facts.mysql.builtins import CHOOSES, EFFECTS, GROWS, KEEPS, KEYWORDS, PURE, TOTAL, TOTAL_BUT
 from appliance.facts.mysql.names import full
 from appliance.facts.mysql.reading import COLUMNS, NONE, Names, Output
-from appliance.facts.mysql.tree import Call, Case, Group, Name, Node, Query, Sequence, Star, Sub, System, Variable
+from appliance.facts.mysql.tree import (
+    LONG,
+    Call,
+    Case,
+    Group,
+    Name,
+    Node,
+    Nothing,
+    Query,
+    Sequence,
+    Star,
+    Sub,
+    System,
+    Variable,
+)
 from appliance.facts.mysql.walk import Env, Source, Walk
 
 Reads = Callable[[Walk, Query, Env], list[Output]]
@@ -40,7 +54,10 @@ def value(walk: Walk, node: Node, env: Env) -> Names:
             walk.compare(chosen)
             return chosen | values(walk, results, env)
         case Sub(inner):
-            return union(_reads[0](walk, inner, env))
+            sure = walk.sure
+            outputs = _reads[0](walk, inner, env)
+            walk.sure, walk.plain = sure and all(o.sure for o in outputs), False
+            return union(outputs)
         case Variable(_, given):
             walk.sure = False
             names = value(walk, given, env) if given is not None else NONE
@@ -79,6 +96,7 @@ def resolve(walk: Walk, parts: tuple[str, ...], env: Env) -> Output:
             walk.missing.add(f"column {'.'.join(parts)}")
     walk.sets["column"] |= found.names
     walk.sure = walk.sure and found.sure
+    walk.plain = walk.plain and found.plain
     return found
 
 
@@ -99,7 +117,7 @@ def _plain(walk: Walk, name: str, env: Env) -> Output | None:
 def _merged(name: str, columns: list[Output]) -> Output:
     if len(columns) == 1:
         return columns[0]
-    return Output(name.lower(), union(columns), all(c.sure for c in columns))
+    return Output(name.lower(), union(columns), all(c.sure for c in columns), all(c.plain for c in columns))
 
 
 def matching(walk: Walk, parts: tuple[str, ...], env: Env) -> list[Source]:
@@ -150,12 +168,15 @@ def star(walk: Walk, parts: tuple[str, ...], env: Env) -> list[Output]:
 def _call(walk: Walk, node: Call, env: Env) -> Names:
     if node.name in ("values", "value") and not node.schema:
         return NONE  # what was to be inserted: it came from outside, or was copied where it was read
+    outer, walk.plain = walk.plain, True
     args = [value(walk, arg, env) for arg in node.args]
+    plain = walk.plain and all(isinstance(arg, Name) or (isinstance(arg, Nothing) and arg != LONG) for arg in node.args)
+    walk.plain = outer and plain
     together = NONE.union(*args)
     order = values(walk, node.compared, env)
     walk.compare(order)
     called(walk, node, together)
-    _may_fail(walk, node.name, args)
+    _may_fail(walk, node.name, args, plain)
     return together | order
 
 
@@ -176,9 +197,12 @@ def called(walk: Walk, node: Call, args: Names) -> None:
         walk.sets["copied"] |= args
 
 
-def _may_fail(walk: Walk, name: str, args: list[Names]) -> None:
-    """Note the columns in the hands of a function that fails, warns or tarries on some values."""
-    if name in CHOOSES:
+def _may_fail(walk: Walk, name: str, args: list[Names], plain: bool) -> None:
+    """Note the columns in the hands of a function that fails, warns or tarries on some values; `plain`: its arguments
+    are columns and short literals."""
+    if name in GROWS and not plain:
+        walk.compare(NONE.union(*args))
+    elif name in CHOOSES:
         walk.compare(args[0] if args else NONE)
     elif name in TOTAL_BUT:
         walk.compare(NONE.union(*args[1:]))

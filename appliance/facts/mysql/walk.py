@@ -35,8 +35,8 @@ class Source:
         self.columns: dict[str, Output] = {}
         for column in columns or ():
             same = self.columns.get(column.name, column)
-            both = Output(column.name, column.names | same.names, column.sure and same.sure)
-            self.columns[column.name] = both
+            sure, plain = column.sure and same.sure, column.plain and same.plain
+            self.columns[column.name] = Output(column.name, column.names | same.names, sure, plain)
 
     def column(self, name: str) -> Output | None:
         """Return the column of that name if it has, or may have it."""
@@ -44,7 +44,7 @@ class Source:
         if found is not None or not self.loose:
             return found
         own = frozenset((f"{self.prefix}.{full(name)}",)) if self.prefix else NONE
-        return Output(name.lower(), own | self.rest, sure=bool(self.prefix))
+        return Output(name.lower(), own | self.rest, sure=bool(self.prefix), plain=bool(self.prefix))
 
     def all(self) -> list[Output]:
         """Return what * gives; one named "*" stands for those that are not known."""
@@ -117,6 +117,7 @@ class Walk:
         self.read: Callable[[str], Reading] = _unread  # for a text inside the text
         self.creates: set[tuple[str, str]] = set()  # temporary tables made
         self.sure = True  # no value so far came from where it could hold anything
+        self.plain = True  # nor from where it is made of a column
         self._work = 0
 
     def add(self, key: str, *words: str) -> None:

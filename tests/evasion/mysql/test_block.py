@@ -3,7 +3,7 @@
 import pytest
 
 from appliance.lab.servers import MariaDB
-from tests.evasion.mysql.line import DENIED, Line
+from tests.evasion.mysql.line import DENIED, READER, Line, address
 from tests.facts.mysql.test_evasion import DROPS, NO_DROPS
 from tests.gate import Gate
 
@@ -68,6 +68,27 @@ def test_a_setting_and_what_uses_it_in_one_message(shop: MariaDB, line: Line) ->
         assert line.fails(f"{first}; select '\\'; drop table victim; -- '") == DENIED
         line.fails(f"select 1; {first}; select '\\'; drop table victim; -- '")
         assert there(shop)
+
+
+BEYOND = READER.replace("rules:", "rules:\n  - {id: not-there, when: {table: shop.users}, do: block}", 1)
+
+CUT = {
+    "a space of latin1 in a variable": ("set names latin1", b"select id from orders where id = @a\xa0union\xa0select\xa0salary\xa0from\xa0users"),
+    "a space of cp1251 in a name": ("set names cp1251", b"select note from orders where 0 union select 1a\xa0from\xa0users"),
+    "literals in a charset without a backtick": ("set collation_connection = swe7_bin", "execute immediate 'select ` union select salary from users # ` from orders' using 1"),
+    "the same, with a name": ("set collation_connection = swe7_bin; prepare s from 'select ` union select salary from users # ` from orders'", "set @a = 1; execute s using @a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_text_that_the_server_cuts_elsewhere_reaches_no_other_table(shop: MariaDB, name: str) -> None:
+    setting, text = CUT[name]
+    with Gate(address(shop), BEYOND, protocol="mysql") as gate, Line(gate.port) as line:
+        assert line.fails("select salary from users") == DENIED
+        line.fails(setting)
+        line.seen = b""
+        assert line.fails(text) == DENIED
+        assert b"5000.00" not in line.seen
 
 
 OTHERS = {

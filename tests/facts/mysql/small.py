@@ -24,6 +24,8 @@ RELATIONS = [
     table("orders", "id user_id note"),
     table("users", "id ssn", "other"),
     table("made", "id ssn folded=ssn"),
+    table("remade", "id ssn first=ssn second=first third=second,id"),
+    Relation(("shop", "cut"), (Field("id"), Field("ssn"), Field("huge", made_of=("id",), cut=True))),
     table("veiled", "id -secret"),
     table("logged", "id ssn", triggers=True),
     table("merged", "id ssn", foreign=True),

@@ -26,8 +26,8 @@ def row(kind: str, *fields: str) -> tuple[Value, ...]:
     return Value(kind.encode()), Value(data.encode()), Value(b"utf8mb4")
 
 
-def state(database: str = "shop", mode: str = DEFAULT, charset: str = "utf8mb4", folds: str = "0") -> tuple[Value, ...]:
-    return row("state", database, mode, charset, folds, "10.11.6-MariaDB", "acme@%")
+def state(database: str = "shop", mode: str = DEFAULT, charset: str = "utf8mb4", folds: str = "0", literals: str = "utf8mb4") -> tuple[Value, ...]:
+    return row("state", database, mode, charset, literals, folds, "10.11.6-MariaDB", "acme@%")
 
 
 def columns(schema: str, table: str, names: str) -> list[tuple[Value, ...]]:
@@ -40,9 +40,9 @@ SHOP = [*columns("shop", "users", "id name ssn"), *columns("shop", "orders", "id
 class Talk:
     """Drives one reader as a session does, every request being let through."""
 
-    def __init__(self, needs_catalog: bool = False, shared: Shared | None = None, mode: str = DEFAULT) -> None:
+    def __init__(self, needs_catalog: bool = False, shared: Shared | None = None, mode: str = DEFAULT, literals: str = "utf8mb4") -> None:
         self.reader = MySQL(shared or Shared(), "db:3306", needs_catalog)
-        self.mode = mode
+        self.mode, self.literals = mode, literals
         self.asked: list[str] = []  # statements of our own
         self.rows = SHOP
         self.hear("greeting", text="10.11.6-MariaDB", status="7")
@@ -66,7 +66,7 @@ class Talk:
         raise AssertionError("asked again and again")
 
     def now(self) -> list[tuple[Value, ...]]:
-        return [state(mode=self.mode)]
+        return [state(mode=self.mode, literals=self.literals)]
 
     def send(self, kind: str, **more: object) -> Facts | None:
         """Ask about a message, let it go up, and return its facts."""

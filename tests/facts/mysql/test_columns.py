@@ -206,6 +206,8 @@ PLACES = {
     "select x from broken": ['?.?.? broken.x?'],
     "select x from round": ['?.?.? round.x?'],
     "select folded from made": ['made.folded made.ssn'],
+    "select second, third from remade": ['remade.first remade.second remade.ssn', 'remade.first remade.id remade.second remade.ssn remade.third'],
+    "select huge from cut": ['cut.huge cut.id cut.ssn'],
     "select * from veiled": ['veiled.id'],
     "select secret from veiled": ['veiled.secret'],
     "select ssn from merged": ['?.?.? merged.ssn'],

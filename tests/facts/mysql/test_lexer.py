@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.facts.mysql.lexer import MAX_CHOICES, MAX_TEXT, MAX_TOKENS, UNSAFE, Mode, Unreadable, readings
+from appliance.facts.mysql.lexer import MAX_CHOICES, MAX_READ, MAX_TEXT, MAX_TOKENS, UNSAFE, Mode, Unreadable, readings
 
 ANSI = Mode(ansi_quotes=True)
 BARE = Mode(backslash=False)
@@ -52,6 +52,47 @@ CASES = {
 @pytest.mark.parametrize("text", CASES)
 def test_tokens(text: str) -> None:
     assert cut(text) == CASES[text]
+
+
+NARROW = {
+    "a variable": "select @a\xa0union\xa0select\xa0x",
+    "a variable of the server": "select @@a\xa0union\xa0select\xa0x",
+    "a quoted variable": "select @`a\xa0`",
+    "a name that begins with a digit": "select 1a\xa0from\xa0t",
+    "a name behind a dot": "select t.1a\xa0from\xa0t",
+    "a word": "select a\xa0from\xa0t",
+    "a quoted name": "select `\xa0`",
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_words_end_at_spaces_that_other_charsets_have(name: str) -> None:
+    for charset in ("latin1", "cp1251", "greek"):
+        with pytest.raises(Unreadable, match="not of ASCII"):
+            cut(NARROW[name], Mode(charset=charset))
+        assert cut("select '\xa0' # \xa0", Mode(charset=charset)) == "select <\xa0>"
+    assert len(readings(NARROW[name], Mode())) == 1
+
+
+def test_a_charset_with_letters_where_ascii_has_signs() -> None:
+    with pytest.raises(Unreadable, match="swe7"):
+        cut("select a^b", Mode(charset="swe7"))
+
+
+@pytest.mark.parametrize("text", ["/*! select 1; select 2 */* 1 # */ 3", "select 1 /*!50000 ; drop table t */", "/*M! ; */"])
+def test_a_statement_does_not_end_in_a_comment_that_is_executed(text: str) -> None:
+    """What follows would begin outside of the comment on one server, and inside on another."""
+    with pytest.raises(Unreadable, match="ends in a comment"):
+        cut(text)
+
+
+def test_max_read() -> None:
+    """Each choice is a text of its own: four of them had 121 looked through."""
+    words = "select" + " 1" * (MAX_READ // 4)
+    assert len(readings(words + " /*!99999 */", Mode())) == 2
+    with pytest.raises(Unreadable, match="too long for the comments"):
+        readings(words + " /*!99999 */" * 2, Mode())
+    assert len(readings("select" + " 1" * (MAX_READ + 1), Mode())) == 1
 
 
 def test_a_string_that_only_some_servers_see_is_not_read() -> None:

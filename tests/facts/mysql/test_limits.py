@@ -16,6 +16,7 @@ from appliance.facts.mysql.lexer import MAX_TEXT
 from appliance.facts.mysql.reading import ALL
 from appliance.facts.mysql.store import Store
 from tests.facts.mysql.small import KNOWN, PLAIN, read
+from tests.facts.mysql.talk import Talk
 
 DEEP = {
     "plus": lambda n: "select " + "1+" * n + "1",
@@ -107,6 +108,20 @@ def test_limit_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "too much to work out" in read("select " + "lower(1)," * 100 + "1", PLAIN).why
 
 
+def test_limit_of_statements_in_a_text() -> None:
+    assert not read("select 1;" * reading_module.MAX_PARTS, PLAIN).unknown
+    assert "more than" in read("select 1;" * (reading_module.MAX_PARTS + 1), PLAIN).why
+
+
+def test_a_statement_run_many_times_in_one_text_is_looked_at_once() -> None:
+    """Its 9,000 columns were put together with the rest as many times as it ran."""
+    talk = Talk()
+    talk.query("prepare s from 'select " + ",".join(f"c{n}" for n in range(9_000)) + " from t'")
+    began = time.process_time()
+    assert len(talk.query("execute s;" * reading_module.MAX_PARTS).values["column"]) == 9_000
+    assert time.process_time() - began < 10, "it took as many times as long"
+
+
 def test_limit_of_texts_in_texts() -> None:
     text = "drop table t"
     for _ in range(reading_module.MAX_TEXTS):
@@ -119,7 +134,7 @@ def test_limit_of_texts_in_texts() -> None:
 def test_limits_of_the_catalogue() -> None:
     def answer(rows: int, view: int) -> Answer:
         made = Answer()
-        made.add(b"state", b",".join(t.encode().hex().encode() or b"-" for t in ("", "", "utf8mb4", "0", "8.4", "a")))
+        made.add(b"state", b",".join(t.encode().hex().encode() or b"-" for t in ("", "", "utf8mb4", "utf8mb4", "0", "8.4", "a")))
         made.add(b"view", b",".join(t.encode().hex().encode() for t in ("d", "v", "x" * view)))
         for n in range(rows - 2):
             made.add(b"column", b",".join(t.encode().hex().encode() for t in ("d", "t", str(n), f"c{n}", "0", "x")))

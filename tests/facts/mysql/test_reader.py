@@ -140,7 +140,7 @@ def test_an_answer_that_fails_leaves_all_unknown() -> None:
     assert talk.reader.wanted(facts) == ""
 
 
-@pytest.mark.parametrize("rows", [[], [state(), state()], [row("state", "a", "b")], [row("state", "a", "b", "c", "x", "d", "e")], [(Value(b"state"), Value(b"zz"), Value(b""))], [(Value(None), Value(None), Value(None))]])
+@pytest.mark.parametrize("rows", [[], [state(), state()], [row("state", "a", "b")], [row("state", "a", "b", "c", "c", "x", "d", "e")], [(Value(b"state"), Value(b"zz"), Value(b""))], [(Value(None), Value(None), Value(None))]])
 def test_a_strange_answer_is_no_answer(rows: list[tuple[Value, ...]]) -> None:
     talk = Talk()
     message = client("query", text='select "a"')
@@ -174,6 +174,32 @@ def test_use_and_its_command() -> None:
     facts = talk.send("init-db", text="payroll")
     assert facts is not None
     assert (said(facts, "database"), said(facts, "statement"), facts.changes) == ("payroll shop", "USE", True)
+
+
+def test_a_literal_that_the_server_alters_is_no_statement_that_is_known() -> None:
+    """A charset of literals without a backtick has a parameter in its place."""
+    text = "execute immediate 'select ` union select ssn from users # ` from orders' using 1"
+    for literals in ("swe7", "later"):
+        talk = Talk(literals=literals)
+        assert "effect" in talk.query(text).unknown
+        talk.query("prepare s from 'select 1 from `orders`'")
+        assert "effect" in talk.query("execute s").unknown
+        talk.query("prepare s from 'select 1 from orders'")
+        assert not talk.query("execute s").unknown
+        assert talk.asked[0] == STATE
+    talk = Talk(literals="latin1")
+    talk.query("prepare s from 'select \"é\"'")
+    assert "effect" in talk.query("execute s").unknown
+    talk.query("prepare s from 'select 1 from `orders`'")
+    assert not talk.query("execute s").unknown
+
+
+def test_code_that_runs_may_prepare_others_by_the_same_names() -> None:
+    talk = Talk()
+    talk.query("prepare s from 'select 1'")
+    assert not talk.query("execute s").unknown
+    talk.query("call p()")
+    assert "effect" in talk.query("execute s").unknown
 
 
 def test_unknown_database_is_a_question_mark() -> None:
@@ -387,6 +413,17 @@ def test_warnings_tell_of_the_statement_before() -> None:
     assert said(talk.query("select @@warning_count"), "table") == "shop.users"
     talk.query("select note from orders")
     assert said(talk.query("show warnings"), "table") == "shop.orders"
+
+
+@pytest.mark.parametrize("text", ["alter database other charset utf8mb4", "show processlist", "lock tables orders read", "analyze table orders", "create table n (a int)", "select note from orders; show processlist"])
+def test_warnings_tell_of_all_since_they_were_cleared(text: str) -> None:
+    """Some statements name tables and leave the messages of those before as they are."""
+    talk = Talk(needs_catalog=True)
+    talk.query("select cast(ssn as unsigned) from users")
+    talk.query(text)
+    assert "shop.users.ssn" in talk.query("show warnings").values["column"]
+    talk.query("select note from orders")
+    assert "shop.users.ssn" not in talk.query("show warnings").values["column"]
 
 
 def test_warnings_after_what_is_not_known() -> None:

@@ -20,6 +20,8 @@ CASES = {
     "insert into t (a) values (1), (2) on duplicate key update a = values(a), b = 3": " insert into t (a) values (1) on duplicate key update a = values(a), b = 1",
     "select a 'x', b from t order by 2, 1": " select a 'x', b from t order by 2, 1",
     "select 'x' from t group by 1": " select 'x' from t group by 1",
+    "select a, b from t order by +2, - 2": " select a, b from t order by +2, - 2",
+    "update t set a = a + 5, b = (c) - 7, d = `e` - 8 where f = -3": " update t set a = a + 1, b = (c) - 1, d = `e` - 1 where f = -3",
     "select a from t limit 10 offset 20": " select a from t limit 1 offset 1",
     "select a from t where b = 'x' 'y'": " select a from t where b = 'x' 'y'",
     "select a->'$.b' from t": " select a->'$.b' from t",
