@@ -173,8 +173,8 @@ class _Placed:
                 self._lost.append(None)
                 continue
             self.all.append((place, text))
-            if place:
-                name, named = place[-1]
+            ends = {place[-1], place[_listed(place) - 1]} if place else ()
+            for name, named in ends:
                 self._ends.setdefault((name.casefold(), named), []).append((place, text))
 
     def at(self, wanted: tuple[Step, ...], wide: bool) -> list[str | None]:
@@ -220,7 +220,17 @@ def _one(test: Names | Range | None, text: str) -> bool | None:
 
 
 def _meets(wanted: tuple[Step, ...], place: tuple[Step, ...], wide: bool) -> bool:
-    return len(place) in _reached(wanted, place, wide)
+    """`wide`: what is in a list is the list's as well, since many take `[5]` for 5: JavaScript, PHP, Rails."""
+    reached = _reached(wanted, place, wide)
+    return len(place) in reached or (wide and any(n in reached for n in range(_listed(place), len(place))))
+
+
+def _listed(place: tuple[Step, ...]) -> int:
+    """Return how many steps of a path lead to the value or the list, of lists, that it is in."""
+    end = len(place)
+    while end > 1 and not place[end - 1][1]:
+        end -= 1
+    return end
 
 
 def _reached(wanted: tuple[Step, ...], place: tuple[Step, ...], wide: bool) -> set[int]:

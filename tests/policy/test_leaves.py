@@ -35,6 +35,10 @@ PATHS = [
     ('$["0"]', "$[0] = 1", False),
     ('$["\\u0061"]', "$.a = 1", True),
     ("$.a", '$["x = $.a"] = 1', False),
+    ("$.a", "$.a[0] = 1", True),
+    ("$..a", "$.b.A[0][7] = 1", True),
+    ("$.a", "$.a[0].b = 1", False),
+    ("$.a[1]", "$.a[0] = 1", False),
 ]
 
 
@@ -83,6 +87,13 @@ def test_all_paths_must_hold_and_one_leaf_is_enough_to_block() -> None:
     assert leaves.any(["$.a = 1", "$.a = 20000", "$.b = x"]) is True
     assert leaves.any(["$.a = 20000"]) is False
     assert leaves.any(["$.a = 20,000", "$.b = x"]) is None
+
+
+def test_what_is_in_a_list_is_taken_for_it_only_where_that_refuses() -> None:
+    only = Leaves({"$.a": Names(["1"], 1)})
+    assert not only.every(["$.a[0] = 1"])
+    assert not only.every(["$.a = 1", "$.A[0] = 2"])
+    assert only.every(["$.a = 1", "$.b[0] = 2"])
 
 
 def test_all_leaves_at_a_path_must_hold_to_allow() -> None:
