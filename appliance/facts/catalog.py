@@ -76,6 +76,7 @@ class State(msgspec.Struct, frozen=True, gc=False, array_like=True):
     path: str  # search_path as SHOW gives it
     user: str
     temp: str  # schema of temporary tables; empty if it has none
+    closed: tuple[str, ...] = ()  # schemas its role may not use: the server passes them by in the path
 
 
 _EQ = "OPERATOR(pg_catalog.=)"
@@ -86,7 +87,10 @@ _QUERIES = {
     "state": (
         "SELECT {kind}, pg_catalog.json_build_array(pg_catalog.current_setting('search_path'), CURRENT_USER, "
         "COALESCE((SELECT n.nspname FROM pg_catalog.pg_namespace n "
-        "WHERE n.oid {eq} pg_catalog.pg_my_temp_schema()), ''))::pg_catalog.text"
+        "WHERE n.oid {eq} pg_catalog.pg_my_temp_schema()), ''), "
+        "COALESCE((SELECT pg_catalog.json_agg(n.nspname) FROM pg_catalog.pg_namespace n WHERE "
+        "pg_catalog.left(n.nspname::pg_catalog.text, 3) OPERATOR(pg_catalog.<>) 'pg_' "
+        "AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE')), '[]'::pg_catalog.json))::pg_catalog.text"
     ),
     # Views are written out with all names qualified; this lasts as long as the transaction, so as the statement.
     "pin": "SELECT {kind}, pg_catalog.set_config('search_path', 'pg_catalog', true)",
@@ -237,7 +241,6 @@ class Catalog:
                     return [self.relations[oid] for oid in seen if oid in self.relations][:MAX_RELATED], False
         seen.discard(relation.oid)
         return [self.relations[oid] for oid in seen if oid in self.relations], True
-
 
     def swept(self, relation: Relation, deleted: bool, columns: frozenset[str]) -> list[Relation]:
         """Return the relations that foreign keys change when rows of one go, or these columns of it change."""

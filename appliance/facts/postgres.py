@@ -71,7 +71,7 @@ class Postgres:
         self._traffic = Traffic()
         self._statements, self._portals = Names(), Names()
         self._login: dict[str, frozenset[str]] = {}
-        self._shapes = Shapes()
+        self._shapes, self._database = Shapes(), ""
         self._origins: dict[tuple[int, int], frozenset[str]] = {}  # of columns that the catalogue has: so many at most
         self._origins_of: Catalog | None = None
         self._reading: tuple[Message, Reading] | None = None  # of the message asked about last
@@ -156,8 +156,10 @@ class Postgres:
                 self._traffic.failed()
                 self._settings.failed()
             case "ready":
+                if not self._traffic.started:  # not before: names of databases are the client's choice until then
+                    self._settings.database(self._store.entry(self._server, self._database))
                 quiet, sure = self._traffic.ready()
-                self._settings.ready(message.status)
+                self._settings.ready(message.status, quiet)
                 if quiet:
                     self._statements.settle(sure)
                     self._portals.settle(sure)
@@ -278,7 +280,7 @@ class Postgres:
         self._login["application"] = frozenset(names)
         replicates = any(line.startswith("replication=") for line in lines)
         effects = frozenset(("session", "replication") if replicates else ("session",))
-        self._settings.database(self._store.entry(self._server, message.status or message.name))
+        self._database = message.status or message.name
         given = settings(message.text)
         values = {
             "effect": effects,
@@ -387,7 +389,7 @@ class Postgres:
         if opaque:
             self._settings.doubt()
         if reading.ddl or opaque:
-            self._settings.stale()
+            self._settings.stale(reading.wide)
 
 
 def _with(reading: Reading, **words: tuple[str, ...]) -> Reading:

@@ -37,6 +37,9 @@ class Settings:
         self._missed: set[str] = set()  # relations looked for in vain
         self._private: Catalog | None = None  # read inside the transaction that is open
         self._own = False  # the schema was changed by this flow since the catalogue was read
+        self._changing = self._altering = False  # it may have been, or surely was, by what is not committed
+        self._asked = 0  # version of the entry when the catalogue was asked for
+        self._closed: frozenset[str] = frozenset()
         self._answer = Answer()
 
     @property
@@ -60,14 +63,17 @@ class Settings:
     def world(self) -> World:
         """Return what names are resolved against."""
         world, catalog = self._world, self.catalog
-        if world is None or world.catalog is not catalog:
+        # By another flow, while this one was too busy for the catalogue to be read again.
+        stale = self._own or (self._needs and self._private is None and self._entry.altered)
+        if world is None or world.catalog is not catalog or world.stale is not stale:
             made = World(
                 self._path if self._sure else None,
                 self._user,
                 self._temp,
                 catalog,
                 self.needs_catalog,
-                self._own,
+                stale,
+                self._closed,
                 self._strings is not False,
                 self.encoding not in UNSAFE,
             )
@@ -156,8 +162,12 @@ class Settings:
         if self._set:
             self.doubt()
 
-    def ready(self, status: str) -> None:
-        """Note ReadyForQuery."""
+    def ready(self, status: str, quiet: bool = True) -> None:
+        """Note ReadyForQuery; `quiet`: all is answered."""
+        if status == "I" and self._changing:
+            self._entry.change(self._altering)  # others may have read the catalogue before this was in it
+            if quiet:
+                self._changing = self._altering = False
         if status == "I" and self.in_transaction and self._set:
             self.doubt()
         if status == "I":
@@ -169,9 +179,11 @@ class Settings:
         self.in_transaction, self._aborted = status != "I", status == "E"
         self._tried = False
 
-    def stale(self) -> None:
-        """Note that the schema may have changed."""
-        self._entry.stale = self._own = True
+    def stale(self, surely: bool = False) -> None:
+        """Note that the schema may have changed; `surely`: what others see of it, too."""
+        self._own = self._changing = True
+        self._altering = self._altering or surely
+        self._entry.change(surely)
         self._missed.clear()
         if self._temp == "":
             self._sure = False  # a first temporary table makes the schema for it
@@ -182,7 +194,7 @@ class Settings:
 
     def trying(self) -> None:
         """Note that a statement of our own goes up."""
-        self._tried, self._answer = True, Answer()
+        self._tried, self._answer, self._asked = True, Answer(), self._entry.version
 
     def answer(self, message: Message) -> None:
         """Take one result set, of rows of two columns."""
@@ -201,7 +213,7 @@ class Settings:
                 self._private = catalog
             else:
                 self._store.drop(self._entry.catalog)
-                self._entry.put(catalog)
+                self._entry.put(catalog, self._asked)
         if state is not None:
             self._path, self._user, self._temp, self._sure = (
                 search_path(state.path),
@@ -209,6 +221,7 @@ class Settings:
                 state.temp,
                 True,
             )
+            self._closed = frozenset(state.closed)
         self._changed()
 
     def _changed(self) -> None:

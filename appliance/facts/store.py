@@ -14,15 +14,24 @@ MAX_AGE = 50_000  # statements judged by one catalogue before it is read again; 
 class Entry:
     """The catalogue of one database."""
 
-    __slots__ = ("age", "catalog", "stale")
+    __slots__ = ("age", "altered", "catalog", "stale", "version")
 
     def __init__(self) -> None:
         self.catalog: Catalog | None = None
-        self.stale = True
+        self.stale = True  # it is to be read again
+        self.altered = False  # and is surely another than is known here
         self.age = 0  # statements judged by it
+        self.version = 0  # counts what may have changed it
 
-    def put(self, catalog: Catalog | None) -> None:
-        self.catalog, self.stale, self.age = catalog, catalog is None, 0
+    def put(self, catalog: Catalog, version: int) -> None:
+        """Take what was read while it was of a version; what has changed since is not in it."""
+        self.catalog, self.age = catalog, 0
+        self.stale = version != self.version
+        self.altered = self.altered and self.stale
+
+    def change(self, surely: bool) -> None:
+        self.stale, self.altered = True, self.altered or surely
+        self.version += 1
 
 
 class Store:
@@ -42,7 +51,7 @@ class Store:
         """Return the one object for all equal worlds, so that what was read in one serves the others."""
         key = (
             world.path, world.user, world.temp, id(world.catalog), world.needs_catalog, world.stale,
-            world.strings, world.encoded,
+            world.closed, world.strings, world.encoded,
         )  # fmt: skip
         if key not in self._worlds:
             if len(self._worlds) >= MAX_WORLDS:

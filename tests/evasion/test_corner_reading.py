@@ -134,3 +134,64 @@ def test_what_is_made_of_a_value_shows_no_part_of_it(corner: Postgres, method: s
             ("update users set ssn = ssn returning ssn", ["25P02"]),
         ):
             assert talk.codes(line.ask(talk.query(text))) == code
+
+
+BLOCKED = """
+rules:
+  - {id: no-users, when: {table: [public.users]}, do: block}
+  - {id: rest, when: {table: ["*"]}, do: allow}
+  - {id: all, do: allow}
+"""
+
+
+@pytest.mark.parametrize(
+    "closed",
+    ["create schema walled; create table walled.users (id int); revoke all on schema walled from public", ""],
+    ids=["never open", "given up"],
+)
+def test_a_schema_the_role_may_not_use_is_passed_by(corner: Postgres, closed: str) -> None:
+    """`users` of a search_path whose first schema is closed to the role is the one behind it."""
+    schema = "walled" if closed else "given"
+    corner.admin(
+        closed
+        or "create schema given authorization acme; create table given.users (id int); alter table given.users owner to acme",
+        "corner",
+    )
+    with Gate(address(corner.port), BLOCKED) as gate, Talk(gate.port, database="corner") as line:
+        assert talk.codes(line.ask(talk.query(f"set search_path = {schema}, public"))) == []
+        if not closed:
+            assert talk.codes(line.ask(talk.query("select * from users"))) == []
+            line.ask(talk.query("begin"))
+            assert talk.codes(
+                line.ask(talk.query("revoke all on schema given from acme; select count(*) from users"))
+            ) == ["42501"]
+            line.ask(talk.query("rollback; begin"))
+            assert talk.codes(line.ask(talk.query("revoke all on schema given from acme"))) == []
+        assert talk.codes(line.ask(talk.query("select count(*) from users"))) == ["42501"]
+        line.ask(talk.query("rollback"))
+    corner.admin(f"drop schema {schema} cascade", "corner")
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_catalogue_read_before_a_commit_is_read_again(corner: Postgres, busy: bool) -> None:
+    """Another flow reads the catalogue after a DROP was sent and before it is committed: what it read is no longer so."""
+    corner.admin("create schema own authorization acme", "corner")
+    sleep = talk.query("select pg_sleep(0.5)") if busy else b""
+    try:
+        with (
+            Gate(address(corner.port), BLOCKED) as gate,
+            Talk(gate.port, database="corner") as one,
+            Talk(gate.port, database="corner") as two,
+        ):
+            one.ask(talk.query("create table own.users (id int)"))
+            two.ask(talk.query("set search_path = own, public"))
+            assert talk.codes(two.ask(talk.query("select count(*) from users"))) == []
+            one.ask(talk.query("begin"))
+            assert talk.codes(one.ask(talk.query("drop table own.users"))) == []
+            with Talk(gate.port, database="corner") as third:
+                assert talk.codes(third.ask(talk.query("select count(*) from orders"))) == []
+            two.send(sleep)
+            one.ask(talk.query("commit"))
+            assert talk.codes(two.ask(talk.query("select count(*) from users"), 1 + busy)) == ["42501"]
+    finally:
+        corner.admin("drop schema own cascade", "corner")

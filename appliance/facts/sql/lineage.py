@@ -84,7 +84,7 @@ def _table(catalog: Catalog, relation: Relation) -> Known:
 def _view(catalog: Catalog, relation: Relation, view: View) -> Known:
     definition, uses = view.definition, view.uses
     state = catalog.state
-    walk = Walk(World(catalog.path, state.user, state.temp, catalog, True))
+    walk = Walk(World(catalog.path, state.user, state.temp, catalog, True, closed=frozenset(state.closed)))
     try:
         tree = parse(definition or "")
         walk.enter("SelectStmt", tree.stmts[0].stmt.select_stmt, Env())

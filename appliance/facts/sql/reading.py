@@ -43,6 +43,7 @@ class Reading(msgspec.Struct, frozen=True):
     copies: tuple[Copy, ...] = ()
     missing: Names = NONE  # relations the catalogue does not have
     outputs: tuple["Output", ...] = ()  # of the last query, for views
+    wide: bool = False  # the catalogue may be another for other sessions, too
 
 
 class Output(msgspec.Struct, frozen=True, gc=False):
@@ -74,5 +75,6 @@ def joined(first: Reading, *others: Reading) -> Reading:
         why="; ".join(dict.fromkeys(r.why for r in every if r.why)),
         changes=any(r.changes for r in every),
         ddl=any(r.ddl for r in every),
+        wide=any(r.wide for r in every),
         missing=first.missing.union(*(other.missing for other in others)),
     )

@@ -96,6 +96,11 @@ def _range_var(walk: Walk, var: Any, env: Env) -> frozenset[str]:
     return frozenset()
 
 
+def temporary(var: Any) -> bool:
+    """Return True if a relation is made for this session alone."""
+    return bool(var.relpersistence == "t" or var.schemaname == "pg_temp")
+
+
 def dotted(nodes: Any) -> tuple[str, ...]:
     """Return the parts of a qualified name given as a list of String nodes."""
     return tuple(n.string.sval for n in nodes)

@@ -7,7 +7,7 @@ from postgast import pg_query_pb2 as pb
 
 from appliance.facts.catalog import full
 from appliance.facts.sql.reading import NONE, RELATIONS, Names
-from appliance.facts.sql.relations import dotted, named, source, table
+from appliance.facts.sql.relations import dotted, named, source, table, temporary
 from appliance.facts.sql.select import query, union
 from appliance.facts.sql.settings import becomes, constant
 from appliance.facts.sql.walk import Env, Source, Walk, visits
@@ -53,11 +53,11 @@ def words(kind: int) -> str:
     return _WORDS.get(name, name.replace("_", " "))
 
 
-def changed(walk: Walk, tag: str, *effects: str) -> None:
-    """Note a change of the schema."""
+def changed(walk: Walk, tag: str, *effects: str, wide: bool = True) -> None:
+    """Note a change of the schema; `wide`: of what other sessions see of it."""
     walk.add("statement", tag)
     walk.add("effect", "schema", *effects)
-    walk.ddl = True
+    walk.ddl, walk.wide = True, walk.wide or wide
 
 
 def made(walk: Walk, rel: Any) -> None:
@@ -69,7 +69,7 @@ def made(walk: Walk, rel: Any) -> None:
 def _create(walk: Walk, node: Any, env: Env) -> Names:
     made(walk, node.relation)
     walk.children(node, Env(variables=True), "relation")
-    changed(walk, "CREATE TABLE")
+    changed(walk, "CREATE TABLE", wide=not temporary(node.relation))
     return NONE
 
 
@@ -112,7 +112,8 @@ def _create_as(walk: Walk, node: Any, env: Env) -> Names:
     walk.sets["copied"] |= union(outputs)
     made(walk, node.into.rel)
     matview = node.objtype == pb.OBJECT_MATVIEW
-    changed(walk, "CREATE MATERIALIZED VIEW" if matview else "CREATE TABLE AS", "read", "write")
+    tag = "CREATE MATERIALIZED VIEW" if matview else "CREATE TABLE AS"
+    changed(walk, tag, "read", "write", wide=not temporary(node.into.rel))
     return NONE
 
 
@@ -124,7 +125,7 @@ def _index(walk: Walk, node: Any, env: Env) -> Names:
     walk.compare(walk.children(node, below, "relation"))  # how many rows are in it, and whether two are alike
     if node.unique:
         walk.compare(_columns(target, [item.index_elem.name for item in node.index_params]))
-    changed(walk, "CREATE INDEX")
+    changed(walk, "CREATE INDEX", wide=False)
     return NONE
 
 
@@ -253,8 +254,16 @@ def _drop(walk: Walk, node: Any, env: Env) -> Names:
     if node.remove_type in (pb.OBJECT_SCHEMA, pb.OBJECT_EXTENSION) or node.behavior == pb.DROP_CASCADE:
         walk.doubt("what else is dropped is not known", frozenset(("table",)))
     admin = node.remove_type in _SERVER
-    changed(walk, f"DROP {words(node.remove_type)}", "drop", *(("admin",) if admin else ()))
+    own = node.remove_type == pb.OBJECT_TABLE and all(_own(walk, dotted(item.list.items)) for item in node.objects)
+    changed(walk, f"DROP {words(node.remove_type)}", "drop", *(("admin",) if admin else ()), wide=not own)
     return NONE
+
+
+def _own(walk: Walk, parts: tuple[str, ...]) -> bool:
+    """Return True if a relation is a temporary one of this session."""
+    world = walk.world
+    found = world.find(parts[-2] if len(parts) > 1 else "", parts[-1])
+    return bool(found) and world.path is not None and all(relation.schema == world.temp for relation in found)
 
 
 @visits("TruncateStmt")
@@ -275,7 +284,7 @@ def _comment(walk: Walk, node: Any, env: Env) -> Names:
         named(walk, parts)
     elif node.objtype in _ON_RELATIONS:
         named(walk, parts[:-1])
-    changed(walk, "COMMENT")
+    changed(walk, "COMMENT", wide=False)
     return NONE
 
 

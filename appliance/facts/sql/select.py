@@ -10,7 +10,7 @@ from appliance.facts.sql.expression import call, check_operator, fields, resolve
 from appliance.facts.sql.keywords import SYSTEM_USER, is_user
 from appliance.facts.sql.naming import label
 from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
-from appliance.facts.sql.relations import dotted, renamed, source
+from appliance.facts.sql.relations import dotted, renamed, source, temporary
 from appliance.facts.sql.walk import Cte, Env, Source, Walk, visits
 
 MAX_ROUNDS = 20  # visits of a recursive query until what its columns hold does not grow; more: unknown
@@ -61,7 +61,7 @@ def into(walk: Walk, clause: Any, outputs: Sequence[Output]) -> None:
     walk.sets["copied"] |= union(outputs)
     rel = clause.rel
     walk.add("table", walk.world.makes(rel.schemaname, rel.relname, rel.relpersistence == "t"))
-    walk.ddl = True
+    walk.ddl, walk.wide = True, walk.wide or not temporary(rel)
 
 
 def with_clause(walk: Walk, node: Any, env: Env) -> Env:

@@ -149,7 +149,7 @@ class Walk:
         self.unknown: set[str] = set()
         self.why: list[str] = []
         self.steps: list[Step] = []
-        self.changes = self.ddl = False
+        self.changes = self.ddl = self.wide = False
         self.copies: list[Copy] = []
         self.missing: set[str] = set()
         self.outputs: list[Output] = []
@@ -258,4 +258,5 @@ class Walk:
             tuple(self.copies),
             frozenset(self.missing),
             tuple(self.outputs),
+            self.wide,
         )

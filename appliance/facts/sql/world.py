@@ -17,6 +17,7 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
     catalog: Catalog | None = None
     needs_catalog: bool = False  # without one, relations and columns are unknown
     stale: bool = False  # the schema was changed since the catalogue was read
+    closed: frozenset[str] = frozenset()  # schemas the role may not use
     strings: bool = True  # standard_conforming_strings
     encoded: bool = True  # the client's encoding cannot hide a quote or backslash inside a character
 
@@ -27,10 +28,13 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def schemas(self) -> tuple[str, ...]:
         """Return the schemas in which a relation is looked for, in order."""
-        path = tuple(self.own(name) for name in self.path or ())
+        path = self._open()
         if "pg_catalog" not in path:
             path = ("pg_catalog", *path)
         return path if self.temp in path or not self.temp else (self.temp, *path)
+
+    def _open(self) -> tuple[str, ...]:
+        return tuple(name for name in map(self.own, self.path or ()) if name not in self.closed)
 
     def own(self, schema: str) -> str:
         """Return the schema a name in search_path or before a dot stands for."""
@@ -67,5 +71,5 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
             return full(schema, name)
         if self.catalog is None or self.path is None:
             return full("?", name)
-        found = [s for s in map(self.own, self.path) if s in self.catalog.schemas]
+        found = [s for s in self._open() if s in self.catalog.schemas]
         return full(found[0] if found else "?", name)
