@@ -21,6 +21,7 @@ HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60  
 MAX_EXTENSIONS = 8  # extension headers of a packet; RFC 8200, 4.1 knows seven places for those that can be read here
 MAX_SCALE = 14  # RFC 7323, 2.3: a greater window scale is taken for 14
 SOURCE_ROUTES = (131, 137)  # options of IPv4: LSRR and SSRR
+SIGNATURES = (19, 29)  # options of TCP: RFC 2385 (MD5) and RFC 5925 (TCP-AO)
 JUMBO = 0xC2  # option of IPv6: RFC 2675
 _IPV4 = struct.Struct(">BBHHHBBH4s4s")
 _IPV6 = struct.Struct(">IHBB16s16s")
@@ -40,6 +41,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     urgent: int  # the urgent pointer
     scale: int = -1  # window scale option; -1: none
     stamp: int = -1  # TSval of the timestamps option; -1: none
+    signed: bool = False  # has an option that authenticates it
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False):
@@ -218,19 +220,19 @@ def _tcp(data: bytes, outer: _Outer, source: str, target: str, missing: int) -> 
     body = at + (offset >> 4) * 4
     if body < at + 20 or body > len(data):
         raise ProtocolError(f"a header of TCP of {body - at} bytes")
-    scale = stamp = -1
+    scale, stamp, signed = -1, -1, False
     if body - at == 32 and data[at + 20 : at + 24] == _STAMPED:
         stamp = int.from_bytes(data[at + 24 : at + 28])
     elif body > at + 20:
-        scale, stamp = _tcp_options(data[at + 20 : body])
-    segment = Segment(seq, ack, flags, window, urgent, scale, stamp)
+        scale, stamp, signed = _tcp_options(data[at + 20 : body])
+    segment = Segment(seq, ack, flags, window, urgent, scale, stamp, signed)
     ends = Address(source, sport), Address(target, dport)
     return Packet(*ends, "tcp", TCP, data[body:], data, at, body, missing, segment)
 
 
-def _tcp_options(options: bytes) -> tuple[int, int]:
-    """Return window scale and TSval, -1 for none. What is malformed ends the options, as in Linux."""
-    scale = stamp = -1
+def _tcp_options(options: bytes) -> tuple[int, int, bool]:
+    """Return window scale, TSval (-1 for none), and whether it is signed. What is malformed ends them, as in Linux."""
+    scale, stamp, signed = -1, -1, False
     at = 0
     while at < len(options) and options[at] != 0:
         if options[at] == 1:
@@ -243,8 +245,9 @@ def _tcp_options(options: bytes) -> tuple[int, int]:
             scale = min(options[at + 2], MAX_SCALE)
         elif (options[at], size) == (8, 10):
             stamp = int.from_bytes(options[at + 2 : at + 6])
+        signed = signed or options[at] in SIGNATURES
         at += size
-    return scale, stamp
+    return scale, stamp, signed
 
 
 def _udp(data: bytes, outer: _Outer, source: str, target: str, missing: int) -> Packet:

@@ -11,7 +11,8 @@ says what of overlapping segments a receiver keeps:
 Bytes that were given are kept until they are acknowledged, to see whether they are sent again as they were.
 
 Urgent data: the byte that the pointer marks is out of band for a receiver of Linux that does not ask otherwise, and no
-packet tells whether it asks. A capture shows what such a receiver reads; inline the connection is refused.
+packet tells whether it asks. A capture shows what such a receiver reads; inline the connection is refused. There is one
+mark: a later one behind it takes its place, one before it is left out (tcp_check_urg).
 """
 
 from bisect import bisect_right, insort_right
@@ -19,7 +20,6 @@ from bisect import bisect_right, insort_right
 import msgspec
 
 PIECE_COST = 256  # bytes a piece is counted for beside what it brings: objects of Python, so that tiny ones count
-MAX_URGENT = 64  # urgent bytes that are marked and not reached; Linux marks one
 PATIENCE = 3  # packets after which what is acknowledged and was not seen is missing: DupThresh of RFC 5681
 
 
@@ -67,7 +67,7 @@ class Half:
         self._doubts = 0  # so many came
         self._history = bytearray()  # given, not acknowledged
         self._base = 0  # offset of its first byte
-        self._urgent: list[int] = []
+        self._urgent = -1  # the byte that is marked
         self._waiting = 0  # bytes in `early` and `doubtful`
 
     @property
@@ -123,8 +123,8 @@ class Half:
 
     def mark(self, offset: int) -> None:
         """The byte there is urgent."""
-        if offset >= self.next and offset not in self._urgent:
-            self._urgent = sorted([*self._urgent[-MAX_URGENT + 1 :], offset])
+        if offset >= self.next and offset > self._urgent:
+            self._urgent = offset
 
     def acknowledge(self, offset: int) -> list[Given]:
         """The other side has all before `offset`; return what is in order by that."""
@@ -277,16 +277,12 @@ class Half:
         return self._banded(Given(offset, data, packets))
 
     def _banded(self, given: Given) -> list[Given]:
-        """Leave out the bytes that are urgent."""
-        urgent = [place for place in self._urgent if given.offset <= place < given.offset + len(given.data)]
-        if not urgent:
+        """Leave out the byte that is urgent."""
+        cut = self._urgent - given.offset
+        if not 0 <= cut < len(given.data):
             return [given]
-        self._urgent = [place for place in self._urgent if place >= self.next]
-        parts, at = [], given.offset
-        for place in [*urgent, given.offset + len(given.data)]:
-            parts.append(Given(at, given.data[at - given.offset : place - given.offset], given.packets))
-            at = place + 1
-        return parts
+        before = msgspec.structs.replace(given, data=given.data[:cut])
+        return [before, Given(self._urgent + 1, given.data[cut + 1 :], given.packets)]
 
 
 def _differ(piece: Piece, begin: int, data: bytes, fin: bool) -> bool:

@@ -35,6 +35,8 @@ from appliance.packet.events import (
 from appliance.packet.half import Given, Half
 
 STALE_BY = 1  # ticks a timestamp may be old; TCP_PAWS_WINDOW of Linux
+SIGNED = "signed, or not, otherwise than its connection"  # for what Linux drops it
+TWO_WAYS = "bytes that can be read in two ways"
 MAX_SYN_ACKS = 5  # SYN-ACKs with other numbers that are remembered; stream.max-synack-queued of Suricata
 
 
@@ -45,6 +47,7 @@ class _End(Half):
         super().__init__()
         self.scale = -1  # of the windows it offers; -1: it did not offer to scale them
         self.stamped = False  # its SYN had a timestamp
+        self.signed = False  # its SYN was signed
         self.recent: int | None = None  # the last timestamp that counts
         self.window = 0  # the greatest it offered, in bytes
         self.opened = False  # its SYN was seen
@@ -201,7 +204,7 @@ class Connection:
         end, other = self._ends[side], self._ends[side.other]
         if segment.flags & SYN:
             end.opened, end.origin = True, (segment.seq + 1) & 0xFFFFFFFF
-            end.scale, end.stamped = segment.scale, segment.stamp >= 0
+            end.scale, end.stamped, end.signed = segment.scale, segment.stamp >= 0, segment.signed
             end.recent = segment.stamp if end.stamped else None
             if segment.flags & ACK and end.origin not in end.origins:
                 end.origins = [*end.origins[1 - MAX_SYN_ACKS :], end.origin]
@@ -215,7 +218,9 @@ class Connection:
             other.origins = []
 
     def _distrusted(self, segment: Segment, end: _End, other: _End) -> str:
-        """Return why a receiver would leave out a segment for what it acknowledges (RFC 5961, 5.2), if so."""
+        """Return why a receiver would leave out a segment, for what it acknowledges (RFC 5961, 5.2) or a key, if so."""
+        if end.opened and segment.signed != end.signed:
+            return SIGNED
         if not segment.flags & ACK:
             return ""
         acked = other.offset(segment.ack)
@@ -229,7 +234,7 @@ class Connection:
         """Learn what a side has of the other, and what it will take."""
         side, segment = one.side, one.segment
         end, other = self._ends[side], self._ends[side.other]
-        if not segment.flags & ACK or one.stale:
+        if not segment.flags & ACK or one.stale or one.distrusted == SIGNED:
             return  # if it is old, so may be what it acknowledges
         acked = other.offset(segment.ack)
         if other.edge is not None and acked > other.edge + 1:
@@ -273,17 +278,19 @@ class Connection:
         def taken(place: Place, why: str = "") -> Taken:
             return Taken(self.flow, side, place, begin=begin, end=last, fin=fin, why=why)
 
-        if not data and not fin:
+        if not data and not fin and not segment.flags & URG:
             return taken("bare")
         why = self._untaken(one, begin, last)
+        if not data and not fin:
+            return self._pointed(one, begin, why, taken("bare"))
         if why and self._choices.inline:
             return taken("invalid", why)
         if not why and end.conflicts(begin, data, fin):
             self._odd("conflict", one)
-        elif not why and segment.flags & URG and data:
+        elif not why and segment.flags & URG:
             self._urgent(begin, one)
         if self.refused:
-            return taken("refused", "bytes that can be read in two ways")
+            return taken("refused", TWO_WAYS)
         if stop <= end.next:
             return taken("old")
         if end.ended:
@@ -308,6 +315,12 @@ class Connection:
         if end.edge is not None and (last > end.edge or begin > end.edge):
             return "outside of the window"
         return ""
+
+    def _pointed(self, one: _Arrival, begin: int, why: str, taken: Taken) -> Taken:
+        """Take a segment that brings nothing but an urgent pointer: it counts for bytes of others."""
+        if self._choices.inline or (not why and begin >= self._ends[one.side].acked):
+            self._urgent(begin, one)
+        return msgspec.structs.replace(taken, place="refused", why=TWO_WAYS) if self.refused else taken
 
     def _urgent(self, begin: int, one: _Arrival) -> None:
         policy = "drop" if self._choices.inline and self._choices.urgent == "oob" else self._choices.urgent

@@ -37,6 +37,7 @@ class Say(msgspec.Struct, frozen=True):
     urgent: int = 0
     stamp: int | None = None  # of its timestamps
     ack: int = 0  # from the server's first byte
+    options: str = ""  # besides timestamps, in hex
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -168,6 +169,7 @@ class Talk:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             for say in scene.says:
                 option = stamps(say.stamp or 1002, theirs.stamp) if scene.stamped else b""
+                option += bytes.fromhex(say.options)
                 self.say(scene.isn + 1 + say.seq, theirs.seq + 1 + say.ack, say, option)
                 self.hear()
             self.settle(peer)

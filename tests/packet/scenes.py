@@ -31,5 +31,12 @@ SCENES: dict[str, tuple[list[Say], bytes, bool]] = {
     "RST that does not fit": ([Say(-9, flags="R"), Say(0, b"abc")], b"abc", False),
     "keep-alive": ([Say(0, b"abc"), Say(2, b""), Say(2, b"X"), Say(3, b"def")], b"abcdef", False),
     "urgent byte is out of band": ([Say(0, b"abXcd", flags="UA", urgent=3)], b"abcd", False),
+    "urgent pointer alone": ([Say(0, flags="UA", urgent=3), Say(0, b"abXcd")], b"abcd", False),
+    "urgent pointer alone, of 0": ([Say(0, flags="UA"), Say(0, b"Xabcd")], b"abcd", False),
+    "urgent pointer alone, further on": ([Say(2, flags="UA", urgent=1), Say(0, b"abXcd")], b"abcd", False),
+    "urgent pointers, the second behind": ([Say(0, flags="UA", urgent=2), Say(0, flags="UA", urgent=4), Say(0, b"abcXd")], b"abcd", False),
+    "urgent pointers, the second before": ([Say(0, flags="UA", urgent=4), Say(0, flags="UA", urgent=2), Say(0, b"abcXd")], b"abcd", False),
+    "urgent pointer to what was read": ([Say(0, b"abc"), Say(1, flags="UA", urgent=1), Say(3, b"def")], b"abcdef", False),
+    "signed, in a connection that is not": ([Say(0, b"XXX", options="1312" + "ab" * 16 + "0101"), Say(0, b"abc")], b"abc", False),
     "urgent byte of a later segment": ([Say(0, b"ab", flags="UA", urgent=3), Say(2, b"Xcd")], b"abcd", False),
 }

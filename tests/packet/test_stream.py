@@ -292,12 +292,26 @@ def test_urgent_data_as_told() -> None:
     assert talk(C, "UA", 0, b"abc", urgent=2).place == "refused"
 
 
-def test_urgent_bytes_that_are_marked_have_a_limit() -> None:
-    talk = Talk().open()
-    for number in range(half.MAX_URGENT + 10):
-        talk(C, "UA", 0, b"a" if number == 0 else b"", urgent=0)
-        talk(C, "UA", 1000 + 2 * number, b"x", urgent=1)
-    assert len(talk.tracker._table.flows[1].connection._ends[C]._urgent) == half.MAX_URGENT
+@pytest.mark.parametrize("flags", ["UA", "UFA"])
+def test_an_urgent_pointer_alone_refuses_a_flow_inline(flags: str) -> None:
+    talk = Talk(INLINE).open()
+    assert talk(C, flags, 0, urgent=2).place == "refused"
+    assert [event.kind for event in talk.of(Odd)] == ["urgent"]
+
+
+@BOTH
+@pytest.mark.parametrize("option", [bytes((19, 18)) + bytes(16), bytes((29, 4, 1, 1))], ids=["MD5", "AO"])
+def test_a_connection_that_is_signed(choices: Choices, option: bytes) -> None:
+    talk = Talk(choices)
+    talk(C, "S", options=option)
+    talk(S, "SA", options=option)
+    talk(C, "A", options=option)
+    talk(C, "A", 0, b"XXX")
+    talk(S, "A", ack=3)  # what is not signed is not heeded
+    assert talk.said(C) == b""
+    talk(C, "A", 0, b"abc", options=option)
+    talk(S, "A", ack=3, options=option)
+    assert talk.said(C) == b"abc" and talk.tracker.memory == 0
 
 
 @BOTH
@@ -443,7 +457,7 @@ def test_scenes(choices: Choices, name: str) -> None:
     talk = Talk(choices).open(stamp=1001 if stamped else None)
     for say in says:
         stamp = (say.stamp or 1002) if stamped else None
-        taken = talk(C, say.flags, say.seq + ("S" in say.flags), say.data, say.ack, urgent=say.urgent, stamp=stamp)
+        taken = talk(C, say.flags, say.seq + ("S" in say.flags), say.data, say.ack, 0xFFFF, say.urgent, stamp, bytes.fromhex(say.options))
     assert talk.said(C) == read or (choices.inline and taken.place == "refused" and read.startswith(talk.said(C)))
 
 
