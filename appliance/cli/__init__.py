@@ -159,5 +159,7 @@ def _enough() -> int:
 
 
 def _fail(text: str, status: int) -> int:
-    click.echo(text, err=True)
+    from appliance.cli import screen  # noqa: PLC0415  help needs none of it
+
+    screen.warn(text)
     return status

@@ -4,7 +4,6 @@ import sys
 import time
 
 import click
-import msgspec
 
 from appliance.cli import screen
 from appliance.cli.hub import Hub
@@ -65,7 +64,7 @@ def approve(site: Site, id: str, reason: str) -> None:
             raise ConfigError(f"`{id}`", "an approval needs the whole id", whole)
         _print(hub.question(whole))
         click.confirm("Release this?", abort=True)
-    click.echo(hub.answer(whole, True, reason).text)
+    screen.say(hub.answer(whole, True, reason).text)
 
 
 @click.command()
@@ -79,7 +78,7 @@ def deny(site: Site, id: str, reason: str) -> None:
     vendorgate deny 01kaq3v9m2f0a7x-4 --reason "not on a Saturday"
     """
     hub = Hub(site.socket)
-    click.echo(hub.answer(_find(hub, id), False, reason).text)
+    screen.say(hub.answer(_find(hub, id), False, reason).text)
 
 
 def _find(hub: Hub, word: str) -> str:
@@ -94,7 +93,7 @@ def _find(hub: Hub, word: str) -> str:
 def _watch(hub: Hub, as_json: bool) -> None:
     for change in hub.watch():
         if as_json:
-            click.echo(msgspec.json.encode(change))
+            screen.json_line(change)
         else:
             _say(change)
         sys.stdout.flush()
@@ -104,12 +103,10 @@ def _watch(hub: Hub, as_json: bool) -> None:
 def _say(change: Change) -> None:
     match change:
         case Change("gone", id):
-            click.echo(f"{screen.faint(screen.moment(time.time()))}  {id} is over\n")
+            click.echo(f"{screen.faint(screen.moment(time.time()))}  {screen.visible(id)} is over\n")
         case Change("vote", id, Held() as question):
-            names = screen.visible(", ".join(question.approved_by))
-            click.echo(
-                f"{screen.faint(screen.moment(time.time()))}  {id} approved by {names} of {question.needed}\n"
-            )
+            text = f"{id} approved by {', '.join(question.approved_by)} of {question.needed}"
+            click.echo(f"{screen.faint(screen.moment(time.time()))}  {screen.visible(text)}\n")
         case Change(_, _, Held() as question):
             _print(question)
 
@@ -118,7 +115,7 @@ def _print(question: Held) -> None:
     """Print all a reviewer has to know."""
     now, process = time.time(), question.process
     times = f"asked {screen.span(now - question.asked)} ago, {screen.span(question.expires - now)} left"
-    click.echo(f"{screen.strong(question.id)}  {screen.faint(times)}")
+    click.echo(f"{screen.strong(screen.visible(question.id))}  {screen.faint(times)}")
     who = screen.visible(question.identity or "no known identity")
     if process:
         _line("who", f"{who}: {screen.visible(process.exe)}, pid {process.pid}, uid {process.uid}, "
@@ -134,10 +131,8 @@ def _print(question: Held) -> None:
             _line("started by", " < ".join(map(screen.visible, process.parents)))
     else:
         _line("who", f"{who}: a process that could not be named")
-    _line(
-        "to",
-        f"{screen.visible(question.target or 'no named target')} ({question.server}, {question.protocol})",
-    )
+    to = f"{question.target or 'no named target'} ({question.server}, {question.protocol})"
+    _line("to", screen.visible(to))
     because = f": {screen.visible(question.reason)}" if question.reason else ""
     _line("rule", f"{screen.visible(question.rule)} ({screen.visible(question.file)}){because}")
     _line("needs", _needs(question))

@@ -2,6 +2,7 @@
 
 import click
 
+from appliance.cli import screen
 from appliance.cli.hub import Hub
 from appliance.cli.site import Site, pass_site
 from appliance.control.desk import Order
@@ -63,4 +64,4 @@ def _give(site: Site, deed: str, who: str, everybody: bool, reason: str) -> None
     if bool(who) == everybody:
         raise ConfigError(deed, "names nobody, or both somebody and everybody", f"vendorgate {deed} WHO, or --all")
     done = Hub(site.socket).contain(Order(deed, who, everybody, reason))  # type: ignore[arg-type]
-    click.echo(done.text)
+    screen.say(done.text)

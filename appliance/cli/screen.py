@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import click
 import msgspec
 
-from appliance.record.text import clean, stamp
+from appliance.record.text import clean, is_seen, stamp
 
 VERDICTS = ("allow", "block", "approve", "mask")
 REDRAW_S = 0.2  # of a progress line
@@ -53,13 +53,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[in
 def json(value: object) -> None:
     """Print one JSON document, what is invisible in its strings as escapes: it may be a terminal that reads it."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    click.echo("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text))
+    click.echo("".join(c if c == "\n" or is_seen(c) else _escaped(c) for c in text))
 
 
 def json_line(value: object) -> None:
     """Print a value as JSON on one line, as `json` does."""
     text = msgspec.json.encode(value).decode()
-    click.echo("".join(c if c.isprintable() else _escaped(c) for c in text))
+    click.echo("".join(c if is_seen(c) else _escaped(c) for c in text))
 
 
 def _escaped(char: str) -> str:
@@ -94,9 +94,14 @@ def amount(count: int) -> str:
     return f"{count} B"
 
 
+def say(text: str) -> None:
+    """Print an answer in words, whatever names are in it."""
+    click.echo("\n".join(visible_lines(text)))
+
+
 def warn(text: str) -> None:
     """Say something beside the answer."""
-    click.echo(text, err=True)
+    click.echo("\n".join(visible_lines(text)), err=True)
 
 
 def progress(pieces: Iterator[bytes], doing: str) -> Iterator[bytes]:

@@ -51,7 +51,7 @@ def _row(session: Session) -> tuple[str, ...]:
     process = session.process
     lasted = screen.span(session.ended - session.started) if session.ended is not None else "open"
     return (
-        session.id,
+        screen.visible(session.id),
         screen.moment(session.started),
         lasted,
         screen.visible(session.identity or (process.cgroup if process else "")) or "-",

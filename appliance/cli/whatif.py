@@ -122,7 +122,7 @@ def _print(report: "Report") -> None:
         click.echo(f"{_coloured(change.change)} by {screen.visible(change.rule)}"
                    + (f": {screen.visible(change.reason)}" if change.reason else ""))  # fmt: skip
         for example in change.examples:
-            click.echo(f"  {example.session}  {screen.visible(example.text) or '-'}")
+            click.echo(f"  {screen.visible(example.session)}  {screen.visible(example.text) or '-'}")
     said = f"{report.requests} requests of {report.sessions} sessions judged again by {report.revision}"
     click.echo(f"{said}: {report.unchanged} as they were" if report.requests else f"{said}")
     if report.unjudged:

@@ -11,13 +11,21 @@ from datetime import UTC, datetime
 from appliance.model import Decision, Process
 
 _UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]+")
+# Printable to Python, and blank or nothing in fonts: Default_Ignorable_Code_Point of the Unicode character database,
+# and the empty pattern of Braille.
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
 def clean(text: str) -> str:
     """Return `text` with everything but printable characters, tabs and line ends escaped."""
-    if text.isprintable():
+    if text.isprintable() and (text.isascii() or _BLANK.search(text) is None):
         return text
-    return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in text)
+    return "".join(c if c in "\n\t" or is_seen(c) else _escape(c) for c in text)
+
+
+def is_seen(char: str) -> bool:
+    """Tell whether somebody who looks at a character sees one; a blank is one."""
+    return char.isprintable() and (char.isascii() or _BLANK.match(char) is None)
 
 
 def line(text: str) -> str:

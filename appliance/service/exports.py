@@ -5,6 +5,7 @@ taken out (`Deed` in record/checkpoint.py).
 """
 
 import hashlib
+import re
 import socket
 import time
 from array import array
@@ -32,6 +33,7 @@ from appliance.service.rulebook import KEPT
 
 MAX_TOLD = 1_000  # sessions named in the record of an export; of more, how many and a hash over all
 MAX_REASON = 500  # characters; it stays in the checkpoints for ever
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a session; another, of a worker that was taken over, is no name of a file
 TRAILS = ("approvals*.jsonl", "asked*.jsonl")  # in state_dir (questions.py)
 
 Note = Callable[[Deed], object]
@@ -120,7 +122,7 @@ class Exports:
             yield Member(f"sessions.{name}", FORMATS[name](self._frames(numbers, hiding)))
         for number, session in zip(numbers, islice(self._index.listed(numbers), bundle.MAX_CASTS), strict=False):
             cast = FORMATS["asciicast"](self._frames([number], hiding))
-            yield Member(f"casts/{session.id}.cast", cast)
+            yield Member(f"casts/{session.id if ID.fullmatch(session.id) else number}.cast", cast)
         ids = frozenset(session.id for session in self._index.listed(numbers))
         yield Member("approvals.jsonl", self._approvals(ids, hiding))
         yield from self._rules(numbers)

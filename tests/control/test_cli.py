@@ -21,8 +21,8 @@ from appliance.cli.words import Moment
 from appliance.control.desk import Status
 from appliance.model import Note
 from appliance.record.frame import Frame
-from tests.control.hub import Hub, running
-from tests.control.test_approvals import question
+from tests.control.hub import Hub, running, session
+from tests.control.test_approvals import PSQL, question
 from tests.record import samples
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -639,10 +639,53 @@ def test_json_has_no_colours_on_a_terminal(up: list[str]) -> None:
     assert "\x1b" not in on_terminal([*up, "sessions", "--json"])[1]
 
 
+EVIL = "\x1b]0;owned\x07\x9b31m\u202e\u3164\r"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["approvals"],
+        ["approvals", "--json"],
+        ["sessions"],
+        ["sessions", "--json"],
+        ["freeze", EVIL],
+        ["deny", EVIL],
+        ["deny", f"{EVIL}-none"],
+        ["show", EVIL],
+    ],
+    ids=lambda words: " ".join(map(ascii, words)),
+)
+def test_nothing_a_vendor_or_a_worker_says_commands_a_terminal(
+    hub: Hub, up: list[str], capsys: Captured, words: list[str]
+) -> None:
+    """Ids and addresses are a worker's; cgroups a vendor's, where it may make some."""
+    evil = msgspec.structs.replace(PSQL, exe=EVIL, argv=(EVIL,), cgroup=EVIL, script=EVIL, became=PSQL)
+    put(hub, EVIL, text=EVIL, process=evil, flow=EVIL, identity=EVIL, target=EVIL, protocol=EVIL, rule=EVIL)
+    one = session(EVIL, 1_760_000_000.0)
+    hub.items = [msgspec.structs.replace(one, identity=EVIL, target=EVIL, verdicts={EVIL: 1}, protocol=EVIL)]
+    hub.kept = {EVIL: [Frame(1, 1.0, EVIL, Note("opened", EVIL), flow=samples.flow(EVIL, process=evil))]}
+    main([*up, *words])
+    found = capsys.readouterr()
+    said = found.out + found.err
+    assert "owned" in said and said.replace("\n", "").isprintable() and "\u3164" not in said
+
+
+def test_a_watch_in_json_has_nothing_invisible(hub: Hub, up: list[str]) -> None:
+    watch = subprocess.Popen([*COMMAND, *up, "approvals", "--watch", "--json"], stdout=subprocess.PIPE)
+    put(hub, "f1-1", text=EVIL)
+    assert watch.stdout
+    line = watch.stdout.readline().decode()
+    watch.kill()
+    watch.communicate()
+    assert line.rstrip("\n").isprintable() and json.loads(line)["question"]["message"] == EVIL
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [("a b", "a b"), ("a\nb\tc\r", "a\\nb\\tc\\x0d"), ("\x1b[31m", "\\x1b[31m"), ("\u202e", "\\u202e"),
-     ("\u200b", "\\u200b"), ("\udcff", "\\udcff"), ("é漢", "é漢"), ("\x00\x7f\x9b", "\\x00\\x7f\\x9b")],
+     ("\u200b", "\\u200b"), ("\udcff", "\\udcff"), ("é漢", "é漢"), ("\x00\x7f\x9b", "\\x00\\x7f\\x9b"),
+     ("t\u3164", "t\\u3164"), ("t\ufe01\u2800", "t\\ufe01\\u2800"), ("t\U000e0100", "t\\U000e0100")],
 )  # fmt: skip
 def test_invisible_text_is_made_visible(text: str, shown: str) -> None:
     assert screen.visible(text) == shown

@@ -405,6 +405,17 @@ def test_a_session_the_fence_counted_and_nobody_recorded(tmp_path: Path) -> None
     assert fault.number == 3
 
 
+def test_names_of_cgroups_command_no_terminal_of_an_auditor(tmp_path: Path) -> None:
+    """Who is delegated a cgroup names those below it; the verifier as one file has no screen of ours."""
+    store = Store(tmp_path)
+    counter = Counter(1, 7, "acme.service/\x1b]0;owned\x07\x9b31m\n\u202e", 1)
+    for when in (T, T + 1 + GRACE_S):
+        store.keeper.checkpoints.append(Said(counters=(counter,)), when)
+    store.seal()
+    text = describe(found(tmp_path))
+    assert "owned" in text and text.replace("\n", "").isprintable() and len(text.splitlines()) == 3
+
+
 def test_grace_is_how_long_a_counted_flow_may_wait(tmp_path: Path) -> None:
     assert GRACE_S == 120
     store = Store(tmp_path)

@@ -41,7 +41,13 @@ def describe(report: Report) -> str:
     flows = f"{report.sessions} sessions, {report.flows} of them by the numbers of the fence"
     gone = f"; {report.deleted} frames were deleted, and the checkpoints say so" if report.deleted else ""
     verdict = "whole" if report.whole else f"NOT WHOLE: {len(report.faults)} bad places, the first is above all"
-    return "\n".join([*lines, f"{verdict}: {counts}, {flows}{gone}", f"checked with key {report.key}"])
+    lines += [f"{verdict}: {counts}, {flows}{gone}", f"checked with key {report.key}"]
+    return "\n".join(map(_harmless, lines))
+
+
+def _harmless(line: str) -> str:
+    """Return a line for a terminal: names of cgroups and what a bad file holds may be meant to command it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def moment(text: str) -> float:
