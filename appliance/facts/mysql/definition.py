@@ -31,7 +31,7 @@ _SERVER = {
     "USER": ("admin", "grant"), "ROLE": ("admin", "grant"), "RESOURCE": ("admin",),
     "SPATIAL": ("admin",), "LIBRARY": ("schema", "procedure"),
 }  # fmt: skip
-_TRIED = frozenset("MODIFY CHANGE UNIQUE CHECK PRIMARY FOREIGN KEY INDEX FULLTEXT SPATIAL ORDER".split())
+_TRIED = frozenset("MODIFY CHANGE UNIQUE CHECK PRIMARY FOREIGN KEY INDEX FULLTEXT SPATIAL ORDER PARTITION".split())
 _PLAIN = frozenset("<string> <number> <hex> NULL TRUE FALSE + - CURRENT_TIMESTAMP NOW LOCALTIME LOCALTIMESTAMP".split())
 """Words a default begins with that takes nothing from the row."""
 _MOVES = frozenset("RENAME CHANGE EXCHANGE DISCARD IMPORT UNION ENGINE CONVERT".split())
@@ -154,13 +154,9 @@ def _table(walk: Walk, c: Cursor, temporary: bool) -> None:
         source(walk, c.parts(2))
         return
     begin = c.place
-    while not c.done:
-        if c.key == "(" and c.ahead(1) in ("SELECT", "WITH", "VALUES"):
-            break
+    while not c.done and not _begins_query(c):
         if c.key == "(":
             _harmless(walk, c.tokens[slice(*c.balanced())])
-        elif c.key in ("SELECT", "WITH", "VALUES", "TABLE") and not (c.key == "WITH" and c.ahead(1) == "SYSTEM"):
-            break
         else:
             c.step()
     _options(walk, c.tokens[begin : c.place])
@@ -168,6 +164,14 @@ def _table(walk: Walk, c: Cursor, temporary: bool) -> None:
         walk.add("statement", "CREATE TABLE AS")
         walk.add("effect", "write")
         _copied(walk, c.rest)
+
+
+def _begins_query(c: Cursor) -> bool:
+    """Return True if a query comes next, in however many parentheses."""
+    place = c.place
+    while c.keys[place] == "(":
+        place += 1
+    return c.keys[place] in ("SELECT", "WITH", "VALUES", "TABLE") and c.keys[place : place + 2] != ["WITH", "SYSTEM"]
 
 
 def _copied(walk: Walk, tokens: Sequence[Token]) -> None:
@@ -205,6 +209,8 @@ def _harmless(walk: Walk, tokens: Sequence[Token]) -> None:
             opened.append(before in _KEYS or (at > 1 and tokens[at - 2].key in _KEYS))
         elif key == ")" and opened:
             opened.pop()
+        if key == "SELECT":
+            raise Unreadable("a query in a definition")
         if key == "REFERENCES":
             _parent(walk, cursor(walk, tokens[at + 1 :]))
         called = tokens[at + 1].key == "(" and (key == "<name>" or key.replace("_", "A").isalnum())

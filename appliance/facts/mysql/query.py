@@ -309,8 +309,8 @@ def _source(c: Cursor) -> Source:
     if c.key == "JSON_TABLE" and c.ahead(1) == "(":
         return _json_table(c)
     parts = c.table()
-    compared: tuple[Node, ...] = ()
-    if c.at("PARTITION", "("):
+    divided = c.at("PARTITION", "(")
+    if divided:
         begin = c.place
         c.step()
         names(c)
@@ -319,7 +319,7 @@ def _source(c: Cursor) -> Source:
         raise Unreadable("rows of another time")
     alias = c.alias()
     _index_hints(c)
-    return Table(parts, alias, (), compared)
+    return Table(parts, alias, (), divided)
 
 
 def _index_hints(c: Cursor) -> None:

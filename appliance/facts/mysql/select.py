@@ -192,9 +192,11 @@ def from_clause(walk: Walk, sources: Sequence[Source], env: Env) -> None:
 
 def _from_item(walk: Walk, item: Source, env: Env) -> None:
     match item:
-        case Table(parts, alias):
-            walk.compare(values(walk, item.compared, env))
-            env.sources.append(_table(walk, parts, alias, env))
+        case Table(parts, alias, _, divided):
+            found = _table(walk, parts, alias, env)
+            if divided:  # which rows are in which partition depends on their values
+                walk.compare(found.whole())
+            env.sources.append(found)
         case Derived(inner, alias, columns, lateral):
             outputs = query(walk, inner, env if lateral else env.base)
             env.sources.append(Columns(alias, _renamed(outputs, columns)))

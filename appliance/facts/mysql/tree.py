@@ -139,7 +139,7 @@ class Table(msgspec.Struct, frozen=True):
     parts: tuple[str, ...]
     alias: str = ""
     columns: tuple[str, ...] = ()
-    compared: tuple[Node, ...] = ()  # of FOR SYSTEM_TIME
+    divided: bool = False  # only some of its partitions
 
     @property
     def named(self) -> str:

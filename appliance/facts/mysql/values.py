@@ -25,7 +25,7 @@ from appliance.facts.mysql.walk import Env, Source, Walk
 
 Reads = Callable[[Walk, Query, Env], list[Output]]
 
-_DIAGNOSES = frozenset(("warning_count", "error_count", "session.warning_count", "session.error_count"))
+_DIAGNOSES = frozenset(("warning_count", "error_count"))
 
 _reads: list[Reads] = []
 
@@ -64,8 +64,9 @@ def value(walk: Walk, node: Node, env: Env) -> Names:
             walk.sets["copied"] |= names
             return names
         case System(name):
-            walk.diagnoses = walk.diagnoses or name in _DIAGNOSES
-            walk.sure = walk.sure and name not in _DIAGNOSES
+            looks_back = name.rpartition(".")[2] in _DIAGNOSES
+            walk.diagnoses = walk.diagnoses or looks_back
+            walk.sure = walk.sure and not looks_back
         case Sequence(parts):
             walk.add("table", walk.world.word(parts))
         case Star(parts):

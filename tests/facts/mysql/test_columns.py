@@ -128,7 +128,7 @@ CASES = {
     "table users": ("users", "users.* users.email users.id users.name users.ssn", "", "", ""),
     "select 1 from users limit 1": ("users", "", "", "", ""),
     "select ssn from users for update": ("users", "users.ssn", "", "", ""),
-    "select ssn from users partition (p0)": ("users", "users.ssn", "", "", ""),
+    "select ssn from users partition (p0)": ("users", "users.ssn", "users.* users.email users.id users.name users.ssn", "", ""),
     "select ssn from users force index (i)": ("users", "users.ssn", "", "", ""),
     "select u.ssn from users u straight_join orders o": ("orders users", "users.ssn", "", "", ""),
     "select ssn from users, orders where user_id = users.id": ("orders users", "orders.user_id users.id users.ssn", "orders.user_id users.id", "", ""),

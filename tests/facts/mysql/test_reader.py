@@ -410,7 +410,8 @@ def test_warnings_tell_of_the_statement_before() -> None:
     assert (said(facts, "table"), said(facts, "column")) == ("shop.users", "shop.users.ssn")
     assert facts.lineage == ((frozenset(), frozenset(), None),)
     assert said(talk.query("get diagnostics condition 1 @m = message_text"), "copied") == "shop.users.ssn"
-    assert said(talk.query("select @@warning_count"), "table") == "shop.users"
+    for scope in ("", "session.", "local."):
+        assert said(talk.query(f"select @@{scope}warning_count"), "table") == "shop.users"
     talk.query("select note from orders")
     assert said(talk.query("show warnings"), "table") == "shop.orders"
 
