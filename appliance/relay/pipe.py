@@ -348,7 +348,7 @@ class Pipe:
     def _keep(self, notes: Sequence[Note]) -> None:
         try:
             self._outside.record(self.flow, self._tally.completed(notes))
-        except OSError as error:
+        except Exception as error:  # for whatever reason: the flow ends, and others wait for their turn
             log.error("flow %s: its end is not recorded: %s", self.flow.id, error)
 
     # -- the end ---------------------------------------------------------------------------------------------

@@ -47,14 +47,18 @@ _SECRETS = tuple(
 
 def veil(text: str) -> str:
     """Return the text with secrets overwritten by as many asterisks; the same object where there are none."""
+    out: list[str] = []
+    at = 0
     for start, end in _places(text):
-        part = text[start:end]
+        was = part = text[start:end]
         low = part.lower() if part.isascii() else ""  # beyond ASCII, other letters match those of a pattern too
         for words, pattern in _SECRETS:
             if not low or any(word in low for word in words):
                 part = pattern.sub(_covered, part)
-        text = text[:start] + part + text[end:]
-    return text
+        if part != was:
+            out += (text[at:start], part)
+            at = start + len(part)
+    return "".join(out) + text[at:] if out else text
 
 
 def veil_raw(raw: bytes) -> bytes:

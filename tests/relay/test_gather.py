@@ -142,6 +142,27 @@ async def test_the_fault_of_one_flow_in_a_turn_is_not_that_of_the_others() -> No
             writer.close()
 
 
+@pytest.mark.parametrize("together", [True, False])
+@looped
+async def test_a_flow_whose_end_cannot_be_noted_for_a_fault_of_ours_ends_alone(together: bool) -> None:
+    def fails(notes: Sequence[Note]) -> bool:
+        if any(note.raw == b"bad" or note.kind in ("incident", "closed") for note in notes):
+            raise AssertionError("not even its end")
+        return False
+
+    async with world(together=together) as here:
+        found = await clients(here, 2)
+        here.record_fails = fails
+        arrive(here, C, b"bad", [0])
+        arrive(here, C, b"good", [1])
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(found[0][0].read(-1), 10)
+        assert await asyncio.wait_for(found[1][0].readexactly(4), 10) == b"good"
+        here.record_fails = lambda notes: False
+        for _, writer in found:
+            writer.close()
+
+
 @looped
 async def test_a_fault_of_ours_in_the_record_breaks_its_flow_only() -> None:
     def fails(notes: Sequence[Note]) -> bool:
