@@ -26,6 +26,7 @@ Algorithm = Literal["", "zlib", "zstd"]
 LEAST = 50  # bytes; MIN_COMPRESS_LENGTH of the server: less is not worth it
 LEVELS = {"zlib": 1, "zstd": 3}  # ours: the client is on this host, what counts is time
 MAX_WINDOW = 1 << 25  # bytes; ours: a frame has at most 16 MiB, so no honest window is larger
+MAX_FRAMES = 65_536  # kept, of one message; ours: one of 64 MiB in frames of 1 KiB. Each takes some 150 bytes of ours
 INVALID = (zlib.error, zstandard.ZstdError, ValueError)
 
 
@@ -146,6 +147,8 @@ class Stream:
             raise ProtocolError("a compressed frame without content")
         self.inbox.add(inner)
         if self._keep:
+            if len(self._frames) >= MAX_FRAMES:
+                raise ProtocolError(f"a message in more than {MAX_FRAMES} frames")
             self._frames.append(Frame(self._came, self._came + len(inner), raw, raw[3]))
             self._came += len(inner)
         else:

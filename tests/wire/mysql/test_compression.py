@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from appliance.model import Message, ProtocolError, Side
 from appliance.wire.mysql import MySQL
 from appliance.wire.mysql import capabilities as caps
+from appliance.wire.mysql import compression
 from appliance.wire.mysql.compression import Algorithm, pack, unpack
 from appliance.wire.mysql.packets import FULL
 from tests.wire.mysql.build import (
@@ -217,3 +218,14 @@ def test_kinds_of_messages_do_not_hold_what_frames_hold() -> None:
     said: list[Message] = list(wire.feed(S, frames))
     assert sum(message.count for message in said if message.kind == "row") == 12
     assert sum(len(message.raw) for message in said) < 200_000
+
+
+def test_max_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a byte each they would take a hundred times what is in them."""
+    monkeypatch.setattr(compression, "MAX_FRAMES", 10)
+    wire = logged_in(MODERN | caps.COMPRESS)
+    data = query("select 1")
+    pieces = [pack(data[i : i + 2], i // 2, "zlib") for i in range(0, len(data), 2)]
+    assert [message.text for message in wire.feed(C, b"".join(pieces) * 5)] == ["select 1"] * 5
+    with pytest.raises(ProtocolError, match="more than 10 frames"):
+        list(wire.feed(C, b"".join(pack(data[i : i + 1], i, "zlib") for i in range(len(data)))))
