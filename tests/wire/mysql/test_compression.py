@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.model import Message, ProtocolError, Side
-from appliance.wire.mysql import MySQL
+from appliance.wire.mysql import MySQL, compression
 from appliance.wire.mysql import capabilities as caps
-from appliance.wire.mysql import compression
 from appliance.wire.mysql.compression import Algorithm, pack, unpack
 from appliance.wire.mysql.packets import FULL
 from tests.wire.mysql.build import (
