@@ -9,6 +9,7 @@ from appliance.facts.http.found import Held
 from appliance.facts.http.hosts import forms
 from appliance.facts.http.paths import readings
 
+HEAD: Final = "HEAD"
 READS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 OVERRIDES: Final = frozenset(("x-http-method-override", "x-http-method", "x-method-override"))
 REWRITES: Final = frozenset(("x-original-url", "x-rewrite-url"))  # for IIS and some frameworks the real path
@@ -115,7 +116,9 @@ def facts(target: Target, host: str, lines: Lines, body: bytes, status: str, *, 
         "text": frozenset([*target.texts, *lines.shown, *said.texts]),
     }
     why = WHY[status] if status else MORE if unknown else ""
-    return Facts("http", values, unknown, why, subject=subject(target.line, lines, text, status))
+    # What is asked as HEAD by another name may be answered without the body that its answer tells of.
+    changes = HEAD in methods and target.method.upper() != HEAD
+    return Facts("http", values, unknown, why, changes, subject=subject(target.line, lines, text, status))
 
 
 def _may_override(target: Target, type: Type, said: Held) -> bool:

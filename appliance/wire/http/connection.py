@@ -207,7 +207,8 @@ class Http:
             if message.cursor in self._unended:
                 self._refused.add(message.cursor)
             return []  # the server closes, and its client asks again on another connection
-        raw, self._last = read.upward.sendable(message.raw)
+        masks = plan is not None and not getattr(plan, "exact", False)
+        raw, self._last = read.upward.sendable(message.raw, masks)
         masker = Masker(plan) if plan is not None and getattr(plan, "rules", True) else None
         self._masker = masker
         if masker is not None:

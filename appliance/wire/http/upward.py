@@ -5,6 +5,9 @@ once instead, or never reads the bodies of some methods, would take that body fo
 judged it as one. So `Expect` does not go up, and a body that begins as a request does is sent as the last thing of its
 connection: what a server reads after an answer it closes behind is nothing.
 
+So is a HEAD where answers are masked: some servers send a body with its answer, or what looks like the next answer
+in it, and masks go by the place of an answer.
+
 Source: RFC 9110 section 10.1.1, RFC 9112 sections 9.3 and 9.6.
 """
 
@@ -25,11 +28,14 @@ class Upward:
         self._drop, self._more = upgrade.withdrawn(head)
         if "expect" in head.named:
             self._drop |= {"expect"}
-        self._sized = head.framing == "length"
+        self._sized, self._head = head.framing == "length", head.method == "HEAD"
 
-    def sendable(self, raw: bytes) -> tuple[bytes, bool]:
-        """Return the request as it goes up, and whether it is to be the last of its connection."""
-        last = self._sized and _begins_request(raw)
+    def sendable(self, raw: bytes, masked: bool) -> tuple[bytes, bool]:
+        """Return the request as it goes up, and whether it is to be the last of its connection.
+
+        `masked`: answers of the connection may be.
+        """
+        last = (self._head and masked) or (self._sized and _begins_request(raw))
         if not self._drop and not last:
             return raw, False
         first, end, body = raw.partition(b"\r\n\r\n")

@@ -3,6 +3,7 @@
 Shown twice: past us the server does both; through us it does what was judged.
 """
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,14 @@ from tests.gate import Gate
 from tests.wire.http.dialogues import GET, ask
 
 pytestmark = pytest.mark.peer
+
+
+PAGES = {"/people": b'[{"ssn": "123-45-6789"}]', "/note": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"}
+MASKED = """
+rules:
+  - {id: hide, to: db, when: {json: "$..ssn", path: /people}, do: mask}
+  - {id: rest, to: db, do: allow}
+"""
 
 
 class Plain(ThreadingHTTPServer):
@@ -32,12 +41,14 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.seen.append(self.requestline)
+        body = PAGES.get(self.path, b"ok\n")
         self.send_response(200)
-        self.send_header("Content-Length", "3")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"ok\n")
+        if self.headers["X-HTTP-Method-Override"] != "HEAD":
+            self.wfile.write(body)
 
-    do_DELETE = do_GET
+    do_DELETE = do_HEAD = do_POST = do_GET  # as many are written
 
     def handle_expect_100(self) -> bool:
         """It wants none of it, and says so at once."""
@@ -87,11 +98,15 @@ SENT = {
 }  # fmt: skip
 
 
-def say(port: int, raw: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+def say(port: int, raw: bytes, patience: float = 20) -> bytes:
+    """Return what comes until the end, or until nothing comes any more."""
+    out = b""
+    with socket.create_connection(("127.0.0.1", port), patience) as sock, contextlib.suppress(TimeoutError):
         sock.sendall(raw)
         sock.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: sock.recv(65536), b""))
+        while piece := sock.recv(65536):
+            out += piece
+    return out
 
 
 @pytest.mark.parametrize("name", SENT)
@@ -105,3 +120,19 @@ def test_what_the_server_reads_is_what_was_judged(plain: Plain, name: str) -> No
         assert said.startswith(b"HTTP/1.1 200 OK")
         assert plain.seen == through
         assert [text.partition("\n")[0] for _, _, text in gate.verdicts()] == [line.rpartition(" ")[0] for line in through]
+
+
+# requests whose answers have another end than it says
+ENDS = {
+    "a body of a head": ask("HEAD /note HTTP/1.1") + GET + ask("GET /people HTTP/1.1", "Connection: close"),
+    "a head by another name": ask("POST /people HTTP/1.1", "X-HTTP-Method-Override: HEAD", "Content-Length: 0")
+    + ask("GET /people HTTP/1.1", "Connection: close"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_an_answer_is_not_taken_for_a_part_of_another(plain: Plain, name: str) -> None:
+    assert b"6789" in say(plain.server_port, ENDS[name])
+    with Gate(Address("127.0.0.1", plain.server_port), MASKED, protocol="http") as gate:
+        assert b"[redacted]" in say(gate.port, ask("GET /people HTTP/1.1", "Connection: close"))
+        assert b"6789" not in say(gate.port, ENDS[name], patience=1)  # what waits for an answer that has no end, waits

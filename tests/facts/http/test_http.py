@@ -72,6 +72,11 @@ def test_requests(name: str) -> None:
     assert not facts.unknown
 
 
+def test_what_comes_behind_a_head_by_another_name_waits_for_its_answer() -> None:
+    assert asked("POST /", lines="x-http-method-override: head\n").changes
+    assert not any(asked(f"{method} /").changes for method in ("GET", "HEAD", "POST"))
+
+
 def spoken(text: bytes, kind: str = "ws-text") -> Facts | None:
     values = (Value(b"host: api.example\nx-team: red\n"), Value(text))
     return open_reader("http", Shared()).ask(Message(Side.CLIENT, kind, b"", text="WEBSOCKET /chat?a=1", name="api.example", values=values))

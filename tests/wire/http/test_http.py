@@ -283,6 +283,14 @@ def test_a_body_that_begins_as_a_request_is_the_last_of_its_connection(body: byt
     assert sent.data.endswith(b"\r\n\r\n" + body)
 
 
+def test_a_head_whose_connection_has_masks_is_the_last_of_it() -> None:
+    raw = ask("HEAD / HTTP/1.1", "Connection: keep-alive")
+    for plan in (hide, None):
+        wire = Http()
+        (said,) = wire.feed(C, raw)
+        assert wire.allow(said, plan) == [Send(S, raw.replace(b"keep-alive", b"close") if plan else raw)]
+
+
 def test_nothing_goes_up_behind_the_last_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MAX_BODY", 10)
     wire = Http()
@@ -440,10 +448,10 @@ def test_a_part_of_a_masked_body_is_not_asked_for() -> None:
 def test_what_is_masked_cannot_be_guessed_by_its_sum() -> None:
     """An ETag that is a hash of the body tells a number of nine digits to who tries all of them."""
     guess = ["If-None-Match: W/a, W/b", "If_None_Match: x", "if-match: y"]
-    for method, kept in (("GET", []), ("HEAD", []), ("PUT", guess)):
+    for method, sent in (("GET", ["Accept: */*"]), ("HEAD", ["Accept: */*", "Connection: close"]), ("PUT", [*guess, "Accept: */*"])):
         wire = Http()
         (said,) = wire.feed(C, ask(f"{method} / HTTP/1.1", *guess, "Accept: */*"))
-        assert wire.allow(said, hide) == [Send(S, ask(f"{method} / HTTP/1.1", *kept, "Accept: */*"))]
+        assert wire.allow(said, hide) == [Send(S, ask(f"{method} / HTTP/1.1", *sent))]
     answer = tell("200 OK", "ETag: x", "Content-Length: 5", "Content-MD5: y", "Digest: z", "Vary: a")
     assert through(answer, ask("HEAD / HTTP/1.1")) == tell("200 OK", "Content-Length: 5", "Vary: a")
 
