@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MAX_FRAME = 16 * 1024 * 1024  # bytes; no reviewer judges a larger statement, no rules directory is near it
 MAX_BACKLOG = 4 * MAX_FRAME  # bytes written that the other side has not taken: it hangs
+MAX_ASKED = 2 * MAX_FRAME  # bytes of questions among them. How many are asked at once is the vendors' choice
 HEAD = 4  # bytes of length before each frame
 
 
@@ -180,11 +181,12 @@ class Channel(asyncio.Protocol, Generic[In, Out]):
         self._why = "closed by the other side"
         self._broken = False
 
-    def send(self, message: Out) -> None:
+    def send(self, message: Out, most: int = MAX_BACKLOG) -> None:
         """Send `message`, or drop it when the channel is broken.
 
         Raises:
-            ValueError: it is over MAX_FRAME.
+            ValueError: it is over MAX_FRAME, or with it more than `most` bytes would wait, where that is less than
+                what breaks the channel.
         """
         data = self._encoder.encode(message)
         if len(data) > MAX_FRAME:
@@ -192,6 +194,8 @@ class Channel(asyncio.Protocol, Generic[In, Out]):
             raise ValueError(f"{what} of {len(data)} bytes is over the limit of {MAX_FRAME}")
         if self._broken or self._transport is None:
             return
+        if most < MAX_BACKLOG and self._transport.get_write_buffer_size() + len(data) > most:
+            raise ValueError(f"more than {most} bytes wait for the other side")
         self._transport.writelines([len(data).to_bytes(HEAD, "big"), data])
         if self._transport.get_write_buffer_size() > MAX_BACKLOG:
             self._break("the other side takes nothing")

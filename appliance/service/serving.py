@@ -302,9 +302,9 @@ class Serving(ABC):
         self._asking.add(question.flow.id)
         asked = msgspec.structs.replace(question, flow=self._arrivals.latest(question.flow))
         try:
-            self._channel.send(Asked(plain(asked)))
+            self._channel.send(Asked(plain(asked)), channel.MAX_ASKED)
         except ValueError:
-            raise ValueError("too large for review") from None
+            raise ValueError("too large for review, alone or with what else is asked") from None
 
     def _withdraw(self, effect: Withdraw) -> None:
         self._channel.send(Withdrawn(effect.id, effect.reason))

@@ -14,6 +14,7 @@ from appliance.model import Address, Answered, Decision, Flow, Question
 from appliance.relay import channel
 from appliance.relay.channel import (
     HEAD,
+    MAX_ASKED,
     MAX_BACKLOG,
     MAX_FRAME,
     Answer,
@@ -194,6 +195,23 @@ async def test_max_backlog_breaks_the_channel() -> None:
         await until(lambda: lost != [])
         assert lost == ["the other side takes nothing"]
         hub.send(Drain(1))  # nothing happens
+
+
+@looped
+async def test_max_asked_refuses_what_would_have_the_channel_taken_for_broken() -> None:
+    """A vendor whose flows ask large questions at once ended the worker, and with it the flows of all others."""
+    async with pair() as (here, _, worker):
+        large, small = Incident("f", "x" * (MAX_FRAME - 100)), Incident("g", "this is no question")
+        refused = 0
+        for _ in range(MAX_BACKLOG // MAX_FRAME + 2):
+            try:
+                worker.send(large, MAX_ASKED)
+            except ValueError:
+                refused += 1
+        assert refused >= MAX_BACKLOG // MAX_FRAME
+        worker.send(small)
+        await until(lambda: small in here.at_hub)
+        assert here.lost == []
 
 
 @looped
