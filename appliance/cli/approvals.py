@@ -14,25 +14,33 @@ from appliance.model import ConfigError, HostError
 
 
 @click.command()
+@click.argument("id", required=False)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document; with --watch a line for each change."
 )
 @click.option("--watch", is_flag=True, help="Stay, and show questions as they come and go.")
 @pass_site
-def approvals(site: Site, as_json: bool, watch: bool) -> None:
+def approvals(site: Site, id: str | None, as_json: bool, watch: bool) -> None:
     """Show what waits for a reviewer.
 
-    Each question names the process as the kernel knows it, the rule that holds it, and the exact message.
-    Nothing of it has been sent on. Time that runs out is a denial.
+    Each question names the process as the kernel knows it, the rule that holds it, and the message; with ID it is that
+    question alone, with all bytes that would be released, the client's credentials among them. Nothing of it has been
+    sent on. Time that runs out is a denial.
 
     \b
     vendorgate approvals
+    vendorgate approvals 01kaq3v9m2f0a7x-4
     vendorgate approvals --watch
     vendorgate approve 01kaq3v9m2f0a7x-4
     """
     hub = Hub(site.socket)
     if watch:
+        if id:
+            raise ConfigError("approvals", "--watch is of all questions", f"vendorgate approvals {id}")
         _watch(hub, as_json)
+        return
+    if id:
+        _whole(hub.question(_find(hub, id)), as_json)
         return
     waiting = hub.approvals()
     if as_json:
@@ -140,6 +148,18 @@ def _print(question: Held) -> None:
     for line in screen.visible_lines(question.message):
         click.echo(f"  {click.style('|', fg='yellow')} {line}")
     click.echo()
+
+
+def _whole(question: Held, as_json: bool) -> None:
+    """Print a question with its bytes: what they say to a person may be less than what they are."""
+    if as_json:
+        screen.json(question)
+        return
+    _print(question)
+    for line in screen.visible_lines(question.raw.decode("utf-8", "backslashreplace").replace("\r\n", "\n")):
+        click.echo(f"  {click.style(':', fg='yellow')} {line}")
+    if not question.raw:
+        click.echo("  they are a secret's, and are not shown")
 
 
 def _needs(question: Held) -> str:

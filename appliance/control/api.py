@@ -21,7 +21,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import MultiMapping
 
-from appliance.control.desk import Answer, Change, Desk, Held, Order, Reloaded, Reply, held
+from appliance.control.desk import Answer, Change, Desk, Held, Order, Reloaded, Reply
 from appliance.control.door import Door
 from appliance.control.peer import Peer, Refused, identify
 from appliance.model import ConfigError, HostError
@@ -41,6 +41,7 @@ from appliance.record.session import Filter
 
 MAX_BODY = 16 * 1024  # bytes of a request; an answer with the longest reason has 4 KB
 MAX_LIMIT = 10_000  # sessions in one list; a page nobody reads to its end
+MAX_TIME = 253_402_300_799  # unix seconds: the end of the year 9999, as far as calendars go
 PIECE = 64 * 1024  # bytes of frames sent at once; each costs a change of threads
 MAX_WATCHERS = 64  # streams at one time; each reviewer's console has one
 LOOKERS = 4  # threads that ask the host who a peer is; the user database may be on the network
@@ -142,10 +143,7 @@ class Control:
         return _json(self._desk.status())
 
     async def _sessions(self, request: web.Request) -> web.Response:
-        try:
-            wanted = msgspec.convert(dict(request.query), Filter, strict=False)
-        except msgspec.ValidationError as error:
-            raise Problem(400, "bad filter", str(error)) from None
+        wanted = _filter(dict(request.query))
         if not 1 <= wanted.limit <= MAX_LIMIT:
             raise Problem(400, "bad filter", f"limit is from 1 to {MAX_LIMIT}")
         return _json(await self._read(lambda: list(self._desk.sessions(wanted))))
@@ -194,7 +192,7 @@ class Control:
         question = self._desk.question(id)
         if question is None:
             raise Problem(404, "no such question", f"no question `{id}` is waiting")
-        return _json(held(question, most=len(question.raw)))
+        return _json(question)
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
@@ -274,18 +272,25 @@ def _asked(query: MultiMapping[str]) -> Export:
     ids = tuple(query.getall("id", []))
     if not ids and not given and query.get("all") != "1":
         raise Problem(400, "nothing to export", "name sessions, ?id=, or say what they are found by, or ?all=1")
-    try:
-        wanted = msgspec.convert({"limit": 0, **given}, Filter, strict=False)
-    except msgspec.ValidationError as error:
-        raise Problem(400, "bad filter", str(error)) from None
     return Export(
         ids=ids,
-        wanted=wanted,
+        wanted=_filter({"limit": "0", **given}),
         format=query.get("format", "pcapng"),
         bundle=query.get("bundle") == "1",
         redact=tuple(query.getall("redact", [])),
         reason=query.get("reason", ""),
     )
+
+
+def _filter(given: Mapping[str, str]) -> Filter:
+    """Return the filter that a query says."""
+    try:
+        wanted = msgspec.convert(given, Filter, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(400, "bad filter", str(error)) from None
+    if not all(moment is None or 0 <= moment <= MAX_TIME for moment in (wanted.since, wanted.until)):
+        raise Problem(400, "bad filter", f"times are from 0 to {MAX_TIME}")
+    return wanted
 
 
 def packed(frames: Iterator[Frame]) -> Iterator[bytes]:

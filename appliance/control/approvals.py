@@ -154,9 +154,10 @@ class Approvals:
         """Return what waits, oldest first, as reviewers see it."""
         return [self._held[q.id] for q in self._asked.values() if now < q.expires]
 
-    def question(self, id: str) -> Question | None:
-        """Return a pending question."""
-        return self._asked.get(id)
+    def question(self, id: str) -> Held | None:
+        """Return a pending question, its message whole."""
+        question = self._asked.get(id)
+        return msgspec.structs.replace(self._held[id], raw=question.raw) if question else None
 
     def take(self) -> list[Entry]:
         """Return the entries of the trail since the last call; the caller has to record them."""

@@ -122,15 +122,15 @@ class Desk(msgspec.Struct, frozen=True):
     session: Callable[[str], Session | None]  # by its whole id
     frames: Callable[[str], Iterator[Frame]]  # of one session, by its whole id; KeyError if there is none
     approvals: Callable[[], Sequence[Held]]
-    question: Callable[[str], Question | None]
+    question: Callable[[str], Held | None]  # with its whole message
     answer: Callable[[str, str, frozenset[str], bool, str], Reply]  # id, by, groups, approved, reason
     reload: Callable[[str], str]  # by -> revision in force; raises ConfigError
     contain: Callable[[Order, str], Contained]  # order, by; may wait; ConfigError: it is nobody; HostError
     export: Callable[[Export, str], Iterator[bytes]]  # what, by; ConfigError, KeyError, HostError; b"": goes on
 
 
-def held(question: Question, most: int = MAX_SHOWN) -> Held:
-    """Return a question as a reviewer sees it, with at most `most` bytes of the message itself."""
+def held(question: Question) -> Held:
+    """Return a question as a reviewer sees it, with at most MAX_SHOWN bytes of the message itself."""
     decision = question.decision
     approval = decision.approval
     return Held(
@@ -147,7 +147,7 @@ def held(question: Question, most: int = MAX_SHOWN) -> Held:
         reason=plain(decision.reason),
         file=decision.file,
         revision=decision.revision,
-        raw=question.raw[:most],
+        raw=question.raw[:MAX_SHOWN],
         size=len(question.raw),
         sha256=hashlib.sha256(question.raw).hexdigest(),
         group=approval.group if approval else "",

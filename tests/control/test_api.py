@@ -101,7 +101,7 @@ def test_sessions_with_filters(hub: Hub) -> None:
     ]
 
 
-@pytest.mark.parametrize("query", ["limit=0", f"limit={MAX_LIMIT + 1}", "limit=x", "since=yesterday"])
+@pytest.mark.parametrize("query", ["limit=0", f"limit={MAX_LIMIT + 1}", "limit=x", "since=yesterday", "since=nan", "until=inf", "since=-1", "until=1e12"])
 def test_a_bad_filter_is_400(hub: Hub, query: str) -> None:
     status, body = ask(hub, "GET", f"/sessions?{query}")
     assert (status, body["title"]) == (400, "bad filter")

@@ -1,6 +1,7 @@
 """Approvals as playbooks with explicit time: what was asked, who answered, what was released."""
 
 import itertools
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -476,7 +477,7 @@ def test_a_reviewer_sees_process_message_and_rule() -> None:
 def test_a_long_message_is_cut_in_lists_with_its_size_and_digest() -> None:
     long = held(question(raw=b"x" * (MAX_SHOWN + 1)))
     assert (len(long.raw), long.size) == (MAX_SHOWN, MAX_SHOWN + 1)
-    assert long.sha256 == held(question(raw=b"x" * (MAX_SHOWN + 1)), most=1).sha256
+    assert long.sha256 == sha256(b"x" * (MAX_SHOWN + 1)).hexdigest()
 
 
 def test_bytes_that_are_no_utf8_are_shown_and_fit_json() -> None:

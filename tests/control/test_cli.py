@@ -296,6 +296,21 @@ def test_approvals_show_all_a_reviewer_needs(hub: Hub, up: list[str], capsys: Ca
     assert "| create table t()\n  | -- no harm\\x1b[2K\\u202e\n" in text
 
 
+def test_one_question_is_shown_with_all_its_bytes_and_votes(hub: Hub, up: list[str], capsys: Captured) -> None:
+    """What a body is in words ends after some thousand characters."""
+    raw = b"POST / HTTP/1.1\r\n\r\n" + b"a" * 100_000 + b"\x1b[2K\xff the end"
+    put(hub, text="POST /\n[more]", raw=raw, group="", count=2)
+    hub.call(lambda: hub.approvals.answer("f1-1", "ann", (), approved=True, reason="", now=time.time()))
+    assert "the end" not in said(capsys, [*up, "approvals"])
+    text = said(capsys, [*up, "approvals", "f1"])
+    assert "1 approver; approved by ann" in text and "  : POST / HTTP/1.1\n  : \n  : aaa" in text
+    assert text.endswith("a\\x1b[2K\\xff the end\n")
+    assert json.loads(said(capsys, [*up, "approvals", "f1-1", "--json"]))["size"] == len(raw)
+    assert "is of all questions" in refused(capsys, [*up, "approvals", "f1-1", "--watch"], 2)
+    put(hub, "f2-1", text="AUTH (redacted)", raw=b"", flow="f2")
+    assert said(capsys, [*up, "approvals", "f2-1"]).endswith("they are a secret's, and are not shown\n")
+
+
 def test_nothing_waits(up: list[str], capsys: Captured) -> None:
     assert said(capsys, [*up, "approvals"]) == "Nothing waits.\n"
     assert said(capsys, [*up, "approvals", "--json"]) == "[]\n"
