@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 MAX_ATTRIBUTES = 200_000  # the server sends nothing if it has more: names stay unknown (about 60 MB here)
+MAX_SWEPT = 1_000  # answers about foreign keys that are kept; programs change a few dozen tables in as many ways
 MAX_RELATED = 2_000  # relations in one tree of inheritance whose names are given; more: unknown
 
 _FIRST_USER_OID = 16384  # FirstNormalObjectId in PostgreSQL
@@ -217,6 +218,7 @@ class Catalog:
         self._cascades: dict[int, list[Cascade]] = {}
         for cascade in cascades:
             self._cascades.setdefault(cascade.parent, []).append(cascade)
+        self._swept: dict[tuple[int, bool, frozenset[str]], list[Relation]] = {}
         self.memory: dict[int, object] = {}  # what facts/sql/lineage.py worked out, by relation
 
     def find(self, schema: str, name: str) -> Relation | None:
@@ -244,6 +246,14 @@ class Catalog:
 
     def swept(self, relation: Relation, deleted: bool, columns: frozenset[str]) -> list[Relation]:
         """Return the relations that foreign keys change when rows of one go, or these columns of it change."""
+        key = relation.oid, deleted, columns
+        if key not in self._swept:
+            if len(self._swept) >= MAX_SWEPT:
+                self._swept.clear()
+            self._swept[key] = self._sweep(relation, deleted, columns)
+        return self._swept[key]
+
+    def _sweep(self, relation: Relation, deleted: bool, columns: frozenset[str]) -> list[Relation]:
         found: dict[int, Relation] = {}
         todo: list[tuple[Relation, bool]] = [(below, False) for below in self._stored(relation)]
         while todo:

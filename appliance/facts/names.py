@@ -15,7 +15,8 @@ from appliance.facts.sql import Reading
 
 MAX_MEANINGS = 16  # statements one name may stand for; more: unknown
 MAX_NAMES = 20_000  # names kept; what a client prepares beyond that is unknown
-MAX_TEXTS = 32 << 20  # characters of statements kept for one flow
+MAX_TEXTS = 32 << 20  # characters of statements and parameters kept for one flow
+MAX_PENDING = 256  # definitions of one name that are not answered; more: unknown. Each use looks at all of them
 
 _NAMEDATALEN = 64  # PostgreSQL cuts longer names silently, in both protocols
 
@@ -29,12 +30,23 @@ class Meaning(msgspec.Struct, frozen=True):
     words: frozenset[str] = frozenset()  # the text and its parameters
 
 
+    @property
+    def size(self) -> int:
+        """Characters that are kept for it."""
+        return len(self.text) + len(self.subject) + sum(map(len, self.words))
+
+
 class _Slot:
     __slots__ = ("pending", "settled")
 
     def __init__(self) -> None:
         self.settled: tuple[Meaning, ...] = ()
-        self.pending: list[tuple[int, Meaning | None]] = []  # (segment, None: taken away)
+        self.pending: list[tuple[int, int, Meaning | None]] = []  # (which in order, segment, None: taken away)
+
+    @property
+    def meanings(self) -> dict[int, Meaning]:
+        """All it may stand for, by id."""
+        return {id(m): m for m in (*self.settled, *(m for _, _, m in self.pending)) if m is not None}
 
 
 def key(name: str) -> str | None:
@@ -50,6 +62,8 @@ class Names:
     def __init__(self) -> None:
         self._slots: dict[str, _Slot] = {}
         self._dirty: set[str] = set()  # names with definitions that are not settled
+        self._order = 0
+        self._cleared: tuple[int, int] | None = None  # order and segment of when all names were last taken away
         self._size = 0
         self.full = False
 
@@ -58,25 +72,27 @@ class Names:
         cut = key(name)
         if cut is None:
             return
-        self._size += len(meaning.text) + len(meaning.subject)
+        self._size += meaning.size
         if self._size > MAX_TEXTS or (len(self._slots) >= MAX_NAMES and cut not in self._slots):
             self.full = True
         if not self.full:
-            self._slots.setdefault(cut, _Slot()).pending.append((segment, meaning))
+            self._order += 1
+            self._slots.setdefault(cut, _Slot()).pending.append((self._order, segment, meaning))
             self._dirty.add(cut)
 
     def forget(self, name: str, segment: int) -> None:
         """Note that a name is taken away."""
         cut = key(name)
-        if cut is not None and cut in self._slots:
-            self._slots[cut].pending.append((segment, None))
+        slot = self._slots.get(cut) if cut is not None else None
+        if cut is not None and slot is not None and (not slot.pending or slot.pending[-1][1:] != (segment, None)):
+            self._order += 1
+            slot.pending.append((self._order, segment, None))
             self._dirty.add(cut)
 
     def forget_all(self, segment: int) -> None:
         """Note that all names are taken away."""
-        for slot in self._slots.values():
-            slot.pending.append((segment, None))
-        self._dirty.update(self._slots)
+        self._order += 1
+        self._cleared = self._order, segment
 
     def get(self, name: str, segment: int) -> tuple[Meaning, ...]:
         """Return all the name may stand for; nothing if that is not known, or too much."""
@@ -84,41 +100,50 @@ class Names:
         slot = self._slots.get(cut) if cut is not None and not self.full else None
         if slot is None:
             return ()
-        if slot.pending and slot.pending[-1][0] == segment:
-            last = slot.pending[-1][1]
+        order, at, last = slot.pending[-1] if slot.pending else (0, -1, None)
+        if self._cleared is not None and self._cleared[0] > order:
+            at, last = self._cleared[1], None
+        if at == segment:
             return (last,) if last is not None else ()
-        if not slot.pending:
-            meanings = slot.settled
-        else:
-            seen = {id(m): m for m in (*slot.settled, *(m for _, m in slot.pending)) if m is not None}
-            meanings = tuple(seen.values())
+        if len(slot.pending) > MAX_PENDING:
+            return ()
+        meanings = tuple(slot.meanings.values()) if slot.pending else slot.settled
         return meanings if len(meanings) <= MAX_MEANINGS else ()
 
     def settle(self, sure: bool) -> None:
         """Note that all that went up is answered; `sure`: and nothing failed."""
+        if self._cleared is not None:
+            if sure:
+                self._clear(self._cleared[0])
+            self._cleared = None
         for name in self._dirty:
             slot = self._slots[name]
-            last = slot.pending[-1][1]
+            last = slot.pending[-1][2]
             before = slot.settled
             if sure and len(slot.pending) == 1:  # what follows, for the most frequent case
                 for meaning in before:
                     if meaning is not last:
-                        self._size -= len(meaning.text) + len(meaning.subject)
+                        self._size -= meaning.size
                 slot.pending.clear()
                 slot.settled = () if last is None else (last,)
                 if last is None:
                     del self._slots[name]
                 continue
+            dropped = slot.meanings
+            slot.settled = tuple(dropped.values())[: MAX_MEANINGS + 1]
             if sure:
                 slot.settled = () if last is None else (last,)
-            else:
-                seen = {id(m): m for m in (*before, *(m for _, m in slot.pending)) if m is not None}
-                slot.settled = tuple(seen.values())[: MAX_MEANINGS + 1]
-            dropped = {id(m): m for m in (*before, *(m for _, m in slot.pending)) if m is not None}
             for meaning in slot.settled:
                 del dropped[id(meaning)]
-            self._size -= sum(len(m.text) + len(m.subject) for m in dropped.values())
+            self._size -= sum(meaning.size for meaning in dropped.values())
             slot.pending.clear()
             if not slot.settled:
                 del self._slots[name]
         self._dirty.clear()
+
+    def _clear(self, order: int) -> None:
+        """Take away what was defined before."""
+        gone = [name for name, slot in self._slots.items() if not slot.pending or slot.pending[-1][0] < order]
+        for name in gone:
+            self._size -= sum(meaning.size for meaning in self._slots.pop(name).meanings.values())
+        self._dirty.difference_update(gone)

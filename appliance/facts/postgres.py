@@ -88,7 +88,6 @@ class Postgres:
         self._settings.needs_catalog = needs
 
     # -- Reader
-    # -------------------------------------------------------------------------------------------------
 
     def ask(self, message: Message) -> Facts | None:
         self._traffic.asked(message)
@@ -209,7 +208,6 @@ class Postgres:
         return copies[0] if len(set(copies)) == 1 else Copy((), "", "", "", "", "")
 
     # -- requests
-    # -----------------------------------------------------------------------------------------------
 
     def _query(self, message: Message) -> Facts:
         return self._said(message, "begins", None)
@@ -308,16 +306,20 @@ class Postgres:
         """Return the reading with what its EXECUTE and FETCH stand for."""
         if not reading.steps:
             return reading
-        readings = [reading]
         inside: dict[tuple[str, str], Reading] = {}
+        meant = set[tuple[str, str]]()
+        readings: dict[int, Reading] = {}  # by id: a text may use one name ten thousand times
         for step in reading.steps:
+            used = step.verb, step.name
             match step.verb:
                 case "prepare" | "declare" if step.reading is not None:
                     inside["execute" if step.verb == "prepare" else "fetch", step.name] = step.reading
-                case "execute" | "fetch":
-                    known = inside.get((step.verb, step.name))
-                    readings += [known] if known is not None else self._meant(step)
-        return joined(readings[0], *readings[1:])
+                case "execute" | "fetch" if used in inside:
+                    readings[id(inside[used])] = inside[used]
+                case "execute" | "fetch" if used not in meant:
+                    meant.add(used)
+                    readings.update((id(one), one) for one in self._meant(step))
+        return joined(reading, *readings.values())
 
     def _meant(self, step: Step) -> list[Reading]:
         """Return what a name used in SQL may stand for."""

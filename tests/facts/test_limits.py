@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.facts.sql import ALL, read, walk
+from appliance.facts import catalog, names
+from appliance.facts.catalog import Cascade, Catalog, State
+from appliance.facts.sql import ALL, World, read, walk
 from appliance.facts.sql.tree import MAX_LEFT, MAX_TEXT, SHORT
-from tests.facts.small import KNOWN, PLAIN
+from tests.facts.small import KNOWN, PLAIN, table
+from tests.facts.talk import Talk
 
 DEEP = {
     "plus": lambda n: "select " + "1+" * n + "1",
@@ -138,3 +141,78 @@ def test_any_words_are_read_or_unknown(words: list[str]) -> None:
 def test_nested_arguments_are_read_once() -> None:
     """Each level read twice would be 2 ** 40 of them."""
     assert not read("select " + "substr('a', 1, " * 40 + "1" + ")" * 40, PLAIN).unknown
+
+
+class TestNamesOfTheSession:
+    """What a flow can make of names: each case took minutes, or gigabytes, where it was followed step by step."""
+
+    def test_all_are_taken_away_again_and_again(self) -> None:
+        talk = Talk()
+        for n in range(10_000):
+            talk.send("parse", name=f"s{n}", text="select 1")
+        talk.sync()
+        talk.send("query", text="deallocate all;" * 17_000)
+        talk.hear("ready", status="I")
+        assert talk.look("bind", name="s1").unknown >= ALL
+
+    def test_one_is_used_again_and_again(self) -> None:
+        talk = Talk()
+        talk.query("prepare s as select " + ", ".join(f"c{n}" for n in range(3000)) + " from t")
+        facts = talk.look("query", text="execute s;" * 26_000)
+        assert not facts.unknown
+        assert len(facts.values["column"]) == 3000
+
+    def test_limit_of_pending(self) -> None:
+        kept, meaning = names.Names(), names.Meaning("x")
+        for n in range(names.MAX_PENDING + 1):
+            assert len(kept.get("p", 999)) == (n > 0)
+            kept.define("p", meaning, n)
+        assert kept.get("p", 999) == ()
+        assert kept.get("p", names.MAX_PENDING) == (meaning,)
+
+    def test_parameters_count_as_texts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(names, "MAX_TEXTS", 10)
+        kept = names.Names()
+        kept.define("p", names.Meaning("", words=frozenset(("12345678", "abc"))), 0)
+        assert kept.get("p", 0) == ()
+
+    @settings(max_examples=300)
+    @given(st.lists(st.tuples(st.sampled_from(["define", "forget", "all", "next", "sure", "unsure"]), st.sampled_from("ab")), max_size=25))
+    def test_taking_all_away_is_taking_each_away(self, acts: list[tuple[str, str]]) -> None:
+        at, one, other = 0, names.Names(), names.Names()
+        for number, (act, name) in enumerate(acts):
+            at += act == "next"
+            for kept in (one, other):
+                if act == "define":
+                    kept.define(name, names.Meaning(str(number)), at)
+                elif act == "forget":
+                    kept.forget(name, at)
+                elif act == "all" and kept is one:
+                    kept.forget_all(at)
+                elif act == "all":
+                    for each in "ab":
+                        kept.forget(each, at)
+                elif act in ("sure", "unsure"):
+                    kept.settle(act == "sure")
+            for now in (at, at + 1):
+                assert [[m.text for m in one.get(each, now)] for each in "ab"] == [[m.text for m in other.get(each, now)] for each in "ab"]
+
+
+LARGE = [table(100 + n, f"p{n}", " ".join(f"c{k}" for k in range(30))) for n in range(300)]
+WORLD = World(path=("public",), catalog=Catalog(State("public", "acme", ""), LARGE, inherits=[(100 + n, 100) for n in range(1, 300)]), needs_catalog=True)
+
+
+class TestLargeCatalogues:
+    """A table of many partitions: each mention of it stands for all their columns."""
+
+    def test_mentioned_again_and_again(self) -> None:
+        assert not read("delete from p0;" * 20, WORLD).unknown
+        assert read("delete from p0;" * 17_000, WORLD).why == "too much to work out"
+
+    def test_limit_of_swept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(catalog, "MAX_SWEPT", 1)
+        cascade = Cascade(parent=100, child=101, deletes=True, updates=False, columns=(1,))
+        small = Catalog(State("public", "acme", ""), LARGE[:3], cascades=[cascade])
+        for _ in range(2):
+            for parent, swept in ((LARGE[0], ["p1"]), (LARGE[1], [])):
+                assert [relation.name for relation in small.swept(parent, True, frozenset())] == swept

@@ -185,6 +185,16 @@ def test_max_statements() -> None:
     assert one(wire, bind(b"1", name="one more")).values[0].type == 0
 
 
+def test_max_types() -> None:
+    wire = logged_in()
+    for i in range(3):
+        one(wire, parse("x", str(i), [23] * (flow.MAX_TYPES // 2)))
+    assert [one(wire, bind(*[b"1"] * (flow.MAX_TYPES // 2), name=str(i))).values[0].type for i in range(3)] == [23, 23, 0]
+    one(wire, parse("x", "1", [25]))  # another one of that name: neither is known
+    one(wire, parse("x", "last", [23]))
+    assert one(wire, bind(b"1", name="last")).values[0].type == 23
+
+
 def test_max_unknown() -> None:
     with pytest.raises(ProtocolError):
         list(detect.open("").feed(C, bytes(detect.MAX_UNKNOWN + 1)))

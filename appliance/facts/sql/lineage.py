@@ -29,6 +29,7 @@ class Known(msgspec.Struct, frozen=True):
     opaque: str = ""  # reading it may do anything, and why
     runs: str = ""  # writing to it runs code of a user: the relation with triggers or rules
     doubt: str = ""  # its columns may hold more than is shown, and why
+    row: Names = NONE  # what a whole row of it holds
 
 
 def known(catalog: Catalog, relation: Relation) -> Known:
@@ -40,6 +41,8 @@ def known(catalog: Catalog, relation: Relation) -> Known:
     catalog.memory[relation.oid] = Known((), own, doubt=f"{relation.full} refers to itself")
     view = catalog.views.get(relation.oid)
     result = _table(catalog, relation) if view is None else _view(catalog, relation, view)
+    row = frozenset((f"{relation.full}.*",)).union(*(output.names for output in result.outputs))
+    result = msgspec.structs.replace(result, row=row)
     catalog.memory[relation.oid] = result
     return result
 

@@ -49,6 +49,7 @@ def sweep(walk: Walk, var: Any, changed: Iterable[Any] = (), deleted: bool = Fal
     catalog = walk.world.catalog
     for relation in walk.world.find(var.schemaname, var.relname) if catalog is not None else ():
         assert catalog is not None
+        walk.spend(len(known(catalog, relation).tables) // 4)
         for child in catalog.swept(relation, deleted, columns):
             about = known(catalog, child)
             walk.sets["table"] |= about.tables
@@ -73,7 +74,10 @@ def source(walk: Walk, var: Any, writing: bool = False) -> Source:
     else:
         columns = [output for _, what in about for output in what.outputs]
         full_names = [relation.full for relation, _ in about]
-        made = Source(alias or var.relname, columns, names=() if alias else full_names, prefixes=full_names)
+        row = about[0][1].row if len(about) == 1 else None
+        walk.spend(len(columns) // 4 + len(row or ()) // 16)
+        names = () if alias else full_names
+        made = Source(alias or var.relname, columns, names=names, prefixes=full_names, row=row)
     return renamed(made, [c.string.sval for c in var.alias.colnames]) if var.alias.colnames else made
 
 

@@ -53,7 +53,7 @@ def visits(*types: str) -> Callable[[Visitor], Visitor]:
 class Source:
     """Something columns are taken from: an item of FROM, or the target of a write."""
 
-    __slots__ = ("_each", "alias", "columns", "full", "hidden", "loose", "prefixes", "rest")
+    __slots__ = ("_each", "_row", "alias", "columns", "full", "hidden", "loose", "prefixes", "rest")
 
     def __init__(
         self,
@@ -64,8 +64,10 @@ class Source:
         prefixes: Iterable[str] = (),
         rest: Names = NONE,
         loose: bool = False,
+        row: Names | None = None,
     ) -> None:
         self.alias = alias
+        self._row = row  # what `whole` returns, where that is known
         self.hidden = False  # its columns are found by its name only: a join shows them in its own order
         self.loose = loose or columns is None  # it may have columns that are not in `columns`
         self.full = frozenset(names)  # "schema.name" by which it may be called too
@@ -100,6 +102,8 @@ class Source:
 
     def whole(self) -> Names:
         """Return what the whole row as one value holds."""
+        if self._row is not None:
+            return self._row
         names: set[str] = {f"{p}.*" for p in self.prefixes}
         return frozenset(names.union(*(c.names for c in self.all())))
 

@@ -23,7 +23,7 @@ import msgspec
 from appliance.model import Column, ProtocolError
 from appliance.wire import Plan
 from appliance.wire.postgres.encodings import UTF8, Encoding
-from appliance.wire.postgres.frames import MAX_PIPELINE, MAX_STATEMENTS
+from appliance.wire.postgres.frames import MAX_PIPELINE, MAX_STATEMENTS, MAX_TYPES
 from appliance.wire.postgres.refusals import Refusal
 
 Kind = Literal[
@@ -127,7 +127,8 @@ class Link:
         self.transaction = ""  # I, T or E, as the server said last
         self.pending = False  # a request for encryption has no answer yet
         self.key = b""
-        self.types: dict[str, tuple[int, ...] | None] = {}  # of prepared statements; None: two were given
+        self.types: dict[str, tuple[int, ...] | None] = {}  # of prepared statements; None: two were given, or many
+        self._typed = 0  # types that are kept
 
     def defined(self, statement: str, types: tuple[int, ...]) -> None:
         """Keep the parameter types a Parse gives; those of two Parses that differ are not known."""
@@ -135,12 +136,19 @@ class Link:
         if statement not in self.types and len(self.types) >= MAX_STATEMENTS:
             return
         known = self.types.get(statement, given) if statement else given
-        self.types[statement] = given if known == given else None
+        self._keep(statement, given if known == given else None)
 
     def told(self, statement: str, types: tuple[int, ...]) -> None:
         """Keep the types the server found for a named statement whose Parse gave none."""
         if statement and self.types.get(statement) == ():
-            self.types[statement] = types
+            self._keep(statement, types)
+
+    def _keep(self, statement: str, types: tuple[int, ...] | None) -> None:
+        self._typed += len(types or ()) - len(self.types.get(statement) or ())
+        if types and self._typed > MAX_TYPES:
+            self._typed -= len(types)
+            types = None
+        self.types[statement] = types
 
 
 class Ledger:

@@ -27,6 +27,7 @@ MAX_SERVER = (1 << 30) + 5  # bytes; MaxAllocSize of the server: it cannot build
 MAX_PIPELINE = 131_072  # requests sent and not answered; ours: eight bytes each when nothing is to be masked
 # prepared statements whose parameter types are kept; ours: beyond it types are not known
 MAX_STATEMENTS = 10_000
+MAX_TYPES = 100_000  # types of their parameters in all; ours: 4 MB. A Parse may name 65,535
 STREAM_OVER = 64 * 1024  # bytes; ours: a longer row that nobody masks goes down in pieces
 
 INT16 = struct.Struct(">H")
