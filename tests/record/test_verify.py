@@ -525,6 +525,23 @@ def test_a_segment_put_there_says_of_itself_that_it_is_new(tmp_path: Path, begun
     assert "sessions 2 of acme.service are missing" in whats[1]
 
 
+def test_a_segment_in_the_place_of_one_that_was_dropped(tmp_path: Path) -> None:
+    """It may still be there after its tombstone, but as it was."""
+    store = Store(tmp_path)
+    for day in range(3):
+        store.session(f"s{day}", T + day * DAY)
+        store.seal()
+    path = tmp_path / "records" / store.names()[0]
+    before = path.read_bytes()
+    assert prune(store.keeper, Keep(DAY, 1 << 40), T + 2 * DAY).segments and not path.exists()
+    path.write_bytes(before)
+    assert found(tmp_path).whole
+    top = pack(Header(2, "w0", T, 1, int(path.name.split(".")[1]), "ab" * 16))
+    path.write_bytes(top + pack(Frame(1, T, "put", opened(), flow=flow("put"), number=1, previous=leaf(top))))
+    (fault,) = found(tmp_path).faults
+    assert fault.file == str(path) and fault.what == "the last 4 frames are missing"
+
+
 def test_a_segment_so_new_that_no_checkpoint_knows_it_makes_up_for_no_session(tmp_path: Path) -> None:
     store = Store(tmp_path)
     whole(store, 1, 3)

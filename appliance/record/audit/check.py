@@ -154,7 +154,7 @@ class _Check:
 
     def _outside(self, name: str) -> bool:
         seal, wanted = self._ledger.seals.get(name), self._wanted
-        if name in self._ledger.gone:
+        if name in self._ledger.gone and not (self._records / name).exists():
             return True
         return seal is not None and (seal.last < wanted.since or seal.first > wanted.until + GRACE_S)
 
@@ -173,9 +173,6 @@ class _Check:
             self._chains[seal.chain] = follows
 
     def _walk(self, name: str) -> None:
-        if name in self._ledger.gone:
-            self._skip(name)
-            return
         flows: list[tuple[int, int, int]] = []
         ids: set[str] = set()
 
@@ -191,6 +188,9 @@ class _Check:
         try:
             walk.run()
         except FileNotFoundError:
+            if name in self._ledger.gone:  # it went while it was read
+                self._skip(name)
+                return
             raise Bad(0, "the segment is missing") from None
         if walk.chain:
             self._chains[walk.chain] = walk.follows
