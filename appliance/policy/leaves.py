@@ -220,9 +220,14 @@ def _one(test: Names | Range | None, text: str) -> bool | None:
 
 
 def _meets(wanted: tuple[Step, ...], place: tuple[Step, ...], wide: bool) -> bool:
-    """`wide`: what is in a list is the list's as well, since many take `[5]` for 5: JavaScript, PHP, Rails."""
+    """`wide`: what is in a list is the list's as well, since many take `[5]` for 5 (JavaScript, PHP, Rails), and each
+    of a list of documents is one, since many take a batch (JSON-RPC, GraphQL)."""
     reached = _reached(wanted, place, wide)
-    return len(place) in reached or (wide and any(n in reached for n in range(_listed(place), len(place))))
+    if len(place) in reached or not wide:
+        return len(place) in reached
+    if any(n in reached for n in range(_listed(place), len(place))):
+        return True
+    return len(place) > 1 and not place[0][1] and wanted[0][1] and _meets(wanted, place[1:], wide)
 
 
 def _listed(place: tuple[Step, ...]) -> int:

@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 from appliance.facts import Facts
 from appliance.facts.http.body import NONE, Type, closed, held, overrides, pairs, renamed, text_of
+from appliance.facts.http.documents import encodable
 from appliance.facts.http.found import Held
 from appliance.facts.http.hosts import forms
 from appliance.facts.http.paths import readings
@@ -34,6 +35,8 @@ class Target:
         self.query = frozenset([f"{k}={v}" for k, v in self.asked])
         self.paths, paths_whole = readings(self.path) if self.path else (NONE, True)
         self.texts = [unquote(target), *[word for pair in self.asked for word in pair]]
+        if len(self.paths) > 1:
+            self.texts += map(encodable, self.paths)
         unknown = set() if paths_whole else {"path"}
         if not whole:
             unknown |= {"query", "sql", *METHOD}
@@ -64,9 +67,10 @@ class Lines:
             said = f"{name}: {value}"
             self.shown.append(said)
             self.reviewed.append(said)
+            read = name
             if "_" in name:
-                name = name.replace("_", "-")  # for what is run as CGI is, and WSGI, these are one
-                self.shown.append(f"{name}: {value}")
+                read = name.replace("_", "-")  # for what is run as CGI is, and WSGI, these are one
+                self.shown.append(f"{read}: {value}")
             if name == "content-type":
                 self.content = value
             elif name == "host":
@@ -74,9 +78,9 @@ class Lines:
             elif name == "upgrade":
                 if "websocket" in value.lower():
                     self.methods.append("WEBSOCKET")
-            elif name in OVERRIDES:
+            elif read in OVERRIDES:
                 self.methods.append(value.upper())
-            elif name in REWRITES:
+            elif read in REWRITES:
                 self.paths.append(split(value)[1])
 
 

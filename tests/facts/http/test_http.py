@@ -50,6 +50,7 @@ REQUESTS = {
     "override in a query of Salesforce": (asked("POST /a?_HttpMethod=PATCH"), {"method": {"POST", "PATCH"}}),
     "override in a header of CGI": (asked("POST /a", lines="x_http_method_override: put\n"), {"method": {"POST", "PUT"}}),
     "header of CGI": (asked(lines="x_team: red\n"), {"header": {"x_team: red", "x-team: red"}}),
+    "type in a header of CGI": (asked("POST /a", lines=FORM + "content_type: text/plain\n", body=b"a=1"), {"field": {"a=1"}, "content": {FORM[14:-1]}}),
     "path in a header": (asked(lines="x-original-url: /admin?a=b\nx-rewrite-url: http://a/x/../y\n"), {"path": {"/", "/admin", "/x/../y", "/y"}}),
     "packed": (asked("POST /", lines=FORM, body=b"a=1", packed=b"\x1f\x8b&b=2&"), {"field": {"a=1", "\x1f\ufffd=", "b=2"}}),
     "packed JSON": (asked("POST /", lines="content-type: application/json\n", body=b'{"a": 1}', packed=b"\x1f\x8b"), {"json": {"$.a = 1"}}),
@@ -205,6 +206,10 @@ def test_what_is_posted_and_not_known_may_say_that_another_method_is_meant(conte
     assert {"method", "effect"} <= asked("POST /", lines=lines, status="oversize").unknown
     assert not {"method", "effect"} & asked("PUT /", lines=lines, status="oversize").unknown
     assert {"method", "effect"} <= asked("POST /?" + "&".join(["a"] * (MAX_PAIRS + 1))).unknown
+
+
+def test_what_is_escaped_twice_in_a_path_is_looked_at() -> None:
+    assert "/AKIA" in asked("GET /%2541KIA").values["text"]
 
 
 def test_text_for_detectors() -> None:
