@@ -31,20 +31,21 @@ _SERVER = {
     "USER": ("admin", "grant"), "ROLE": ("admin", "grant"), "RESOURCE": ("admin",),
     "SPATIAL": ("admin",), "LIBRARY": ("schema", "procedure"),
 }  # fmt: skip
+_ROWS = frozenset("TABLE DATABASE SCHEMA SEQUENCE".split())
+"""What holds rows, or numbers that cannot be had again."""
 _TRIED = frozenset("MODIFY CHANGE UNIQUE CHECK PRIMARY FOREIGN KEY INDEX FULLTEXT SPATIAL ORDER PARTITION".split())
 _PLAIN = frozenset("<string> <number> <hex> NULL TRUE FALSE + - CURRENT_TIMESTAMP NOW LOCALTIME LOCALTIMESTAMP".split())
 """Words a default begins with that takes nothing from the row."""
 _MOVES = frozenset("RENAME CHANGE EXCHANGE DISCARD IMPORT UNION ENGINE CONVERT".split())
 
 
-def _kind(c: Cursor) -> tuple[str, bool]:
-    """Take what stands before the kind of thing, and the kind; return it and whether it is temporary."""
-    temporary = False
+def _kind(c: Cursor) -> tuple[str, set[str]]:
+    """Take what stands before the kind of thing, and the kind; return it and the options before it."""
+    options: set[str] = set()
     while True:
         key = c.key
         if key in _OPTIONS and not (key == "SPATIAL" and c.ahead(1) == "REFERENCE"):
-            temporary = temporary or key == "TEMPORARY"
-            c.step()
+            options.add(c.step().key)
         elif key in ("ALGORITHM", "DEFINER"):
             c.step()
             c.need("=")
@@ -57,7 +58,7 @@ def _kind(c: Cursor) -> tuple[str, bool]:
             c.step()
         else:
             break
-    return c.step().key, temporary
+    return c.step().key, options
 
 
 def _skip_if(c: Cursor) -> bool:
@@ -72,8 +73,10 @@ def _skip_if(c: Cursor) -> bool:
 @begins("CREATE")
 def _create(walk: Walk, c: Cursor) -> None:
     c.need("CREATE")
-    kind, temporary = _kind(c)
-    walk.ddl = True
+    kind, options = _kind(c)
+    walk.ddl, temporary = True, "TEMPORARY" in options
+    if "REPLACE" in options and kind in _ROWS and not temporary:
+        walk.add("effect", "drop")  # of the one that is there
     if kind in _CODE:
         plain(walk, f"CREATE {kind}", "schema", "procedure")
         _routine(walk, c, kind)
@@ -194,6 +197,8 @@ def _options(walk: Walk, tokens: Sequence[Token]) -> None:
         if token.key in ("ENGINE", "TYPE") and word not in ENGINES:
             walk.add("effect", "admin")
             walk.doubt(f"engine {word[:30]} is not known to keep its own rows", RELATIONS)
+        elif token.key in ("ENGINE", "TYPE") and word == "blackhole":
+            walk.add("effect", "drop")  # of all rows
         elif token.key in ("UNION", "CONNECTION") and not token.quoted and following:
             walk.doubt("a table that shows the rows of others", RELATIONS)
         elif token.key == "DIRECTORY" and not token.quoted:
@@ -292,7 +297,7 @@ def _alter(walk: Walk, c: Cursor) -> None:
 
 def _actions(walk: Walk, c: Cursor, whole: frozenset[str]) -> None:
     words = {token.key for token in c.rest if not token.quoted}
-    if words & {"DROP", "TRUNCATE"}:
+    if words & {"DROP", "TRUNCATE", "DISCARD"}:
         walk.add("effect", "drop")
     if words & {"TRUNCATE"}:
         walk.add("effect", "truncate", "write")

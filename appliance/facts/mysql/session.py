@@ -60,12 +60,9 @@ def _set(walk: Walk, c: Cursor) -> None:
     plain(walk, "SET")
     if c.take("STATEMENT"):
         return _set_statement(walk, c)
-    if c.at("PASSWORD"):
-        walk.add("effect", "grant")
-        walk.add("setting", "password")
-        return None
     if c.at("DEFAULT", "ROLE"):
         walk.add("effect", "grant")
+        walk.changes = True  # other settings may follow
         return _roles(walk, c)
     if c.take("ROLE"):
         walk.changes = walk.ddl = True
@@ -83,6 +80,11 @@ def _roles(walk: Walk, c: Cursor) -> None:
 
 def _assignment(walk: Walk, c: Cursor) -> None:
     """Take one assignment: to a variable of the user, or to a setting."""
+    if c.take("PASSWORD"):  # of MariaDB, anywhere among others
+        walk.add("effect", "grant")
+        walk.add("setting", "password")
+        _value(c)
+        return
     if c.take("NAMES") or c.take("CHARACTER", "SET") or c.take("CHARSET"):
         walk.add("setting", "names")
         walk.changes = True

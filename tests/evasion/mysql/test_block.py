@@ -126,6 +126,7 @@ OTHERS = {
     "LOCK TABLES": "lock tables victim write",
     "GET_LOCK": "select get_lock('x', 1)",
     "GRANT": "grant all on *.* to acme",
+    "SET PASSWORD among other settings": "set @a = 1, password = password('x')",
     "SET PASSWORD": "set password = password('x')",
     "BINLOG": "binlog 'x'",
     "INSTALL": "install soname 'x'",

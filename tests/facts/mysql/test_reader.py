@@ -168,6 +168,11 @@ def test_the_server_itself_tells_of_a_mode() -> None:
     assert talk.asked == [STATE] * 3
 
 
+@pytest.mark.parametrize("text", ["set password = 'x', sql_mode = 'ANSI_QUOTES'", "set @a = 1, sql_mode = 'ANSI_QUOTES'", "set default role none, sql_mode = 'ANSI_QUOTES'", "set role none", "set @a = 1, names gbk"])
+def test_a_setting_behind_others(text: str) -> None:
+    assert Talk().query(text).changes
+
+
 def test_use_and_its_command() -> None:
     talk = Talk()
     assert said(talk.query("use payroll"), "database") == "payroll shop"
