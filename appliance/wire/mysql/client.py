@@ -107,15 +107,19 @@ class Requests:
         sequence, raw = one
         if sequence != (2 if link.encrypted else 1):
             raise ProtocolError("packets out of order")
+        link.sequence_client = sequence
         given = login.flags(link, raw[4:])
+        said = given & link.offered | caps.SSL, raw[4 + login.CHARSET_AT]
         if given & caps.SSL and not link.encrypted:
             if len(raw) != 4 + login.ANSWER_FIELDS:
                 raise ProtocolError("the client goes on in clear text after its request for TLS")
-            link.phase, link.sequence_client = "tls", sequence
-            return Message(C, "tls", raw)
+            link.phase, link.tls = "tls", said
+            return Message(C, "tls", _without(raw, given & link.withheld))
+        if link.encrypted and said != link.tls:
+            # MariaDB goes by the capabilities of the request, MySQL by its charset too; what comes in TLS is for form.
+            raise ProtocolError("the client logs in with other capabilities than it asked for TLS with")
         raw = _without(raw, given & link.withheld)
         message = login.startup(link, raw, raw[4:])
-        link.sequence_client = sequence
         link.phase, link.asked, link.login = "auth", False, (message.raw, raw)
         return message
 

@@ -88,6 +88,7 @@ class Link:
         self.offered = 0  # capabilities of the server, as the client saw them
         self.withheld = 0  # capabilities of the server that the client does not see
         self.capabilities = 0  # agreed on
+        self.tls = (0, 0)  # the same and the charset, as the client's request for TLS has them
         self.again = False  # a command is read for the second time
         self.mariadb = False
         self.charset = charsets.UTF8

@@ -17,6 +17,7 @@ from appliance.wire.mysql.packets import Fields, packets
 VERSION = 10
 CLEAR_TEXT = "mysql_clear_password"
 ANSWER_FIELDS = 32  # bytes of the fields of fixed length in the client's answer
+CHARSET_AT = 8  # where the charset is, in it
 EXTENDED_AT = 28  # where MariaDB has its 32 flags more, in it
 MIN_NONCE = 13  # bytes of the second part of the nonce, its NUL included
 
@@ -91,7 +92,7 @@ def startup(link: Link, raw: bytes, payload: bytes) -> Message:
     """Read the client's answer to the greeting."""
     given = flags(link, payload)
     link.capabilities = agreed = given & link.offered
-    link.charset_next = charset = charsets.of_client(payload[8])
+    link.charset_next = charset = charsets.of_client(payload[CHARSET_AT])
     link.algorithm = "zlib" if agreed & caps.COMPRESS else "zstd" if agreed & caps.ZSTD else ""
     fields = Fields(payload, ANSWER_FIELDS)
     user = charset.decode(fields.until_nul())
@@ -101,7 +102,7 @@ def startup(link: Link, raw: bytes, payload: bytes) -> Message:
     else:
         secret = _answer(link, fields)
     database = charset.decode(fields.until_nul()) if agreed & caps.CONNECT_WITH_DB else ""
-    shown = Shown("startup", _blanked(raw, secret), user, database, payload[8])
+    shown = Shown("startup", _blanked(raw, secret), user, database, payload[CHARSET_AT])
     return _message(link, shown, fields)
 
 

@@ -19,6 +19,7 @@ from appliance.lab.servers import MariaDB
 from appliance.model import Address, Flow, Note
 from appliance.relay.gate import Gate as Door
 from appliance.service.authority import Authority
+from appliance.wire.mysql import capabilities as caps
 from tests.conftest import SHOP_MARIADB
 from tests.gate import Gate
 from tests.ports import free_port
@@ -89,6 +90,31 @@ def test_pymysql_in_tls(gate: Gate, ours: Pair) -> None:
         cursor.execute("select id, ssn from users order by id")
         assert cursor.fetchall()[0] == (1, "*******6789")
     assert not any(b"secret" in note.raw for note in gate.of("message"))
+
+
+class Twofold(pymysql.connections.Connection):  # type: ignore[misc]
+    """Asks for TLS with a capability that it logs in without."""
+
+    packets = 0
+
+    def write_packet(self, payload: bytes) -> None:
+        self.packets += 1
+        if self.packets == 1:
+            flags = int.from_bytes(payload[:4], "little") | caps.MULTI_STATEMENTS
+            payload = flags.to_bytes(4, "little") + payload[4:]
+        super().write_packet(payload)
+
+
+def test_capabilities_of_the_request_for_tls_are_those_of_the_login(sealed: MariaDB, gate: Gate, theirs: Pair, ours: Pair) -> None:
+    def joined(port: int, trusted: Path) -> Twofold:
+        trust = ssl.create_default_context(cafile=str(trusted))
+        trust.check_hostname = False
+        return Twofold(host="127.0.0.1", port=port, user="sealed", password="secret", database="shop", ssl=trust)
+
+    with joined(sealed.port, theirs[1]) as db, db.cursor() as cursor:
+        cursor.execute("select 1; select 2")  # which a login without that capability does not allow
+    with pytest.raises(pymysql.MySQLError, match="other capabilities than it asked for TLS with"):
+        joined(gate.port, ours[1])
 
 
 def waiting_for_the_disk(gate: Gate) -> None:

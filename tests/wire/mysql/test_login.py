@@ -6,6 +6,7 @@ from appliance.model import ProtocolError
 from appliance.wire import detect
 from appliance.wire.mysql import MySQL, recognise
 from appliance.wire.mysql import capabilities as caps
+from appliance.wire.mysql.login import CHARSET_AT
 from tests.wire.mysql.build import (
     BASE,
     MARIADB,
@@ -120,6 +121,45 @@ def test_tls() -> None:
     wire.allow(message)
     assert down(wire, p(ok(), 3))
     assert wire.idle
+
+
+FLAGS = MODERN & ~caps.MULTI_STATEMENTS
+
+
+@pytest.mark.parametrize("asked, said", [(MODERN, FLAGS), (FLAGS, MODERN), (FLAGS, FLAGS ^ caps.CONNECT_WITH_DB), (FLAGS | caps.ZSTD, FLAGS)])
+def test_a_login_in_tls_says_what_the_request_for_tls_said(asked: int, said: int) -> None:
+    """The server has taken its capabilities from the request, and reads the login by them."""
+    wire = MySQL()
+    down(wire, greeting(MODERN | caps.SSL | caps.ZSTD))
+    wire.allow(one(wire, tls_request(asked)))
+    wire.encrypted()
+    with pytest.raises(ProtocolError, match="other capabilities"):
+        list(wire.feed(C, startup(said | caps.SSL, sequence=2)))
+
+
+def test_a_login_in_tls_has_the_charset_of_the_request_for_tls() -> None:
+    wire = MySQL()
+    down(wire, greeting(MODERN | caps.SSL))
+    request = bytearray(tls_request())
+    request[4 + CHARSET_AT] = 28  # gbk
+    wire.allow(one(wire, bytes(request)))
+    wire.encrypted()
+    with pytest.raises(ProtocolError, match="other capabilities"):
+        list(wire.feed(C, startup(MODERN | caps.SSL, sequence=2)))
+
+
+def test_a_login_in_tls_need_not_ask_for_it_again() -> None:
+    wire = MySQL()
+    down(wire, greeting(MODERN | caps.SSL))
+    wire.allow(one(wire, tls_request()))
+    wire.encrypted()
+    assert one(wire, startup(MODERN, sequence=2)).kind == "startup"
+
+
+def test_a_request_for_tls_does_not_take_what_was_not_offered() -> None:
+    wire = MySQL()
+    down(wire, greeting(MARIADB | caps.SSL | caps.COM_MULTI))
+    assert up(wire, tls_request(MARIADB | caps.COM_MULTI)) == tls_request(MARIADB)
 
 
 def test_tls_that_is_refused() -> None:
