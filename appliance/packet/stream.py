@@ -202,7 +202,7 @@ class Connection:
     def _open(self, side: Side, segment: Segment) -> None:
         """Learn where the bytes of `side` begin."""
         end, other = self._ends[side], self._ends[side.other]
-        if segment.flags & SYN:
+        if segment.flags & SYN and not (end.opened and end.confirmed):  # sent again later it is left out
             end.opened, end.origin = True, (segment.seq + 1) & 0xFFFFFFFF
             end.scale, end.stamped, end.signed = segment.scale, segment.stamp >= 0, segment.signed
             end.recent = segment.stamp if end.stamped else None

@@ -23,6 +23,7 @@ SCENES: dict[str, tuple[list[Say], bytes, bool]] = {
     "acknowledges what was not sent": ([Say(0, b"XXX", ack=9), Say(0, b"abc")], b"abc", False),
     "SYN with bytes in an open connection": ([Say(0, b"XXX", flags="SA"), Say(0, b"abc")], b"abc", False),
     "an old timestamp": ([Say(0, b"XXX", stamp=900), Say(0, b"abc", stamp=1002)], b"abc", True),
+    "an old timestamp behind an older SYN": ([Say(-1, flags="SA", stamp=1000), Say(0, b"XXX", stamp=999), Say(0, b"abc", stamp=1002)], b"abc", True),
     "far outside of the window": ([Say(2**24 * 2, b"XXX"), Say(0, b"abc")], b"abc", False),
     "before the beginning": ([Say(-3, b"XXXabc"), Say(3, b"def")], b"abcdef", False),
     "FIN, and more behind it": ([Say(0, b"abc", flags="FA"), Say(3, b"XXX"), Say(4, b"YYY")], b"abc", False),
