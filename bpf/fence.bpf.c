@@ -97,7 +97,7 @@ static __always_inline int connect_inspected(struct bpf_sock_addr *ctx, struct v
 
 	if (!served(set, kept) || is_link_local(&kept->to))
 		return refuse_flow(VG_REFUSE_UNSTEERABLE, REFUSED);
-	if (too_many(kept->cgroup))
+	if (too_many(current_vendor(set->slice)))
 		return refuse_flow(VG_REFUSE_RATE, REFUSED);
 	if (!numbered(kept->cgroup))
 		return refuse_flow(VG_REFUSE_LEDGER, REFUSED);
@@ -117,7 +117,7 @@ static __always_inline int connect_inspected(struct bpf_sock_addr *ctx, struct v
 
 static __always_inline int connect_queued(struct bpf_sock_addr *ctx, struct vg_settings *set, struct vg_socket *kept)
 {
-	if (too_many(kept->cgroup))
+	if (too_many(current_vendor(set->slice)))
 		return refuse_flow(VG_REFUSE_RATE, REFUSED);
 	if (!given_to_engine(ctx, set, &kept->to))
 		return refuse_flow(VG_REFUSE_UNSTEERABLE, REFUSED);
@@ -496,6 +496,7 @@ static __always_inline int egress_direct(struct __sk_buff *skb, struct bpf_sock 
 		case OTHERS:
 			return drop(mine, VG_REFUSE_LOOPBACK, skb->len);
 		case NOBODYS:
+		case OWN_LISTENER: /* it may be another's when this packet is sent again */
 			break;
 		case OWN:
 			kept->flags |= VG_SOCKET_INSIDE;

@@ -47,9 +47,9 @@ static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, struct vg_ad
 	return sizeof(tuple->ipv6);
 }
 
-enum whose { OTHERS, NOBODYS, OWN };
+enum whose { OTHERS, NOBODYS, OWN_LISTENER, OWN };
 
-/* Whose TCP socket would take a packet over lo. With `asked`, to be OWN it must also be one that was let go there: the
+/* Whose TCP socket would take a packet over lo: OWN is the other end of the connection itself. With `asked`, to be OWN it must also be one that was let go there: the
  * client of a connection, when `sk` is the one that accepts.
  */
 static __always_inline enum whose to_tcp(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
@@ -60,7 +60,7 @@ static __always_inline enum whose to_tcp(struct __sk_buff *skb, struct bpf_sock 
 	__u64 vendor = vendor_of(sk, set->slice);
 	struct vg_socket *kept;
 	struct bpf_sock *peer;
-	bool own;
+	bool own, listens;
 
 	if (size == sizeof(tuple.ipv4))
 		peer = bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
@@ -69,12 +69,15 @@ static __always_inline enum whose to_tcp(struct __sk_buff *skb, struct bpf_sock 
 	if (!peer)
 		return NOBODYS; /* the kernel will say so */
 	own = vendor && vendor_of(peer, set->slice) == vendor;
+	listens = peer->state == LISTEN;
 	if (own && asked) {
 		kept = bpf_sk_storage_get(&sockets, peer, 0, 0);
 		own = kept && kept->verdict == VG_DIRECT;
 	}
 	bpf_sk_release(peer);
-	return own ? OWN : OTHERS;
+	if (!own)
+		return OTHERS;
+	return listens ? OWN_LISTENER : OWN;
 }
 
 static __always_inline bool to_own_udp(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,

@@ -87,14 +87,16 @@ static __always_inline struct vg_settings *current_settings(void)
 	return bpf_map_lookup_elem(&settings, &zero);
 }
 
-/* Without this, one vendor's connects would fill the relay's listen queues, and others' would wait behind them. */
-static __always_inline bool too_many(__u64 cgroup)
+/* Without this, one vendor's connects would fill the relay's listen queues, and others' would wait behind them. By the
+ * vendor, not by the cgroup: who is delegated one makes as many more as it likes.
+ */
+static __always_inline bool too_many(__u64 vendor)
 {
 	struct vg_opened first = {.second = bpf_ktime_get_ns() / SECOND, .count = 1};
-	struct vg_opened *now = bpf_map_lookup_elem(&rates, &cgroup);
+	struct vg_opened *now = bpf_map_lookup_elem(&rates, &vendor);
 
 	if (!now || now->second != first.second) {
-		bpf_map_update_elem(&rates, &cgroup, &first, BPF_ANY);
+		bpf_map_update_elem(&rates, &vendor, &first, BPF_ANY);
 		return false;
 	}
 	return __sync_fetch_and_add(&now->count, 1) >= VG_RATE;
@@ -127,7 +129,8 @@ __noinline __u32 said_of(__u32 scope, struct vg_address *to)
 }
 
 /* Read the IPv4 address that a translator or tunnel on the way would take from an IPv6 one. False if there is none:
- * NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380), ISATAP (RFC 5214), IPv4-compatible (RFC 4291).
+ * NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380), ISATAP (RFC 5214), IPv4-compatible (RFC 4291), IPv4-translated
+ * (RFC 2765).
  */
 static __always_inline bool inner(struct vg_address *to, struct vg_address *v4)
 {
@@ -136,7 +139,8 @@ static __always_inline bool inner(struct vg_address *to, struct vg_address *v4)
 	if (to->family != INET6)
 		return false;
 	__builtin_memcpy(word, to->ip, sizeof(word));
-	if (word[0] == bpf_htonl(0x0064ff9b) || (!word[0] && !word[1] && !word[2] && bpf_ntohl(word[3]) > 1)) {
+	if (word[0] == bpf_htonl(0x0064ff9b) || (!word[0] && !word[1] && !word[2] && bpf_ntohl(word[3]) > 1) ||
+	    (!word[0] && !word[1] && word[2] == bpf_htonl(0xffff0000))) {
 		turn = word[3];
 	} else if ((word[0] & bpf_htonl(0xffff0000)) == bpf_htonl(0x20020000)) {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -158,6 +162,11 @@ static __always_inline bool inner(struct vg_address *to, struct vg_address *v4)
 	return true;
 }
 
+static __always_inline bool is_direct(__u32 judgement)
+{
+	return judgement == VG_JUDGE_DIRECT || judgement == VG_JUDGE_HERE;
+}
+
 static __always_inline __u32 judgement(struct vg_settings *set, __u64 cgroup, struct vg_address *to)
 {
 	__u32 *given = bpf_map_lookup_elem(&scopes, &cgroup);
@@ -168,24 +177,19 @@ static __always_inline __u32 judgement(struct vg_settings *set, __u64 cgroup, st
 	if (said != VG_JUDGE_DENY && inner(to, &v4)) {
 		__u32 also = said_of(scope, &v4);
 
-		if (also == VG_JUDGE_DENY || also == VG_JUDGE_INSPECT)
+		if (also == VG_JUDGE_DENY || also == VG_JUDGE_INSPECT || (also == VG_JUDGE_QUEUE && is_direct(said)))
 			return also;
 	}
 	return said;
 }
 
-static __always_inline bool is_direct(__u32 judgement)
-{
-	return judgement == VG_JUDGE_DIRECT || judgement == VG_JUDGE_HERE;
-}
-
 /* The rules changed since connect: ask them again, about the destination that the process named. */
 static __always_inline bool still(struct vg_settings *set, struct vg_socket *kept)
 {
+	__u32 revision = set->revision, said; /* read before the rules are: what changes meanwhile is asked of again */
 	struct vg_address to = kept->to;
-	__u32 said;
 
-	if (kept->revision == set->revision)
+	if (kept->revision == revision)
 		return true;
 	said = judgement(set, kept->cgroup, &to);
 	if (kept->verdict == VG_DIRECT ? !is_direct(said) : said == VG_JUDGE_DENY)
@@ -194,7 +198,7 @@ static __always_inline bool still(struct vg_settings *set, struct vg_socket *kep
 		kept->flags |= VG_SOCKET_HERE;
 	else
 		kept->flags &= ~VG_SOCKET_HERE;
-	kept->revision = set->revision;
+	kept->revision = revision;
 	return true;
 }
 

@@ -178,6 +178,7 @@ static long hand_on(__u32 number, __u32 *found)
 	struct socket *socket;
 	struct sock *sk;
 	__u16 family;
+	__u8 state;
 	__u64 cookie;
 
 	if (!p || number >= BPF_CORE_READ(table, max_fds))
@@ -189,8 +190,11 @@ static long hand_on(__u32 number, __u32 *found)
 	socket = BPF_CORE_READ(file, private_data);
 	sk = BPF_CORE_READ(socket, sk);
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
 	if ((family != INET && family != INET6) || BPF_CORE_READ(socket, type) != STREAM || !cookie)
+		return 0;
+	if (state == TCP_CLOSE || state == TCP_LISTEN) /* no flow, and thousands of them would drive one out of the map */
 		return 0;
 	*found = 1;
 	bpf_map_update_elem(&carried, &cookie, p, BPF_ANY);

@@ -20,12 +20,12 @@
 #define VG_DEPTH 48	   /* path components and mounts walked for one executable */
 #define VG_RANGES 64	   /* port ranges of one prefix; Python writes `inspect` for what is beyond */
 #define VG_PEERS 4096	   /* flows from handshake to accept: twice what all listen queues of the relay hold */
-#define VG_RATE 1000	   /* flows a second that one cgroup may open; a relay of one core takes about this many */
+#define VG_RATE 1000	   /* flows a second that one vendor may open; a relay of one core takes about this many */
 #define VG_PROCESSES 65536 /* two times the default pid_max of 32768 */
 #define VG_IMAGES 8192	   /* what user space found out of executables; what is evicted is asked for again */
 #define VG_CARRIED 1024	   /* sockets that outlived an exec of their holder; few programs do that */
 #define VG_EVENTS (4 << 20) /* bytes of the ring: 2,500 execs that user space has not taken yet */
-#define VG_DESCRIPTORS 4096 /* searched for sockets at an exec of a process that has connected */
+#define VG_DESCRIPTORS (1 << 20) /* searched for sockets at an exec of a process that has connected: fs.nr_open */
 #define VG_PACKAGE 128
 #define VG_SCRIPT 256
 #define VG_SCOPES 4096	   /* cgroups below the slice */
@@ -85,7 +85,7 @@ enum vg_reason {
 	VG_UNKNOWN_PROCESS,  /* connected without a lineage entry; the flow's process is recorded as unknown */
 	VG_LOST_PROCESS,     /* no room for a lineage entry */
 	VG_INSPECTED,	     /* flows given to the relay */
-	VG_REFUSE_RATE,	     /* one cgroup opens too many flows a second */
+	VG_REFUSE_RATE,	     /* one vendor opens too many flows a second */
 	VG_REFUSE_LEDGER,    /* no room to count the flows of one more cgroup */
 	VG_REFUSE_LOOPBACK,  /* a listener on this host that is not the vendor's own, and no rule names */
 	VG_REFUSE_OPTION,    /* setsockopt() of a mark, a source route, a foreign source address */
@@ -285,7 +285,7 @@ struct vg_peer {
 };
 _Static_assert(sizeof(struct vg_peer) == 32, "vg_peer");
 
-/* How many flows a cgroup opened in this second. */
+/* How many flows a vendor opened in this second. */
 struct vg_opened {
 	__u64 second;
 	__u64 count;

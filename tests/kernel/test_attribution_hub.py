@@ -26,6 +26,7 @@ from tests.kernel.programs import PORT, Seen, compiled, copied, wait_for
 
 pytestmark = pytest.mark.kernel
 
+CARRIED = 1024  # VG_CARRIED of bpf/vendorgate.h
 RULES = """
 identities:
   connects: {exe: "**/storm"}
@@ -55,11 +56,18 @@ for thread in threads:
 print("listening", flush=True)
 """
 KEEPS = r"""
-import os, socket, sys
-kept = socket.create_connection((sys.argv[1], 8))
-os.dup2(kept.fileno(), 9)
+import os, resource, socket, sys
+_, host, at, others = sys.argv
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+kept = socket.create_connection((host, 8))
+os.dup2(kept.fileno(), int(at))
+decoys = [socket.socket() for _ in range(int(others))]
+for decoy in decoys:
+    decoy.getsockopt(socket.SOL_SOCKET, 57, 8)  # SO_COOKIE: from now on it has one
+    decoy.set_inheritable(True)
 said = r"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n"
-os.execv("/bin/bash", ["bash", "-c", f"printf '{said}' >&9; read -u 9"])
+os.execv("/bin/bash", ["bash", "-c", f"printf '{said}' >&{at}; read -u {at}"])
 """
 
 
@@ -137,8 +145,9 @@ def test_a_flow_ends_when_its_process_becomes_what_a_rule_speaks_of(
     agent.communicate()
 
 
-def test_who_is_asked_sees_what_took_the_place_of_who_connected(appliance: Appliance) -> None:
-    agent = started(appliance.lab, sys.executable, "-c", KEEPS, appliance.lab.target_ip)
+@pytest.mark.parametrize(("at", "others"), [(9, 0), (5000, 0), (9, 2 * CARRIED)], ids=["plain", "far", "among many"])
+def test_who_is_asked_sees_what_took_the_place_of_who_connected(appliance: Appliance, at: int, others: int) -> None:
+    agent = started(appliance.lab, sys.executable, "-c", KEEPS, appliance.lab.target_ip, str(at), str(others))
     wait_for(lambda: appliance.json("approvals"))
     (question,) = appliance.json("approvals")
     process = question["process"]

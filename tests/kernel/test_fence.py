@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from appliance.kernel import cgroups, fence, judge, libbpf, load, nft, pins
-from appliance.kernel.layout import FLOW, PEERS, PREFIXES, SCOPES, peer_key
+from appliance.kernel.layout import FLOW, PEERS, PREFIXES, RATE, SCOPES, peer_key
 from appliance.kernel.libbpf import Map
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
 from appliance.model import Address, HostError
@@ -352,3 +353,25 @@ def test_a_relay_that_is_away_is_a_refusal(stage: Stage) -> None:
         assert stage.vendor("connect", TARGET_IP) == "errno 111"
     finally:
         stage.host(fence.up, stage.place).close()
+
+
+def test_rate_is_a_limit_of_a_vendor_whatever_cgroups_it_makes(stage: Stage) -> None:
+    vendor = cgroups.identifier(stage.lab.cgroup("acme.service"))
+    stage.lab.cgroup("acme.service/child")
+    instance = pins.directory(stage.place.instance)
+    there = pins.current(instance) if instance else None
+    assert there
+    rates = libbpf.opened(there / "map_rates")
+
+    def said(cgroup: str) -> set[str]:
+        """Return what connects get while the vendor has had its share of this second, or of the next."""
+        found = set()
+        for ahead in (0, 0, 1, 0, 1, 0):
+            now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 10**9 + ahead
+            Map(rates).update(vendor.to_bytes(8, sys.byteorder), struct.pack("=QQ", now, RATE))
+            found.add(stage.vendor("connect", TARGET_IP, cgroup=cgroup))
+        return found
+
+    assert "errno 111" in said("acme.service") and "errno 111" in said("acme.service/child")
+    assert said("other.service") == {"relay"}
+    os.close(rates)

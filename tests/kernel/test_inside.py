@@ -79,6 +79,18 @@ def test_a_vendor_may_speak_with_itself(stage: Stage, host: str) -> None:
     assert account(stage).inside.bytes > before.bytes
 
 
+def test_a_connection_begun_with_ones_own_listener_does_not_go_on_with_anothers(stage: Stage) -> None:
+    stage.lab.cgroup("acme.service")
+    stage.judge.write(WIDE)
+    client = stage.start("handed_over", "127.0.0.1", LOCAL)
+    assert client.stdin and client.stdout and client.stdout.readline() == "begun\n"
+    print(file=client.stdin, flush=True)
+    assert client.stdout.readline() == "free\n"
+    outsider = Listener([stage.host(bound, "127.0.0.1", LOCAL)], b"outsider", lambda sock: None)
+    assert "outsider" not in client.communicate()[0]
+    outsider.close()
+
+
 def test_without_a_rule_it_is_inspected_as_all_is(stage: Stage) -> None:
     with served(stage, "serve_answer", "127.0.0.1"):
         assert stage.vendor("connect", "127.0.0.1", LOCAL) == "relay"

@@ -84,6 +84,7 @@ INNER = {
     "ISATAP": "fd00::5efe:a01:203",
     "ISATAP, global": "fd00::200:5efe:a01:203",
     "IPv4-compatible": "::a01:203",
+    "IPv4-translated": "::ffff:0:a01:203",
 }
 
 
@@ -106,6 +107,13 @@ def test_direct_to_a_translator_means_direct_to_what_is_behind_it(stage: Stage, 
     before = stage.status().counters["pass_relay"]
     knock(stage, [("64:ff9b::a01:203", 80)])
     assert stage.status().counters["pass_relay"] > before
+
+
+def test_nor_does_it_lead_past_the_packet_engine(stage: Stage, routes: None) -> None:
+    """What IPv6 calls direct and the engine judges over IPv4 is the engine's, so refused where there is none."""
+    stage.lab.cgroup("acme.service")
+    stage.judge.write([Entry("::/0", "direct"), Entry("10.1.2.3/32", "queue")])
+    assert knock(stage, [("64:ff9b::a01:203", 80), ("10.1.2.3", 80)]) == [REFUSED, REFUSED]
 
 
 def test_denied_at_once_over_udp_too(stage: Stage) -> None:

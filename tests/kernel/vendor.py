@@ -396,6 +396,25 @@ def serve_answer(host, port):
         return "done"
 
 
+def handed_over(host, port):
+    """Begin a connection to a listener of one's own that does not take it, and let somebody else have the port."""
+    with tcp(host) as server, tcp(host) as first, tcp(host) as second:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((host, port))
+        server.listen(0)
+        first.connect((host, port))  # and now the queue is full
+        second.setblocking(False)
+        second.connect_ex((host, port))
+        print("begun", flush=True)
+        sys.stdin.readline()
+        first.close()
+        server.close()
+        print("free", flush=True)
+        select.select([], [second], [], 2 * TIMEOUT)  # its SYN is sent again after one second, and after three
+        second.setblocking(True)
+        return answer(second)
+
+
 def serve_datagrams(host, port):
     with socket.socket(family(host), socket.SOCK_DGRAM) as sock:
         sock.bind((host, port))
@@ -541,7 +560,7 @@ CASES = {
         source_route, source_route_datagram, link_local, shared_port, datagram, connected_datagram,
         slow_datagrams, slow_connected_datagrams, fire, marks, from_port, one_by_one, shared_datagrams,
         send_file, zero_copy, splice_datagram, seen_mark, segments, many, receive, bind_relay, other_namespace, reconnect, slow, wait,
-        fork_connect, serve, serve_answer, serve_datagrams, stream, unix, unix_datagram, unix_chroot, unix_mount,
+        fork_connect, serve, serve_answer, serve_datagrams, handed_over, stream, unix, unix_datagram, unix_chroot, unix_mount,
         unix_serve, unix_replaced, unix_renamed, unix_unended, unix_beside, unix_longer, handed,
     )},
     "mptcp": kind(socket.SOCK_STREAM, MPTCP),
