@@ -227,7 +227,8 @@ class Policy:
         return scope
 
     def _narrowed(self, who: tuple[str, ...], server: Address) -> Scope:
-        answers = [self.who(rule, who) if about(rule, server) else False for rule in self.rules]
+        holds: dict[tuple[int, bool], bool] = {}  # by target, which many rules share
+        answers = [self.who(rule, who) if about(rule, server, holds) else False for rule in self.rules]
         same = bytes(map(ANSWERS.index, answers))  # places that the same rules are about share one scope
         scope = self._made.get(same)
         if scope is None:
@@ -304,9 +305,22 @@ class Policy:
         )
 
 
-def about(rule: Rule, server: Address) -> bool:
-    """Return whether the rule's `to` is about a server. What blocks a place blocks it in whatever transport."""
-    return not rule.to or any(target.holds(server, anyhow=rule.do == "block") for target in rule.to)
+def about(rule: Rule, server: Address, known: dict[tuple[int, bool], bool] | None = None) -> bool:
+    """Return whether the rule's `to` is about a server. What blocks a place blocks it in whatever transport.
+
+    `known`: what targets said of it before, by their id.
+    """
+    if not rule.to:
+        return True
+    if known is None:
+        known = {}
+    for target in rule.to:
+        key = id(target), rule.do == "block"
+        if key not in known:
+            known[key] = target.holds(server, anyhow=key[1])
+        if known[key]:
+            return True
+    return False
 
 
 _WHO = "which process it is could not be told for certain"
