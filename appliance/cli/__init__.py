@@ -16,6 +16,7 @@ from appliance.cli.site import DEFAULT_CONFIG, No, Site
 from appliance.model import ConfigError, HostError
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+MAX_QUOTED = 100  # characters of a word in an error
 
 # name -> where it is and the first line of its help, so that the list is printed without importing any
 COMMANDS = {
@@ -146,6 +147,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if end.code != 1:
             raise
         return _enough()  # so click ends a command whose reader is gone; no command of ours exits by itself
+    except UnicodeEncodeError as error:  # of names of files and directories only the bytes matter
+        return _fail(f"`{str(error.object)[:MAX_QUOTED]}` cannot be written in UTF-8", 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         hint = "\nhint: sudo vendorgate ..." if isinstance(error, PermissionError) and os.geteuid() else ""

@@ -77,6 +77,8 @@ def _write(place: Source, asked: Export, output: Path) -> None:
     pieces = screen.progress(pieces, f"export {output}")
     try:
         size = _to_stdout(pieces) if output == STDOUT else _to_file(pieces, output)
+    except UnicodeEncodeError:
+        raise
     except ValueError as error:
         raise HostError(f"export: {error}", "part of the record is gone: is its retention over?") from error
     if not size and not asked.ids:

@@ -686,6 +686,17 @@ def test_nothing_a_vendor_or_a_worker_says_commands_a_terminal(
     assert "owned" in said and said.replace("\n", "").isprintable() and "\u3164" not in said
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["deny", "f1-1", "--reason", "\udcff"], ["show", "\udcff"], ["sessions", "--text", "\udcff"], ["freeze", "\udcff"],
+     ["export", "f1", "--redact", "\udcff", "-o", "x"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_a_word_that_is_no_text_is_wrong_use(hub: Hub, up: list[str], capsys: Captured, words: list[str]) -> None:
+    put(hub)
+    assert refused(capsys, [*up, *words], 2).endswith("\\udcff` cannot be written in UTF-8\n")
+
+
 def test_a_watch_in_json_has_nothing_invisible(hub: Hub, up: list[str]) -> None:
     watch = subprocess.Popen([*COMMAND, *up, "approvals", "--watch", "--json"], stdout=subprocess.PIPE)
     put(hub, "f1-1", text=EVIL)
