@@ -295,7 +295,8 @@ class _Lexer:
             return Token("<system>", match.group()[2:].replace("`", "").lower(), at, self._at, glued)
         follows = text[at + 1 : at + 2]
         if follows and follows in "'\"`":
-            body = self._quoted(follows, at + 1, self._mode.backslash and follows != "`")
+            name = follows == "`" or (follows == '"' and self._mode.ansi_quotes)
+            body = self._quoted(follows, at + 1, self._mode.backslash and not name)
             return Token("<variable>", body.lower(), at, self._at, glued)
         match = _USER.match(text, at + 1)
         if match is None:

@@ -44,6 +44,7 @@ SETTINGS = {
     "no backslash escapes, set by its long name": ("set @@session.sql_mode := 'NO_BACKSLASH_ESCAPES'", "select '\\'; drop table victim; -- '"),
     "no backslash escapes, by a prepared SET": ("prepare s from 'set sql_mode = ?'; set @m = 'NO_BACKSLASH_ESCAPES'; execute s using @m", "select '\\'; drop table victim; -- '"),
     "ORACLE": ("set sql_mode = 'ORACLE'", "drop table victim"),
+    "ANSI_QUOTES, of a variable": ("set sql_mode = 'ANSI_QUOTES'", "select @\"a\\\"; drop table victim -- \""),
     "GBK": ("set names gbk", b"select '\xbf\\'; drop table victim; -- '"),
     "SJIS": ("set names sjis", b"select '\x95\\'; drop table victim; -- '"),
     "BIG5": ("set names big5", b"select '\xa5\\'; drop table victim; -- '"),

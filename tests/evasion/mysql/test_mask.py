@@ -184,6 +184,7 @@ def test_a_view_with_a_definer_shows_what_its_user_may_not_see(shop: MariaDB, wr
 
 SETTINGS = {
     "ANSI_QUOTES": ("set sql_mode = 'ANSI_QUOTES'", 'select "ssn" from "users"'),
+    "ANSI_QUOTES, of a variable": ("set sql_mode = 'ANSI_QUOTES'", 'select @"a\\", ssn from users -- "'),
     "IGNORE_SPACE": ("set sql_mode = 'IGNORE_SPACE'", "select max (ssn) from users"),
     "PIPES_AS_CONCAT": ("set sql_mode = 'PIPES_AS_CONCAT'", "select ssn || '' from users"),
     "HIGH_NOT_PRECEDENCE": ("set sql_mode = 'HIGH_NOT_PRECEDENCE'", "select not ssn between 1 and 2, ssn from users"),

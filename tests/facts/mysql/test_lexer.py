@@ -54,6 +54,12 @@ def test_tokens(text: str) -> None:
     assert cut(text) == CASES[text]
 
 
+def test_a_variable_in_quotes_is_cut_as_what_they_quote() -> None:
+    text = 'select @"a\\", b -- "'
+    assert [cut(text), cut(text, ANSI), cut(text, BARE)] == ['select a\\", b -- ', "select a\\ , b", "select a\\ , b"]
+    assert cut("select @`a\\`, @'b\\', c'") == "select a\\ , b\\', c"
+
+
 NARROW = {
     "a variable": "select @a\xa0union\xa0select\xa0x",
     "a variable of the server": "select @@a\xa0union\xa0select\xa0x",
