@@ -307,7 +307,7 @@ def _fingerprint(question: Question) -> bytes:
     """
     process, decision = question.flow.process, question.decision
     assert process is not None
-    reuse = _approval(question).reuse
+    approval = _approval(question)
     parts = (
         question.raw,
         _bytes(question.text),
@@ -315,7 +315,8 @@ def _fingerprint(question: Question) -> bytes:
         *map(_bytes, (process.cgroup, str(process.uid), process.container, *_program(process))),
         *map(_bytes, (decision.rule, decision.revision, question.protocol)),
         *map(_bytes, (question.target, "" if question.target else str(question.flow.server))),
-        _bytes(question.flow.id if reuse == "session" else ""),
+        *map(_bytes, (approval.group, str(approval.count))),  # a worker tells: one taken over could ask for less
+        _bytes(question.flow.id if approval.reuse == "session" else ""),
     )
     digest = hashlib.sha256()
     for part in parts:

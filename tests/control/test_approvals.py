@@ -322,6 +322,8 @@ OTHERS = {
     "container": {"process": msgspec.structs.replace(PSQL, container="0123456789ab")},
     "program that took its place": {"process": msgspec.structs.replace(PSQL, became=PSQL)},
     "unnamed process": {"process": None},
+    "group": {"group": "security"},
+    "count": {"count": 2},
 }
 
 
