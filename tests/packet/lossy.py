@@ -4,10 +4,12 @@ Run as `python -m tests.packet.lossy ROLE FOLDER ADDRESS PORT COUNT SIZE`, the s
 end writes what it read of a connection to ROLE-CLIENTPORT, and all packets of its link to ROLE.pcap.
 """
 
+import fcntl
 import socket
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 from random import Random
 
@@ -16,6 +18,7 @@ import dpkt
 from tests.packet.link import DEVICE
 
 ETH_P_ALL, SOL_PACKET, PACKET_STATISTICS, SO_RCVBUFFORCE = 3, 263, 6, 33
+SIOCOUTQ = 0x5411  # bytes that are not acknowledged, the end among them
 ROOM = 256 << 20  # bytes of packets that wait to be read after all is over
 RAW_IP = 101
 LIMIT_S = 120.0
@@ -32,6 +35,9 @@ def talk(peer: socket.socket, role: str, port: int, size: int, folder: Path) -> 
     said.start()
     read = b"".join(iter(lambda: peer.recv(65_536), b""))
     said.join()
+    until = time.monotonic() + LIMIT_S
+    while fcntl.ioctl(peer, SIOCOUTQ, bytes(4)) != bytes(4) and time.monotonic() < until:
+        time.sleep(0.01)  # what is lost is sent again, and is to be in the capture
     peer.close()
     (folder / f"{role}-{port}").write_bytes(read)
 
