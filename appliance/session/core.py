@@ -178,7 +178,7 @@ class Session:
             self._close(why)
         elif self._encryption.unread:
             self._wire, self._login_by = None, None
-            self._pass(Side.CLIENT, self._encryption.unread)
+            self._pass(Side.CLIENT, self._encryption.begun())
 
     def _pass(self, side: Side, data: bytes) -> None:
         """A raw flow lives as long as a rule passes it: rules that no longer do end it."""

@@ -27,7 +27,7 @@ class Encryption:
         self._begun = False  # bytes have come that were not TLS, or TLS is opened
         self._opened = False  # what is sent is inside it
         self.looks_on = False  # nobody can be refused any more: what is passed was passed
-        self.unread = b""  # what has come of TLS that is passed on as it is
+        self.unread = False  # TLS is passed on as it is
         self.kept = 0  # bytes of it that wait for more of what is said in the clear
         self._seen = Handshake()  # of such TLS, what is said in the clear
         self.facts = Facts("tls", {}, frozenset(("text",)), facts.INSIDE, opaque=True)  # of it
@@ -82,8 +82,13 @@ class Encryption:
             self._scribe.incident(f"{why}: TLS is not passed unread", Side.CLIENT)
             self._scribe.do(Send(Side.CLIENT, ALERT + HANDSHAKE_FAILURE))
             return why
-        self.unread = data
+        self.unread, self._hello = True, bytearray(data)
         return ""
+
+    def begun(self) -> bytes:
+        """Take what has come of TLS that is passed on."""
+        data, self._hello = bytes(self._hello or b""), None
+        return data
 
     def looks(self, side: Side, data: bytes) -> bool:
         """Look at TLS that is passed on as it is; return True if more is known of it now.

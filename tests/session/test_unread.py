@@ -167,6 +167,15 @@ def test_what_is_said_in_the_clear_is_judged_once_and_not_with_each_piece() -> N
     assert one._raw._judged is judged
 
 
+def test_what_came_with_a_hello_is_not_kept() -> None:
+    """A client may say 256 KB more in the same read, and have thousands of connections."""
+    one, data = session(NAME), real("db.example") + b"\x17\3\3\x40\0" + bytes(16_384)
+    one.start(1.0, 1.0)
+    assert [effect for effect in one.receive(Received(C, data), 1.0) if isinstance(effect, Send)] == [Send(S, data)]
+    assert one.held == 0
+    assert one._encryption.begun() == b""
+
+
 def test_what_waits_for_more_of_what_is_in_the_clear_is_told_to_the_caller() -> None:
     """It passed already, but is kept here: thousands of flows may wait for the rest of a certificate."""
     one = session(NAME)
