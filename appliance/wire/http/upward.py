@@ -14,11 +14,13 @@ Source: RFC 9110 section 10.1.1, RFC 9112 sections 9.3 and 9.6.
 import re
 
 from appliance.wire.http import upgrade
+from appliance.wire.http.head import MAX_METHOD
 from appliance.wire.http.said import Request
 
 MAX_FIRST = 8 * 1024 + 64  # bytes of a body that are looked at: a request line with the longest target
 BLANK = b" \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0"  # what splits words for who reads the line as text
 FIRST = re.compile(rb"GET[%b]|.*[%b]HTTP/[0-9.]*[%b]*\Z" % ((BLANK,) * 3), re.DOTALL)
+PART = re.compile(rb"[A-Za-z-]{1,%d}\Z" % MAX_METHOD)  # of a method, whose rest the next request begins with
 
 
 class Upward:
@@ -46,8 +48,10 @@ class Upward:
 
 
 def _begins_request(raw: bytes) -> bool:
-    """Return True if some server could read the body as a request line, and be it one of HTTP/0.9."""
+    """Return True if some server could read the body as a request line or its beginning, be it one of HTTP/0.9."""
     at = raw.find(b"\r\n\r\n") + 4
     body = raw[at : at + MAX_FIRST]
     text = body.lstrip(BLANK)
-    return FIRST.match(text.partition(b"\n")[0]) is not None or (not text and len(body) == MAX_FIRST)
+    if FIRST.match(text.partition(b"\n")[0]) or PART.match(text):
+        return True
+    return not text and len(body) == MAX_FIRST

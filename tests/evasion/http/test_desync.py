@@ -84,6 +84,11 @@ SENT = {
         ["GET /a HTTP/1.1", "GET /admin"],
         ["GET /a HTTP/1.1"],
     ),
+    "a part of a method": (
+        ask("GET /a HTTP/1.1", "Content-Length: 4", body=b"DELE") + ask("TE /a HTTP/1.1", "Connection: close"),
+        ["GET /a HTTP/1.1", "DELETE /a HTTP/1.1"],
+        ["GET /a HTTP/1.1"],
+    ),
     "words parted by what is no blank": (
         ask("GET /a HTTP/1.1", "Content-Length: 35", body=b"\xa0DELETE\x85/admin\x0bHTTP/1.1\nHost: a\n\n\n\n"),
         ["GET /a HTTP/1.1", "\xa0DELETE\x85/admin\x0bHTTP/1.1"],
@@ -119,7 +124,8 @@ def test_what_the_server_reads_is_what_was_judged(plain: Plain, name: str) -> No
         said = say(gate.port, sent)
         assert said.startswith(b"HTTP/1.1 200 OK")
         assert plain.seen == through
-        assert [text.partition("\n")[0] for _, _, text in gate.verdicts()] == [line.rpartition(" ")[0] for line in through]
+        judged = [text.partition("\n")[0] for _, _, text in gate.verdicts()]
+        assert judged[: len(through)] == [line.rpartition(" ")[0] for line in through]
 
 
 # requests whose answers have another end than it says
