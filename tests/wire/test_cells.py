@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.model import Address, Column
+from appliance.wire.postgres import cells
 from appliance.wire.postgres.cells import remask
 from appliance.wire.postgres.encodings import UTF8, Encoding
 from appliance.wire.postgres.values import ARRAYS, FORMS
@@ -269,6 +272,31 @@ def test_text_arrays_without_end_are_read_once() -> None:
     """No pattern here may take more than linear time."""
     assert mask(b"{" + b'"' + b"\\\\" * 200_000, TEXTS, lambda t: t + "!") is None
     assert mask(b"{" * 200_000, TEXTS, lambda t: t + "!") == b"{" * 200_000
+
+
+def test_a_separator_of_other_arrays_is_part_of_an_element() -> None:
+    assert mask(b"{;a,b;c,;}", TEXTS, to("x")) == b'{"x","x","x"}'
+
+
+def test_limit_of_elements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elements that repeat are shown to the mask once, so that braces and commas by the million are no work."""
+    monkeypatch.setattr(cells, "MAX_ELEMENTS", 5)
+    seen: list[str] = []
+    assert mask(b"{a,b" + b",a" * 100_000 + b"}", TEXTS, lambda t: seen.append(t) or t.upper()) == b'{"A","B"' + b',"A"' * 100_000 + b"}"
+    assert seen == ["a", "b"]
+    assert mask(b"{a,b,c,d}", TEXTS, to("x")) is None
+    assert mask(array(*[b"a", b"b"] * 1000), TEXTS, lambda t: t.upper(), binary=True) == array(*[b"A", b"B"] * 1000)
+    assert mask(array(b"a", b"b", b"c", b"d", b"e", b"f"), TEXTS, to("x"), binary=True) is None
+
+
+def test_values_with_a_million_escapes_take_no_memory_of_their_own() -> None:
+    """What a repeat of an expression could give back was kept: 100 bytes for each escape."""
+    run = "import resource; from tests.wire.test_cells import *; look = lambda t: t\n"
+    run += "resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20))\n"
+    run += "assert mask(b'{\"' + b'\\\\a' * 4_000_000 + b'\"}', 1009, look) is not None\n"
+    run += "assert mask(b'[\"' + b'\\\\n' * 4_000_000 + b'\"]', JSON, look) is not None\n"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def array(*cells: bytes | None, kind: int = TEXT, dimensions: int = 1) -> bytes:

@@ -21,14 +21,17 @@ Masker = Callable[[bytes], bytes | None]
 """Masks the bytes of one cell; the same object when nothing is masked, None for NULL."""
 
 MAX_DIMENSIONS = 6  # MAXDIM of the server
+MAX_ELEMENTS = 500_000  # different ones of one array; ours: a mask takes microseconds for each. More: the cell is NULL
 
 # What the parts can raise when bytes or text are no value of the type.
 INVALID = (ValueError, IndexError, OverflowError, struct.error, RecursionError)
 
-LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Repeats give nothing back, here and below: what they could give back would be kept, 25 bytes for each of a value's.
+LITERAL = re.compile(r'"(?:[^"\\]++|\\.)*+"')
 ESCAPED = re.compile(rb"\\(\\|[0-3][0-7][0-7])")
-# An element of an array in text form: quoted, or without anything that would need quotes; by the separator.
-ELEMENTS = {sep: re.compile(rf'"((?:[^"\\]|\\.)*)"|[^{{}}{sep}"\\]+', re.DOTALL) for sep in ",;"}
+# What an array in text form is made of, by the separator: braces and separators, elements in quotes, and those without
+# anything that would need them.
+PARTS = {sep: re.compile(rf'[{{}}{sep}]++|"(?:[^"\\]++|\\.)*+"|[^{{}}{sep}"\\]++', re.DOTALL) for sep in ",;"}
 
 
 def remask(data: bytes, column: Column, cell: Cell, encoding: Encoding) -> bytes | None:
@@ -189,32 +192,33 @@ class _TextArray:
         if self._bare and not text.startswith(("{", "[")):
             return data if all(self._mask(part.encode()) == part.encode() for part in text.split()) else None
         at = text.index("{")  # "[2:3]={a,b}" has its bounds before
-        out, changed = [text[:at]], False
-        while at < len(text):
-            if text[at] in "{}" or text[at] == self._separator:
-                out.append(text[at])
-                at += 1
-                continue
-            match = ELEMENTS[self._separator].match(text, at)
-            if match is None:
-                raise ValueError(text)
-            new = self._element(match)
-            changed = changed or new != match[0]
+        out, known = [text[:at]], dict[str, str]()  # what parts become: values repeat, and braces more so
+        braces = "{}" + self._separator
+        for match in PARTS[self._separator].finditer(text, at):
+            if match.start() != at:
+                break
+            at, part = match.end(), match[0]
+            new = known.get(part)
+            if new is None:
+                if len(known) >= MAX_ELEMENTS:
+                    return None
+                new = known[part] = part if part[0] in braces else self._element(part)
             out.append(new)
-            at = match.end()
-        return self._encoding.encode("".join(out)) if changed else data
+        if at != len(text):
+            raise ValueError(text)
+        return self._encoding.encode("".join(out)) if any(part != new for part, new in known.items()) else data
 
-    def _element(self, match: re.Match[str]) -> str:
-        quoted = match[0].startswith('"')
-        if not quoted and match[0].upper() == "NULL":
-            return match[0]
-        said = re.sub(r"\\(.)", r"\1", match[1] if quoted else match[0], flags=re.DOTALL)
+    def _element(self, part: str) -> str:
+        quoted = part.startswith('"')
+        if not quoted and part.upper() == "NULL":
+            return part
+        said = re.sub(r"\\(.)", r"\1", part[1:-1] if quoted else part, flags=re.DOTALL)
         coded = self._encoding.encode(said)
         new = self._mask(coded)
         if new is None:
             return "NULL"
         if new == coded:
-            return match[0]
+            return part
         return '"' + re.sub(r'(["\\])', r"\\\1", self._encoding.strict(new)) + '"'
 
 
@@ -229,6 +233,7 @@ class _BinaryArray:
             return None
         at = 12 + 8 * dimensions
         out, null, changed = [data[12:at]], False, False
+        known = dict[bytes, bytes | None]()
         while at < len(data):
             (size,) = INT32.unpack_from(data, at)
             at += 4
@@ -236,8 +241,12 @@ class _BinaryArray:
             if old is not None and len(old) != size:
                 return None
             at += max(size, 0)
-            new = None if old is None else self._mask(old)
-            changed = changed or new is not old
+            if old is not None and old not in known:
+                if len(known) >= MAX_ELEMENTS:
+                    return None
+                known[old] = self._mask(old)
+            new = None if old is None else known[old]
+            changed = changed or new != old
             null = null or new is None
             out.append(field(new))
         return struct.pack(">iiI", dimensions, null, element) + b"".join(out) if changed else data

@@ -131,7 +131,7 @@ class TextCopy(_Rows):
         self._which = [(i, mask) for i, mask in enumerate(self._masks) if mask is not None]
         sep = re.escape(self._delimiter)
         self._special = re.compile(b"[\\\\\b\f\n\r\t\v" + sep + b"]")
-        self._cell = re.compile(rb"((?:[^\\" + sep + rb"]|\\.)*)(" + sep + rb"|\Z)", re.DOTALL)
+        self._cell = re.compile(rb"((?:[^\\" + sep + rb"]++|\\.)*+)(" + sep + rb"|\Z)", re.DOTALL)
 
     def _take(self) -> Iterator[tuple[int, bytes, int]]:
         stop = self._data.rfind(b"\n", self._seen) + 1
@@ -203,7 +203,7 @@ class CsvCopy(_Rows):
         self._null = encoding.encode(spec.null or "")
         self._header = spec.header
         quote, escape, sep = (re.escape(part) for part in (self._quote, self._escape, self._delimiter))
-        inner = rb"(?:[^" + quote + escape + rb"]|" + escape + rb"[" + quote + escape + rb"])*"
+        inner = rb"(?:[^" + quote + escape + rb"]++|" + escape + rb"[" + quote + escape + rb"])*+"
         quoted, bare = quote + rb"(" + inner + rb")" + quote, rb"([^" + quote + sep + rb"\n]*)"
         self._cell = re.compile(rb"(?:" + quoted + rb"|" + bare + rb")(" + sep + rb"|\n)", re.DOTALL)
         self._said = re.compile(escape + rb"([" + quote + escape + rb"])")
