@@ -60,7 +60,7 @@ class MySQL:
         # Facts of the first message that said the same in one world, with what they are of: by id of both, and kind.
         self._shapes: dict[tuple[str, int, int], tuple[Facts, Reading, World]] = {}
         self._started = False  # the login is through
-        self._changing: list[Message] = []  # logins that are not answered
+        self._changing: Message | None = None  # a login that is not answered: until it is, the user is who it was
 
     @property
     def needs_catalog(self) -> bool:
@@ -102,14 +102,7 @@ class MySQL:
         facts, reading = self._again(message)
         match kind:
             case "startup" | "change-user":
-                self._login = {
-                    "user": frozenset((message.name,)),
-                    "database": frozenset(filter(None, (message.status,))),
-                }
-                self._shapes.clear()
-                self._settings.login(message.name, message.status)
-                self._statements = Statements()
-                self._diagnoses.forget()
+                self._changing = message
             case "prepare":
                 self._statements.preparing(message.text, self._settings.world(), whole=not message.status)
             case "reset-connection":
@@ -128,12 +121,16 @@ class MySQL:
                 words = frozenset(message.cursor.split())
                 self._started = True
                 self._settings.status(words)
+                if "login" in words:
+                    self._logged_in(self._changing)
                 if "dropped" in words:
                     self._settings.doubt()
             case "prepared":
                 self._statements.prepared(message.name, message.text)
             case "error":
                 self._statements.failed()
+                if "login" in message.cursor.split():
+                    self._logged_in(None)
             case "parameter":
                 self._settings.told(message.name, message.status)
             case "injected":
@@ -267,7 +264,7 @@ class MySQL:
     def _startup(self, message: Message) -> tuple[Facts, Reading]:
         reading = _empty("session", "LOGIN")
         word = "login of" if message.kind == "startup" else "change of user to"
-        login = {"user": frozenset((message.name,)), "database": frozenset(filter(None, (message.status,)))}
+        login = _login(message)
         facts = self._facts(reading, f"{word} {message.name}" + (f" to {message.status}" if message.status else ""))
         changes = message.kind == "change-user"
         return msgspec.structs.replace(facts, values={**facts.values, **login}, changes=changes), reading
@@ -347,6 +344,18 @@ class MySQL:
 
     # -- what becomes of the session --------------------------------------------------------------------------------
 
+    def _logged_in(self, message: Message | None) -> None:
+        """Note the end of a login; None: it failed. The session begins anew either way, as whoever it is."""
+        self._changing = None
+        self._shapes.clear()
+        self._statements = Statements()
+        self._diagnoses.forget()
+        if message is None:
+            self._settings.renewed()
+            return
+        self._login = _login(message)
+        self._settings.login(message.name, message.status)
+
     def _again(self, message: Message) -> tuple[Facts, Reading]:
         """Return what a message would do, which was asked about last unless the caller is out of order."""
         if self._asked is None or self._asked[0] is not message:
@@ -379,10 +388,12 @@ def _named(names: Names, sure: bool, name: str) -> Names | None:
     return names if sure and name != "*" else None
 
 
+def _login(message: Message) -> dict[str, Names]:
+    return {"user": frozenset((message.name,)), "database": frozenset(filter(None, (message.status,)))}
+
+
 def _empty(effects: str, tag: str) -> Reading:
     values = dict.fromkeys(KEYS, NONE)
     values["effect"] = frozenset(effects.split())
     values["statement"] = frozenset(filter(None, (tag,)))
     return Reading(values, count=1)
-
-

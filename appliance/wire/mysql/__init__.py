@@ -56,7 +56,8 @@ Messages of the server:
 The last message of the answer to a request has "ready" among the words in `cursor`; the answer to one that was refused,
 and so did not reach the server, has "refused" there if it had to wait its turn, else it is no message at all. Other
 words there, of complete and suspended: "more" (another result follows), "transaction", "autocommit",
-"no-backslash-escapes", "ansi-quotes" (MariaDB), "dropped" (a database), "read-only", "warnings".
+"no-backslash-escapes", "ansi-quotes" (MariaDB), "dropped" (a database), "read-only", "warnings". What answers a login
+or change-user has "login" there.
 """
 
 from appliance.wire import Opening

@@ -46,6 +46,7 @@ class Requests:
             if message is not None:
                 yield message
             elif not self.stream.more():
+                self.stream.inbox.rest()
                 return
 
     def again(self, message: Message) -> Message:

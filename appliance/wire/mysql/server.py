@@ -24,6 +24,7 @@ from appliance.wire.mysql.results import EOF, ERROR, OK, Results
 
 S = Side.SERVER
 MORE_DATA, NEXT_FACTOR = 1, 2
+LOGIN = " login"  # word for the answer to a login
 MAX_EOF = 8  # bytes; a longer packet that begins with 0xFE is a row
 PROGRESS_NUMBER = 0xFFFF
 FAST_PASSED = b"\1\3"  # caching_sha2_password: no answer is due
@@ -291,7 +292,7 @@ class Answers:
             yield results.injected(status)
         else:
             suspended = rows and ok.status & caps.CURSOR_EXISTS and not ok.status & caps.LAST_ROW_SENT
-            words = caps.status_words(ok.status, ok.warnings)
+            words = caps.status_words(ok.status, ok.warnings) + (LOGIN if GRAMMARS[head.kind] == "auth" else "")
             info = link.charset.decode(ok.info)
             yield Message(S, "suspended" if suspended else "complete", raw, text=info, status=status, cursor=words)
         if last:
@@ -322,13 +323,14 @@ class Answers:
         if refusal is not None or head.redact:
             raw = packets(failure.write(), raw[3])
         self._results.failed(head)
+        words = "ready" + (LOGIN if GRAMMARS[head.kind] == "auth" else "")
         if head.kind == "inject":
             self._results.failure = failure
         elif refusal is not None and link.dropping:  # the client hears of it when it has sent its file to the end
             link.upload_answer = failure.write()
             yield self._report(b"", failure)
         else:
-            yield self._report(moved(raw, link.shift), failure)
+            yield self._report(moved(raw, link.shift), failure, words)
         if head.kind == "change-user":
             link.phase = "command"
         yield from self._turn(head)

@@ -1,5 +1,6 @@
 """Ways to destroy past a rule that forbids it, each by name, on a real MariaDB: the table is there afterwards."""
 
+import pymysql
 import pytest
 
 from appliance.lab.servers import MariaDB
@@ -175,3 +176,22 @@ def test_commands_that_are_no_text(shop: MariaDB, line: Line) -> None:
         line._read_ok_packet()
     assert shop.admin("show databases like 'other'") == "other"
     line.ping()
+
+
+BY_USER = """
+rules:
+  - {id: tester, when: {user: tester}, do: allow}
+  - {id: acme, when: {user: acme, effect: [read, session]}, do: allow}
+"""
+
+
+def test_a_change_of_user_that_fails_changes_no_rule(shop: MariaDB) -> None:
+    """The server refuses it and goes on as who it was, with the rights of that user, and was judged by another's rules."""
+    with Gate(address(shop), BY_USER, protocol="mysql") as gate, Line(gate.port) as line:
+        assert line.fails("drop table victim") == DENIED
+        line._execute_command(17, b"tester\0\x14" + b"x" * 20 + b"shop\0\x2d\0mysql_native_password\0")  # COM_CHANGE_USER
+        with pytest.raises(pymysql.err.MySQLError):
+            line._read_packet()
+        assert line.run("select current_user()") == [[("acme@%",)]]
+        assert line.fails("drop table victim") == DENIED
+    assert there(shop)

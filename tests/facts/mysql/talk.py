@@ -47,7 +47,7 @@ class Talk:
         self.rows = SHOP
         self.hear("greeting", text="10.11.6-MariaDB", status="7")
         self.login = self.send("startup", name="acme", status="shop", text="charset=utf8mb4")
-        self.hear("complete", status="OK 0", cursor="ready autocommit")
+        self.hear("complete", status="OK 0", cursor="ready autocommit login")
 
     def hear(self, kind: str, **more: object) -> None:
         self.reader.heard(server(kind, **more))

@@ -75,7 +75,7 @@ def test_the_catalogue_of_another_user_is_another() -> None:
     Talk(True, shared).query("select ssn from users")
     talk = Talk(True, shared)
     talk.send("change-user", name="bob", status="shop")
-    talk.hear("complete", status="OK 0", cursor="ready")
+    talk.hear("complete", status="OK 0", cursor="ready login")
     talk.query("select ssn from users")
     assert talk.asked == [CATALOGUE]
 
@@ -243,13 +243,31 @@ def test_the_last_one_by_its_special_number() -> None:
     assert "drop" in facts.values["effect"]
 
 
+def test_who_it_is_until_a_change_of_user_is_through() -> None:
+    """Some servers go on as who it was when it fails; and answers to what came before are not its own."""
+    talk = Talk()
+    talk.prepare("select 1", "1")
+    talk.send("query", text="select 1")
+    talk.send("change-user", name="bob", status="other")
+    talk.hear("complete", status="OK 0", cursor="ready")
+    assert said(talk.query("select 1"), "user") == "acme"
+    talk.hear("error", status="28000", cursor="ready login")
+    facts = talk.query("select 1")
+    assert (said(facts, "user"), said(facts, "database")) == ("acme", "shop")
+    assert talk.execute("1").unknown >= ALL, "the session began anew all the same"
+    talk.send("change-user", name="bob", status="other")
+    talk.hear("complete", status="OK 0", cursor="ready login")
+    facts = talk.query("select 1")
+    assert (said(facts, "user"), said(facts, "database")) == ("bob", "other")
+
+
 @pytest.mark.parametrize("kind", ["change-user", "reset-connection"])
 def test_a_session_that_begins_anew_has_no_statements(kind: str) -> None:
     talk = Talk()
     talk.prepare("select 1", "1")
     talk.query("prepare s from 'select 1'")
     talk.send(kind, name="bob", status="shop")
-    talk.hear("complete", cursor="ready")
+    talk.hear("complete", cursor="ready login" if kind == "change-user" else "ready")
     assert talk.execute("1").unknown >= ALL
     assert talk.query("execute s").unknown >= ALL
 

@@ -345,3 +345,14 @@ def test_recognise() -> None:
     assert [m.kind for m in wire.feed(S, greeting())] == ["greeting"]
     assert wire.name == "mysql"
     assert isinstance(detect.open("mysql"), MySQL)
+
+
+def test_the_answer_to_a_login_says_that_it_is_one() -> None:
+    wire = logged_in()
+    up(wire, query("select 1"))
+    (done,) = wire.feed(S, p(ok(), 1))
+    up(wire, change_user())
+    (failed,) = wire.feed(S, p(error(), 1))
+    up(wire, change_user())
+    (through,) = wire.feed(S, p(ok(), 1))
+    assert ["login" in message.cursor.split() for message in (done, failed, through)] == [False, True, True]
