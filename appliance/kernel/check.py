@@ -26,6 +26,7 @@ from appliance.model import HostError
 BTF = Path("/sys/kernel/btf/vmlinux")
 NOBODY = 65534
 TIMEOUT = 10.0  # seconds for one nft
+LOOKS = 3  # at the chains; a table that goes at the same moment spoils one
 FENCE = "governed processes cannot be held"
 STEERING = "nothing can be inspected; governed processes have no network"
 IDENTITY = "rules cannot name processes"
@@ -172,13 +173,16 @@ def firewalls() -> list[str]:
         HostError: nft does not tell.
     """
     words = ["nft", "-j", "list", "ruleset"]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"nft cannot list chains: {error}", "apt-get install nftables") from None
-    if done.returncode:
-        raise HostError(f"nft cannot list chains: {done.stderr.strip()}")
-    return list(dropping_chains(done.stdout))
+    for _ in range(LOOKS):
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+            raise HostError(f"nft cannot list chains: {error}", "apt-get install nftables") from None
+        if done.returncode:
+            raise HostError(f"nft cannot list chains: {done.stderr.strip()}")
+        with suppress(ValueError):  # a table went while nft was listing it: what it prints ends there
+            return list(dropping_chains(done.stdout))
+    raise HostError("nft cannot list chains: it prints no whole JSON")
 
 
 def dropping_chains(listing: str) -> Iterator[str]:

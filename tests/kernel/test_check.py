@@ -126,3 +126,25 @@ def test_the_host_struct_takes_what_a_test_gives() -> None:
     host.unsteer()
     assert scripts == [nft.ruleset(7, STEER_MARK), nft.removal()]
     assert msgspec.structs.replace(host, steered=lambda: True).steered()
+
+
+HALF = '{"nftables": [{"metainfo": {}}, {"table": {"family": "inet", "name": "gone"}}, '
+DROPS = '{"nftables": [{"chain": {"family": "ip", "table": "t", "name": "c", "hook": "input", "policy": "drop"}}]}'
+
+
+@pytest.mark.parametrize(("halves", "found"), [(check.LOOKS - 1, ["ip t c"]), (check.LOOKS, None)])
+def test_looks_bounds_how_often_chains_are_listed_that_change_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halves: int, found: list[str] | None
+) -> None:
+    """A start right after a kill met what nft prints while the table of who was killed goes."""
+    (tmp_path / "nft").write_text(
+        f"#!/bin/sh\necho >>{tmp_path}/told\n"
+        f"[ $(wc -l <{tmp_path}/told) -le {halves} ] && echo '{HALF}' || echo '{DROPS}'\n"
+    )
+    (tmp_path / "nft").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if found is not None:
+        assert check.firewalls() == found
+        return
+    with pytest.raises(HostError, match="no whole JSON"):
+        check.firewalls()
