@@ -26,6 +26,7 @@ class Layer:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object: ssl.SSLObject | None = None
         self._open: ssl.SSLObject | None = None  # the same, once the handshake is done
+        self._before = bytearray()  # what came before it began
         self._plain, self._unsealed = bytearray(), bytearray()
         self._sealed: list[bytes] = []
         self.released = self._closed = self._broken = False
@@ -41,8 +42,9 @@ class Layer:
         if session is not None:
             self._object.session = session
         self._shake()
-        if self._open is not None:
-            self._plain += self._read(self._open)
+        before = bytes(self._before)
+        self._before.clear()
+        self._plain += self._early(before)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the peer; return what is inside, once released.
@@ -94,7 +96,7 @@ class Layer:
         """Bytes of the peer that wait until both ends are open."""
         if self.released:
             return 0
-        return len(self._plain) + (self._in.pending if self._open is None else 0)
+        return len(self._before) + len(self._plain)
 
     def _long(self, secured: ssl.SSLObject, data: bytes) -> None:
         at, size, view = 0, len(data), memoryview(data)
@@ -136,6 +138,7 @@ class Layer:
         """Give the handshake up, if it is not done."""
         if not self.done.done():
             self._broken = True
+            self._before.clear()
             self.done.set_exception(error)
             self.done.exception()  # it may be that nobody waits for it
 
@@ -159,12 +162,18 @@ class Layer:
         """Take what comes before the handshake is done, or ends it."""
         if self.done.done():
             return b""  # nobody waits for it any more: it failed, or took too long
-        self._in.write(data)
-        if self._in.pending > MAX_EARLY:
-            self.fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
-        else:
+        if self._object is None:
+            self._before += data
+            if len(self._before) > MAX_EARLY:
+                self.fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
+            return b""
+        for at in range(0, len(data), PIECE):
+            self._in.write(data[at : at + PIECE])
             self._shake()
-        return b"" if self._open is None else self._met(self._read(self._open), len(data))
+            if self._open is not None:
+                plain = self._met(self._read(self._open), PIECE)
+                return plain if self.ended else plain + self._taken(self._open, data[at + PIECE :])
+        return b""
 
     def _taken(self, secured: ssl.SSLObject, data: bytes) -> bytes:
         """Take what comes after it."""

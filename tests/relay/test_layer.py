@@ -21,16 +21,20 @@ PAIRS, MOVED = 60, 1 << 20  # connections, and bytes that each moves at once, bo
 MOST = 250  # kB of resident memory for both ends of one: about 100; a whole MiB in each buffer would be 4 MB
 
 
-async def pair(place: Path, contexts: Contexts) -> tuple[Layer, Layer]:
-    """Return both ends of one connection, a server's and a client's."""
+async def pair(place: Path, contexts: Contexts, behind: bytes = b"") -> tuple[Layer, Layer]:
+    """Return both ends of one connection, a server's and a client's, who says `behind` with the end of its handshake."""
     server, client = Layer(), Layer()
     server.begin(await contexts.downstream(("DNS:web.example",), ""))
     client.begin(contexts.upstream(Trust(ca=str(place / "authority.pem")), ()), "web.example")
+    said = b""
     for _ in range(4):
+        if client.done.done():
+            client.seal(behind)
+            said, behind = said + behind, b""
         server.feed(client.take())
         client.feed(server.take())
     assert server.done.done() and client.done.done()
-    server.release(), client.release()
+    assert (server.release(), client.release()) == (said, b"")
     return server, client
 
 
@@ -102,7 +106,8 @@ def test_piece_is_less_than_a_record() -> None:
     assert layer.PIECE <= 16 * 1024, "RFC 8446 section 5.1"
 
 
-def test_piece_bounds_what_a_connection_keeps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("early", [0, 200_000])
+def test_piece_bounds_what_a_connection_keeps(early: int, tmp_path: Path) -> None:
     code = f"""
 import asyncio, sys
 from pathlib import Path
@@ -116,9 +121,9 @@ async def main():
             one.seal(data)
             assert len(other.feed(one.take())) == len(data)
         return ends
-    move(await pair(place, made))
+    move(await pair(place, made, bytes({early})))
     before = resident()
-    kept = [move(await pair(place, made)) for _ in range({PAIRS})]
+    kept = [move(await pair(place, made, bytes({early}))) for _ in range({PAIRS})]
     print((resident() - before) / len(kept))
 asyncio.run(main())
 """
