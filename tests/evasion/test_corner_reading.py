@@ -169,6 +169,9 @@ def test_a_schema_the_role_may_not_use_is_passed_by(corner: Postgres, closed: st
             assert talk.codes(line.ask(talk.query("revoke all on schema given from acme"))) == []
         assert talk.codes(line.ask(talk.query("select count(*) from users"))) == ["42501"]
         line.ask(talk.query("rollback"))
+        # A role may use what another may not, in the middle of a text.
+        assert talk.codes(line.ask(talk.query("set session authorization default; select count(*) from users; select lower('x')"))) == ["42501"]
+        assert talk.codes(line.ask(talk.query("set session authorization default; select lower('x'), count(*) from orders"))) == []
     corner.admin(f"drop schema {schema} cascade", "corner")
 
 

@@ -19,8 +19,9 @@ def assign(walk: Walk, name: str, value: tuple[str, ...] | None, local: bool = F
     walk.steps.append(Step("set", name, None, None if local else value))
     if name == PATH:
         walk.world = msgspec.structs.replace(walk.world, path=value)
-    elif name in ROLE and "$user" in (walk.world.path or ()):
-        walk.world = msgspec.structs.replace(walk.world, path=None)
+    elif name in ROLE:
+        path = None if "$user" in (walk.world.path or ()) else walk.world.path
+        walk.world = msgspec.structs.replace(walk.world, path=path, closed=None)
 
 
 def unsure(walk: Walk, name: str) -> None:

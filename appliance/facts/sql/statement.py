@@ -8,7 +8,7 @@ Source: PostgreSQL 15 manual, "SQL Commands"; command tags from its list of even
 from typing import Any
 
 from appliance.facts.sql.reading import NONE, Names, Reading
-from appliance.facts.sql.settings import PATH, becomes, constant, unsure
+from appliance.facts.sql.settings import assign, becomes, constant
 from appliance.facts.sql.walk import VISITORS, Env, Visitor, Walk
 
 _SIMPLE = """
@@ -121,7 +121,7 @@ def statement(walk: Walk, node: Any, env: Env) -> None:
         walk.add("effect", "read")
     walk.visit(node, env)
     if walk.world.needs_catalog and "grant" in walk.sets["effect"]:
-        unsure(walk, PATH)  # which schemas of the path the role may use
+        assign(walk, "role", None)  # it may use other schemas of the path than before
 
 
 def apart(walk: Walk, node: Any, env: Env) -> Reading:

@@ -17,7 +17,7 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
     catalog: Catalog | None = None
     needs_catalog: bool = False  # without one, relations and columns are unknown
     stale: bool = False  # the schema was changed since the catalogue was read
-    closed: frozenset[str] = frozenset()  # schemas the role may not use
+    closed: frozenset[str] | None = frozenset()  # schemas the role may not use; None: not known
     strings: bool = True  # standard_conforming_strings
     encoded: bool = True  # the client's encoding cannot hide a quote or backslash inside a character
 
@@ -34,7 +34,8 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
         return path if self.temp in path or not self.temp else (self.temp, *path)
 
     def _open(self) -> tuple[str, ...]:
-        return tuple(name for name in map(self.own, self.path or ()) if name not in self.closed)
+        closed = self.closed or ()
+        return tuple(name for name in map(self.own, self.path or ()) if name not in closed)
 
     def own(self, schema: str) -> str:
         """Return the schema a name in search_path or before a dot stands for."""
@@ -47,15 +48,18 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
         if self.catalog is None:
             return []
         if schema:
-            found = self.catalog.find(self.own(schema), name)
-            return [found] if found else []
+            only = self.catalog.find(self.own(schema), name)
+            return [only] if only else []
         if self.path is None:
             return list(self.catalog.anywhere(name))
+        found = []
         for candidate in self.schemas():
-            found = self.catalog.find(candidate, name)
-            if found:
-                return [found]
-        return []
+            one = self.catalog.find(candidate, name)
+            if one and one not in found:
+                found.append(one)
+                if self.closed is not None or candidate in (self.temp, "pg_catalog"):
+                    break
+        return found
 
     def shadowed(self, names: frozenset[tuple[str, str]], name: str) -> bool:
         """Return True if a (schema, name) of these could be meant by a name without a schema."""
@@ -72,4 +76,5 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
         if self.catalog is None or self.path is None:
             return full("?", name)
         found = [s for s in self._open() if s in self.catalog.schemas]
-        return full(found[0] if found else "?", name)
+        sure = found and (self.closed is not None or len(found) == 1)
+        return full(found[0] if sure else "?", name)
