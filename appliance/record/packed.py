@@ -29,6 +29,7 @@ ZSTD_HEAD = 18  # bytes at most before the first block of a zstd frame (RFC 8878
 TRAILER = b"VGR2"
 TAIL = HASH + 4 + len(TRAILER)  # bytes after the footer's map
 BLOCK = 1 << 17  # bytes; a larger one gains less than 5 % and makes reading one frame dearer
+MAX_BLOCK = BLOCK + MAX_FRAME + 64  # bytes of the stream; the last item of a block may be the longest there is
 LEVEL = 3  # zstd's usual; 300 MB/s
 MAX_FOOTER = 1 << 26  # bytes; blocks of the largest segment take a hundredth
 
@@ -123,7 +124,7 @@ class Packed:
         if sha256(data).digest() != block.hash:
             raise BadFrame(self.path, place, "the block that begins here was changed")
         try:
-            stream = self._zstd.decompress(data, max_output_size=BLOCK + MAX_FRAME + TAIL)
+            stream = inflated(data, self._zstd)
         except zstandard.ZstdError as error:
             raise BadFrame(self.path, place, f"the block that begins here cannot be unpacked: {error}") from None
         items, at, start = [], 0, self._starts[number]
@@ -136,6 +137,18 @@ class Packed:
             start = item.end
         self._kept = (number, items)
         return items
+
+
+def inflated(data: bytes, zstd: zstandard.ZstdDecompressor) -> bytes:
+    """Return what a block holds. zstandard makes room for as much as a frame says of itself, whatever its limit.
+
+    Raises:
+        ZstdError: it is no zstd, or longer than MAX_BLOCK.
+    """
+    size = zstandard.frame_content_size(data)
+    if size > MAX_BLOCK:
+        raise zstandard.ZstdError(f"{size} bytes are over {MAX_BLOCK}")
+    return zstd.decompress(data, max_output_size=MAX_BLOCK)
 
 
 def written(item: Item) -> bytes:

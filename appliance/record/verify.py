@@ -9,7 +9,7 @@ from appliance.record.audit.check import Fault, Progress, Report, check
 from appliance.record.audit.ledger import Wanted
 from appliance.record.audit.primitives import Tools
 from appliance.record.audit.program import describe, summary
-from appliance.record.frame import MAX_FRAME
+from appliance.record.packed import inflated
 from appliance.record.signing import checks
 
 __all__ = ["Fault", "Progress", "Report", "Wanted", "describe", "summary", "verify"]
@@ -17,7 +17,7 @@ __all__ = ["Fault", "Progress", "Report", "Wanted", "describe", "summary", "veri
 
 def _inflate(data: bytes) -> bytes:
     try:
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=2 * MAX_FRAME)
+        return inflated(data, zstandard.ZstdDecompressor())
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
 

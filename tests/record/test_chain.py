@@ -17,6 +17,7 @@ from appliance.record.log import SALT_BYTES, Log
 from appliance.record.packed import BLOCK, MAX_FOOTER, Packed, Signed, is_packed
 from appliance.record.read import OPEN_PACKED, Placed, at, extent, segment
 from appliance.record.retention import without
+from appliance.record.verify import FAST
 from tests.record.samples import T, asked, closed, flow, opened, rows
 
 PATH = Path("w0.1700000000000.record")
@@ -282,3 +283,22 @@ def test_frames_only_a_worker_taken_over_would_write_stay(tmp_path: Path) -> Non
     items = [Item(0, 10, b"\xc6\0\0\0\5hello"), Item(10, 10 + len(data), data)]
     assert list(without(items, frozenset({"f"}), sha256())) == items
     assert not path.exists()
+
+
+def test_max_block_bounds_what_a_block_may_say_of_itself(tmp_path: Path) -> None:
+    """Workers can put files beside the segments, and zstandard would make room for what one says before it looks."""
+    assert packed.MAX_BLOCK == BLOCK + MAX_FRAME + 64
+    zstd = zstandard.ZstdCompressor().compressobj(size=packed.MAX_BLOCK + 1)
+    block = zstd.compress(bytes(packed.MAX_BLOCK + 1)) + zstd.flush()
+    assert len(block) < 10_000
+    footer = packed.Footer(2, Signed(b"", b""), (packed.Block(len(block), 1, sha256(block).digest()),))
+    body = msgspec.msgpack.encode(footer)
+    tail = sha256(body).digest() + len(body).to_bytes(4, "big") + packed.TRAILER
+    path = tmp_path / "w0.1700000000000.record"
+    path.write_bytes(block + packed.SKIPPABLE + (len(body) + packed.TAIL).to_bytes(4, "little") + body + tail)
+    one = Packed(path)
+    with pytest.raises(BadFrame, match=f"{packed.MAX_BLOCK + 1} bytes are over"):
+        list(one.items())
+    one.close()
+    with pytest.raises(ValueError, match="are over"):
+        FAST.inflate(block)
