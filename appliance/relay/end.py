@@ -94,6 +94,7 @@ class End:
         self.shut = False  # we send no more
         self.gone = False  # there is no connection any more
         self.taken = 0  # bytes of its peer
+        self.heavy = 0  # bytes of memory that its TLS takes beyond the usual
         self._side, self._owner, self._limits = side, owner, limits
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
@@ -229,7 +230,9 @@ class End:
         layer = self._layer
         if layer is None:
             return
-        plain = layer.release()
+        plain, self.heavy = layer.release(), layer.heavy
+        if self.heavy:
+            self._owner.regulate()
         if plain:
             self._owner.arrived(self._side, plain)
         if layer.ended:

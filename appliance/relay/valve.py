@@ -57,7 +57,7 @@ class Valve:
 
     def _crowded(self, buffered: int) -> bool:
         """Weigh what waits here; True if the flow's vendor has more waiting than it may."""
-        weight = buffered
+        weight = buffered + self._server.heavy
         if not self.closing:
             weight += self._session.held + max(self._unfinished[C] + self._unfinished[S], self._session.kept)
         return self._weigh(weight if weight > self._limits.unweighed else 0)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.model import Address, Open, ProtocolError, Trust
+from appliance.model import Address, Open, ProtocolError, Side, Trust
 from appliance.relay import tls
-from appliance.relay.layer import MAX_EARLY, Layer
+from appliance.relay.layer import HEAVY, MAX_EARLY, USUAL, Layer
+from appliance.relay.tls import MAX_NAMES
 from appliance.service.authority import Authority
 from appliance.wire.tls import MAX_RECORDS, hello
 from tests.gate import Gate
@@ -226,6 +227,24 @@ async def test_max_barren(theirs: Pair, tmp_path: Path) -> None:
         pair(tmp_path / "pem", theirs, pem, tickets=3000)
     server.write(b"x")
     assert layer.feed(goes.read()) == b"x"
+
+
+@pytest.mark.parametrize("beside", [0, 12])
+def test_heavy_certificates_are_weighed(beside: int, theirs: Pair, ours: Pair, tmp_path: Path) -> None:
+    """A server may show some beside its own, up to 100 KB: half a megabyte in memory until the connection ends."""
+    pem, names = tmp_path / "server.pem", tuple(f"DNS:a-long-name-of-number-{n}.example" for n in range(MAX_NAMES))
+    more = theirs[0].certify(names).partition("-----BEGIN CERT")
+    one = (more[1] + more[2]).partition("-----END CERTIFICATE-----\n")
+    pem.write_text(theirs[0].certify(("DNS:web.example",)) + (one[0] + one[1]) * beside)
+    listener, _ = echo(pem)
+    with listener, Gate(Address("127.0.0.1", listener.getsockname()[1]), ALLOW, protocol="http", tls=f"{{ca: {theirs[1]}}}") as gate:
+        gate.authority = ours[0]
+        with joined(gate) as raw, context(ours[1]).wrap_socket(raw, server_hostname="web.example") as sock:
+            ask(sock)
+            (pipe,) = gate._relay._pipes
+            shaken = pipe._ends[Side.SERVER]._layer._shaken  # type: ignore[union-attr]
+            assert (shaken > USUAL) == bool(beside)
+            assert gate._relay._memory.total == HEAVY * max(0, shaken - USUAL)
 
 
 @in_a_loop
