@@ -18,6 +18,7 @@ JOIN: Final = 64 * 1024  # bytes of answers noted as one; a frame of the record 
 ALONE: Final = frozenset({"error", "notice", "complete", "suspended", "event", "ws-text", "ws-binary", "ws-control"})
 
 COUNTED: Final = frozenset({"row", "copy-data"})
+NOTHING: Final = ("", "")
 CLIENT: Final = Side.CLIENT
 SERVER: Final = Side.SERVER
 
@@ -31,9 +32,9 @@ class Scribe:
         self._levels = Levels()
         self._telling = Telling()
         self._asked = 0.0  # when the question that waits was put
-        self._plain = ("", "")  # the last subject, and what of it may be recorded
+        self._plain = NOTHING  # the last subject, and what of it may be recorded
         self._numbered = 0
-        self._noted: Message | None = None
+        self._noted: Message | None = None  # that was held
         self._out: list[Effect] = []
 
     def take(self) -> list[Effect]:
@@ -62,7 +63,7 @@ class Scribe:
         """Note a message of the client as it came, once; a secret one only by its kind."""
         if message is self._noted:
             return
-        self._noted = message
+        self._noted = None
         raw, text = message.raw, subject
         if message.secret:
             raw, text = b"", ""
@@ -104,12 +105,13 @@ class Scribe:
         """Note a decision; return its id."""
         id = self.next_id()
         text = self._recorded(subject)
+        self._plain = NOTHING  # a flow that says no more must not keep what it said last
         self._out.append(Note("decision", text, decision=decision, id=id, level=self._levels.joint))
         return id
 
-    def asked(self, question: Question) -> None:
-        """Note a question that is put."""
-        self._asked = self.meter.now
+    def asked(self, question: Question, message: Message) -> None:
+        """Note a question that is put; its message is noted, and will be judged again if the question is void."""
+        self._asked, self._noted = self.meter.now, message
         text, decision = self._recorded(question.text), question.decision
         self.do(Note("asked", text, decision=decision, id=question.id, level=self._levels.joint))
 

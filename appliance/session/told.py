@@ -9,6 +9,7 @@ from appliance.policy import MaskPlan
 
 MAX_VALUES = 100  # of one key; as many as policy remembers decisions by. With more the key is "unknown"
 MAX_KEPT = 64  # facts whose telling is kept; a reader gives the same for the same text
+MAX_LETTERS = 4096  # characters of facts that are kept so; a request of HTTP with a body of 1 MiB has 10 MB
 MAX_COLUMNS = 4096  # columns a flow's record was told of; then it is told again. A result has at most 1,664
 
 Told = tuple[tuple[str, tuple[str, ...]], ...]
@@ -27,11 +28,14 @@ class Telling:
             return ()
         shape = facts.shape or facts  # texts are not told, so what is told of a shape is told of all that have it
         found = self._kept.get(id(shape))
-        if found is None:
+        if found is not None:
+            return found[1]
+        new = told(facts)
+        if shape is not facts or _is_small(facts):
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
-            found = self._kept[id(shape)] = (shape, told(facts))
-        return found[1]
+            self._kept[id(shape)] = (shape, new)
+        return new
 
     def columns(self, plans: Iterable[MaskPlan]) -> tuple[Named, ...]:
         """Return the columns that became known in answers, each once."""
@@ -47,6 +51,14 @@ class Telling:
                     news.append(Named(column, names))
             plan.named.clear()
         return tuple(news)
+
+
+def _is_small(facts: Facts) -> bool:
+    """Return True if facts with their texts take little: they are kept with what was told of them."""
+    values = facts.values.values()
+    if sum(map(len, values)) > MAX_VALUES:
+        return False
+    return len(facts.subject) + sum(len(text) for found in values for text in found) <= MAX_LETTERS
 
 
 def told(facts: Facts) -> Told:

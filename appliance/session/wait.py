@@ -28,7 +28,7 @@ class Wait:
         self._question = question = self._ground.question(
             self._scribe.next_id(), message, subject, decision, asked=self.wall + now, cancel_key=wire.cancel_key
         )
-        self._scribe.asked(question)
+        self._scribe.asked(question, message)
         self._scribe.notice(wire, f"vendorgate holds this statement for approval (question {question.id})")
         self._scribe.do(Ask(question))
         return within

@@ -74,6 +74,7 @@ class Requests:
             if left and not started and message.kind in {"ssl-request", "gss-request"}:
                 # Bytes that came with the request were sent by someone who did not wait for its answer.
                 raise ProtocolError("the client goes on before its request for encryption is answered")
+        self._inbox.rest()
 
     def again(self, message: Message) -> Message:
         """Return the message as it reads in the encoding that is in force."""

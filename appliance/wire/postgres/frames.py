@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from appliance.model import ProtocolError
+from appliance.wire.inbox import MAX_IDLE
 from appliance.wire.postgres.encodings import Encoding
 
 MIB = 1 << 20
@@ -108,6 +109,11 @@ class Inbox:
         if left + len(self._late) >= self._lacks:
             self.data, self.at, self._late = b"".join((self.data[self.at :], self._late)), 0, bytearray()
             self._lacks = 0
+
+    def rest(self) -> None:
+        """For now no more comes: what is used up is given back, if it is much."""
+        if self.at > MAX_IDLE and self.at == len(self.data):
+            self.data, self.at = b"", 0
 
     @property
     def left(self) -> int:

@@ -87,8 +87,7 @@ class Answers:
             if kind == "byte" and tag != ERROR:
                 yield self._byte()
                 continue
-            size = inbox.size()
-            if not size:
+            if not (size := inbox.size()):
                 return
             if size <= STREAM_OVER and size <= inbox.left:  # whole: `_check` has nothing to say of what follows
                 if tag in SMALL and kind not in OURS:
@@ -112,6 +111,7 @@ class Answers:
             self._rest, self._rest_kind = size, ledger.answer(tag)
             ledger.advance(tag)
             yield self._piece(inbox.left, 1)
+        inbox.rest()
 
     def _check(self, tag: int, size: int) -> None:
         """Raise ProtocolError for what cannot come here, before the rest of it is waited for."""

@@ -62,6 +62,7 @@ class Answers:
                 yield from messages
                 if not messages and self._reader is None and not self._link.stream:
                     return
+        inbox.rest()
 
     # -- a value in the middle of which we are -------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class Requests:
                 return
             words, self._words, self._read = self._words, [], 0
             yield _message(inbox.take(size), words)
+        inbox.rest()
 
     def _array(self) -> int | None:
         """Take arguments apart; return the size of the command when all are there."""
