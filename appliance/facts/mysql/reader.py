@@ -7,6 +7,7 @@ import msgspec
 from appliance.facts import Copy, Facts, Stage
 from appliance.facts.mysql.diagnoses import Diagnoses
 from appliance.facts.mysql.lexer import UNSURE, kept
+from appliance.facts.mysql.named import Named
 from appliance.facts.mysql.parameters import describe
 from appliance.facts.mysql.reading import ALL, KEYS, NONE, Names, Reading, alternatives, joined, unread
 from appliance.facts.mysql.relations import ANY_TABLE
@@ -21,6 +22,8 @@ MAX_SHAPES = 128  # of one flow; about 2 kB each. Programs repeat a few dozen st
 MAX_KEPT = 8_192  # characters of a statement whose shape is kept; with MAX_SHAPES at most 2 MB
 
 _SILENT = frozenset("auth tls long-data close reset copy-data copy-done terminate".split())
+
+_UNANSWERED = _SILENT - {"reset"}
 
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "ping": ("session", ""),
@@ -53,7 +56,7 @@ class MySQL:
     def __init__(self, shared: Shared, server: str = "", needs_catalog: bool = True) -> None:
         self._store = shared.of(Store)
         self._settings = Settings(self._store, server, needs_catalog)
-        self._statements = Statements()
+        self._statements, self._named = Statements(), Named()
         self._diagnoses = Diagnoses()
         self._login: dict[str, Names] = {}
         self._asked: tuple[Message, Facts, Reading] | None = None
@@ -97,6 +100,8 @@ class MySQL:
         kind = message.kind
         if kind in ("close", "terminate"):
             self._statements.forget(message.name)
+        if kind not in _UNANSWERED:
+            self._named.sent()
         if kind in _SILENT:
             return
         facts, reading = self._again(message)
@@ -107,6 +112,7 @@ class MySQL:
                 self._statements.preparing(message.text, self._settings.world(), whole=not message.status)
             case "reset-connection":
                 self._statements = Statements()
+                self._named.forget()
                 self._settings.renewed()
             case "query" | "execute" | "bulk-execute":
                 self._ran(message, facts, reading)
@@ -116,9 +122,11 @@ class MySQL:
         self._asked = None
 
     def heard(self, message: Message) -> None:
+        words = frozenset(message.cursor.split())
+        if "ready" in words and "refused" not in words and message.kind != "injected-done":
+            self._named.answered(message.kind == "error")
         match message.kind:
             case "complete":
-                words = frozenset(message.cursor.split())
                 self._started = True
                 self._settings.status(words)
                 if "login" in words:
@@ -129,7 +137,7 @@ class MySQL:
                 self._statements.prepared(message.name, message.text)
             case "error":
                 self._statements.failed()
-                if "login" in message.cursor.split():
+                if "login" in words:
                     self._logged_in(None)
             case "parameter":
                 self._settings.told(message.name, message.status)
@@ -160,7 +168,7 @@ class MySQL:
     def _texts(self, message: Message, reading: Reading) -> str:
         """Return the text of a message, with those of the prepared statements it runs."""
         numbered = self._statements.get(message.name) if message.kind in ("execute", "bulk-execute") else None
-        named = (self._statements.named(step.name) for step in reading.steps if step.verb == "execute")
+        named = [s for step in reading.steps if step.verb == "execute" for s in self._named.get(step.name)]
         return " ".join([message.text, *(known.text for known in (numbered, *named) if known is not None)])
 
     def origins(self, facts: Facts, column: Column) -> Names | None:
@@ -301,19 +309,12 @@ class MySQL:
 
     def _whole(self, reading: Reading) -> Reading:
         """Return the reading with what its EXECUTE stands for, and what it tells of the statement before."""
-        inside: dict[str, Statement | None] = {}  # what the text itself prepares: it goes no further when that fails
         found: dict[int, Reading] = {}
-        for step in reading.steps:
-            if step.verb == "prepare" and step.text is not None:
-                inside[step.name] = Statement(step.text, self._settings.world())
-            elif step.verb in ("prepare", "deallocate"):
-                inside[step.name] = None
-            elif step.verb == "execute":
-                known = inside[step.name] if step.name in inside else self._statements.named(step.name)
-                inner = self._meaning(known) if known is not None else unread(f"{step.name!r} was not prepared here")
-                found[id(inner)] = inner
+        for name, known in self._named.runs(reading.steps, self._settings.world()):
+            inners = [self._meaning(one) for one in known] or [unread(f"{name!r} was not prepared here")]
+            found |= {id(inner): inner for inner in inners}
         if found:
-            results = next(iter(found.values())).results if reading.count == 1 else ()
+            results = next(iter(found.values())).results if reading.count == len(found) == 1 else ()
             reading = msgspec.structs.replace(joined(reading, *found.values()), results=results)
         return self._diagnoses.told(reading) if reading.diagnoses else reading
 
@@ -349,6 +350,7 @@ class MySQL:
         self._changing = None
         self._shapes.clear()
         self._statements = Statements()
+        self._named.forget()
         self._diagnoses.forget()
         if message is None:
             self._settings.renewed()
@@ -367,17 +369,13 @@ class MySQL:
         known = self._statements.get(message.name) if message.kind != "query" else None
         if known is not None:
             known.ran = facts
-        for step in reading.steps:
-            if step.verb == "prepare":
-                self._statements.define(step.name, step.text, self._settings.world())
-            elif step.verb == "deallocate":
-                self._statements.undefine(step.name)
+        self._named.ran(reading.steps, self._settings.world())
         self._diagnoses.ran(reading)
         if reading.creates:
             self._settings.made(reading.creates)
         anything = "effect" in reading.unknown
         if anything:
-            self._statements.forget_names()
+            self._named.forget()
         if reading.changes or anything:
             self._settings.doubt()
         if reading.ddl or anything:

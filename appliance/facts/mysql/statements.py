@@ -1,4 +1,4 @@
-"""Prepared statements of one session, by number (the protocol) and by name (SQL), and what they were made under.
+"""Prepared statements of one session, by the numbers of the protocol, and what they were made under.
 
 Answers to COM_STMT_PREPARE come in the order of the requests; an error answers one too. But other requests have errors
 as well, so a number is bound to the text the answer repeats, and what else was asked for is forgotten then.
@@ -33,7 +33,6 @@ class Statements:
 
     def __init__(self) -> None:
         self._numbered: dict[str, Statement] = {}
-        self._named: dict[str, Statement] = {}
         self._pending: deque[Statement] = deque(maxlen=MAX_PENDING)
         self._last: Statement | None = None  # prepared last, answered or not
         self._size = 0
@@ -64,25 +63,6 @@ class Statements:
     def forget(self, number: str) -> None:
         found = self._numbered.pop(number, None)
         self._size -= len(found.text) if found is not None else 0
-
-    def named(self, name: str) -> Statement | None:
-        """Return the statement PREPARE gave that name."""
-        return self._named.get(name)
-
-    def define(self, name: str, text: str | None, world: World) -> None:
-        """Note PREPARE; None: of a text that is not known."""
-        self.undefine(name)
-        if text is not None:
-            self._keep(self._named, name, Statement(text, world))
-
-    def undefine(self, name: str) -> None:
-        found = self._named.pop(name, None)
-        self._size -= len(found.text) if found is not None else 0
-
-    def forget_names(self) -> None:
-        """Note that what ran may have prepared others by these names."""
-        for name in list(self._named):
-            self.undefine(name)
 
     def _keep(self, kept: dict[str, Statement], name: str, statement: Statement) -> None:
         old = kept.pop(name, None)

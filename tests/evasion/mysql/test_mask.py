@@ -125,6 +125,21 @@ def test_what_is_generated_from_what_is_generated(shop: MariaDB) -> None:
     shop.admin("drop table made", "shop")
 
 
+FAILING = [
+    "prepare s from 'select 1' using @a", "signal sqlstate '45000'; prepare s from 'select 1'", "select 1; select (select id from users); prepare s from 'select 1'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FAILING)
+def test_a_name_that_was_not_prepared_after_all(free: Line, text: str) -> None:
+    free.run("prepare s from 'select ssn from users'")
+    assert free.fails(text) > 0
+    assert free.fails("execute s") == DENIED
+    free.run("prepare s from 'select name from users where id = 1'")
+    assert free.run("execute s") == [[("Ada",)]]
+    assert not secret(free.seen)
+
+
 SHADOWS = {
     "one that is gone": ("create temporary table user_list (id int)", "drop temporary table user_list"),
     "one that was not made": ("create temporary table user_list (id int, id int)", "select 1"),

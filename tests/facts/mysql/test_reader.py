@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from appliance.facts.mysql.diagnoses import MAX_WORDS
+from appliance.facts.mysql.named import MAX_SAME, Named
 from appliance.facts.mysql.parameters import MAX_SHOWN, MAX_VALUE, MAX_VALUES_SHOWN, describe
 from appliance.facts.mysql.reading import ALL
 from appliance.facts.mysql.settings import MAX_TEMPORARY
@@ -197,6 +198,39 @@ def test_a_literal_that_the_server_alters_is_no_statement_that_is_known() -> Non
     assert "effect" in talk.query("execute s").unknown
     talk.query("prepare s from 'select 1 from `orders`'")
     assert not talk.query("execute s").unknown
+
+
+@pytest.mark.parametrize("text", ["prepare s from 'select 1'", "prepare s from 'select 1' using @a", "select 2; prepare s from 'select 1'"])
+def test_what_a_name_stands_for_when_its_text_fails(text: str) -> None:
+    talk = Talk()
+    talk.query("prepare s from 'select ssn from users'")
+    talk.query(text, fails=True)
+    assert "effect" in talk.query("execute s").unknown
+    talk.query("prepare s from 'select name from users'")
+    assert said(talk.query("execute s"), "column") == "?.users.name"
+
+
+def test_what_a_name_stands_for_until_its_text_is_answered() -> None:
+    talk = Talk()
+    talk.query("prepare s from 'select ssn from users'")
+    talk.send("query", text="select 1")
+    talk.send("query", text="prepare s from 'select name from users'")
+    for _ in range(2):
+        facts = talk.look("query", text="execute s")
+        assert facts is not None
+        assert (said(facts, "column"), facts.lineage) == ("?.users.name ?.users.ssn", ())
+        talk.hear("complete", status="OK 0", cursor="ready")
+    assert said(talk.query("execute s"), "column") == "?.users.name"
+
+
+def test_a_name_that_is_prepared_again_and_again_is_the_last() -> None:
+    talk = Talk()
+    for column in ("id", "name", "ssn"):
+        talk.query(f"prepare s from 'select {column} from users'")
+        talk.hear("error", status="42000", cursor="refused")
+        talk.send("reset", name="1")
+        talk.hear("complete", status="OK 0", cursor="ready")
+        assert said(talk.query("execute s"), "column") == f"?.users.{column}"
 
 
 def test_code_that_runs_may_prepare_others_by_the_same_names() -> None:
@@ -536,14 +570,23 @@ def test_limit_of_statements() -> None:
 
 
 def test_limit_of_their_texts() -> None:
-    statements = Statements()
-    statements.define("a", "x" * MAX_TEXTS, PLAIN)
-    statements.define("b", "x", PLAIN)
-    assert statements.named("a") is not None
-    assert statements.named("b") is None
-    statements.undefine("a")
-    statements.define("b", "x", PLAIN)
-    assert statements.named("b") is not None
+    named = Named()
+    named.define("a", "x" * MAX_TEXTS, PLAIN)
+    named.define("b", "x", PLAIN)
+    assert [len(named.get(name)) for name in "ab"] == [1, 0]
+    named.undefine("a")
+    named.define("b", "x", PLAIN)
+    assert len(named.get("b")) == 1
+
+
+def test_limit_of_what_a_name_may_be() -> None:
+    named = Named()
+    named.sent()
+    for count in range(MAX_SAME):
+        named.define("a", f"select {count}", PLAIN)
+    assert len(named.get("a")) == MAX_SAME
+    named.define("a", "select 1", PLAIN)
+    assert named.get("a") == ()
 
 
 def test_limits_of_the_store() -> None:
