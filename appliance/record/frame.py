@@ -19,6 +19,7 @@ stays the same.
 Text that is no UTF-8 stands with backslash escapes; the bytes themselves are in `raw`.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,13 +90,17 @@ class Segment(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 def segments(directory: Path) -> list[Segment]:
-    """Return the segments in a directory by worker and age; files of other names are none."""
-    found = []
-    for path in directory.iterdir():
-        match = NAME.fullmatch(path.name)
-        if match:
-            found.append(Segment(match[1], int(match[2]), str(path)))
-    return sorted(found)
+    """Return the segments in a directory by worker and age.
+
+    Files of other names are none; nor are links and pipes, which workers could put there to have root open them.
+    """
+    with os.scandir(directory) as entries:
+        named = [(match, entry) for entry in entries if (match := NAME.fullmatch(entry.name))]
+        return sorted(
+            Segment(match[1], int(match[2]), entry.path)
+            for match, entry in named
+            if entry.is_file(follow_symlinks=False)
+        )
 
 
 _encoder = msgspec.msgpack.Encoder()

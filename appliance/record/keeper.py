@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -64,7 +65,8 @@ class Keeper:
         self._catalogued = self.catalog.names()
         self._synced = self._said = 0.0
         for leftover in self.records.glob("*.new"):
-            leftover.unlink()
+            with suppress(OSError):  # a directory is none of ours
+                leftover.unlink()
 
     def close(self) -> None:
         self.catalog.close()

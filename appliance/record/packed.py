@@ -11,6 +11,7 @@ that is acknowledged must be on disk whole, not in a compressor.
 """
 
 import os
+import secrets
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
@@ -172,9 +173,10 @@ def write(path: Path, items: Iterable[Item], seal: Signed, before: Callable[[], 
     Raises:
         OSError: it is not there.
     """
-    new = path.with_suffix(".new")
+    # Workers may write beside it: a name nobody can guess, and no link of theirs.
+    new = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.new")
     blocks: list[Block] = []
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(fd, "wb") as file:
             for data, size in _joined(items):

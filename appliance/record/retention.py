@@ -170,7 +170,7 @@ class _Prune:
             db.executemany("INSERT OR IGNORE INTO temp.doomed VALUES (?, ?, ?, ?)", doomed)
 
     def _size(self) -> int:
-        return sum(path.stat().st_size for path in self._keeper.records.glob("*.record"))
+        return sum(path.lstat().st_size for path in self._keeper.records.glob("*.record"))
 
     def _over(self) -> str:
         waits = ", or was not shipped" if self._keep.shipped else ""

@@ -15,10 +15,13 @@ from appliance.record.catalog import FLUSH, Catalog
 from appliance.record.chain import leaf
 from appliance.record.checkpoint import FILE_BYTES, Checkpoints, Counter, Deed, Said, entries, files
 from appliance.record.frame import BadFrame
+from appliance.record.index import Index
 from appliance.record.keeper import CHECKPOINT_S, EMPTY_S, Keeper, seal_of
 from appliance.record.log import Log
 from appliance.record.packed import is_packed
+from appliance.record.retention import Keep, prune
 from appliance.record.seal import Head, Seal, is_open
+from appliance.record.session import Filter
 from appliance.record.signing import CHECKPOINT, SEAL, Signer, is_signed, key_name
 from appliance.record.tree import Tree
 from appliance.record.verify import describe, verify
@@ -217,6 +220,31 @@ def test_leftovers_of_a_packing_are_removed_at_the_start(store: Store) -> None:
     store.keeper.close()
     Keeper(store.home, Signer(SECRET))
     assert list(store.records.iterdir()) == []
+
+
+def test_what_a_worker_puts_beside_the_segments_leads_root_nowhere(store: Store) -> None:
+    """It may make files there, and root packs and reads there. The system protects links only where all may write."""
+    store.session("a")
+    name = store.names()[0]
+    victim = store.home / "victim"
+    victim.write_bytes(b"as it was")
+    (store.records / name).with_suffix(".new").symlink_to(victim)
+    store.seal()
+    assert victim.read_bytes() == b"as it was" and store.keeper.is_packed(name)
+    os.mkfifo(store.records / "w9.1700000000000.record")
+    (store.records / "w9.1700000000001.record").symlink_to(victim)
+    (store.records / "w9.1700000000002.record").symlink_to(store.home / "nothing")
+    (store.records / "w9.1700000000003.record").mkdir()
+    (store.records / "w9.1700000000003.new").mkdir()
+    store.keeper.round(deeds=[Deed("start", "root")])
+    index = Index(store.home / "index.sqlite", store.records)
+    assert index.catch_up().bad == () and [one.id for one in index.sessions(Filter())] == ["a"]
+    index.close()
+    assert prune(store.keeper, Keep(1e12, 1)).left > 0
+    found = {Path(fault.file).name: fault.what for fault in verify(store.home).faults}
+    assert found == {f"w9.170000000000{number}.record": "it is no file" for number in (0, 1, 2, 3)}
+    store.keeper.close()
+    Keeper(store.home, Signer(SECRET)).close()
 
 
 def test_a_lost_catalog_is_made_again(store: Store) -> None:

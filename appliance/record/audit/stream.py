@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -54,6 +55,8 @@ def items(path: Path, tools: Tools, torn: Callable[[int, int], object], start: i
 
     `start` is the end of an item, and only for a file that is not packed.
     """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise Bad(0, "it is no file")  # a pipe would never end
     with path.open("rb") as file:
         magic = file.read(4)
         file.seek(0)
