@@ -28,12 +28,12 @@ class Diagnoses:
         self._columns: Names = frozenset()
         self._unknown = False
 
-    def ran(self, reading: Reading) -> None:
-        """Note a statement that went up."""
+    def ran(self, reading: Reading, *, surely: bool = True) -> None:
+        """Note a statement that went up; not `surely`: the wire may have refused it all the same."""
         if reading.diagnoses:
             return
         tables = reading.values["table"]
-        if tables and reading.values["statement"] <= _CLEAR:
+        if surely and tables and reading.values["statement"] <= _CLEAR:
             self.forget()
         self._unknown = self._unknown or bool(reading.unknown & RELATIONS)
         self._tables |= tables

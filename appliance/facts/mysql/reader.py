@@ -370,7 +370,7 @@ class MySQL:
         if known is not None:
             known.ran = facts
         self._named.ran(reading.steps, self._settings.world())
-        self._diagnoses.ran(reading)
+        self._diagnoses.ran(reading, surely=message.kind == "query")
         if reading.creates:
             self._settings.made(reading.creates)
         anything = "effect" in reading.unknown

@@ -6,6 +6,7 @@ import pymysql
 import pytest
 
 from appliance.lab.servers import MariaDB
+from appliance.wire.mysql.packets import MAX_STATEMENT
 from tests.evasion.mysql.line import DENIED, WRITER, Line, address, secret
 from tests.facts.mysql.test_evasion import LAUNDERED, MASKED, ORACLES
 from tests.gate import Gate
@@ -102,6 +103,11 @@ def test_warnings_are_masked_after_what_touched_the_column(shop: MariaDB) -> Non
     with Gate(address(shop), rules, protocol="mysql") as gate, Line(gate.port) as line:
         line.fails("select cast(ssn as int) from users where id = 1")
         line.run("alter database other charset utf8mb4")  # which leaves the messages as they are
+        line.prepared("select note from orders where id = 1")
+        line.fails("select cast(ssn as int) from users where id = 1")
+        with pytest.raises(pymysql.err.MySQLError, match="denied"):
+            line.prepared("select 1 /*" + "x" * MAX_STATEMENT + "*/")
+        assert line.execute(b"\xff\xff\xff\xff") == 1243, "of the one prepared last, which was refused"
         rows = line.run("show warnings")
         assert rows[0]
         assert [row[1] for row in rows[0]] == [1292] * len(rows[0])

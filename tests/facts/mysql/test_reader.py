@@ -484,6 +484,15 @@ def test_warnings_tell_of_all_since_they_were_cleared(text: str) -> None:
     assert "shop.users.ssn" not in talk.query("show warnings").values["column"]
 
 
+def test_warnings_stay_behind_an_execution() -> None:
+    """Which may be refused by the wire, for want of what was refused before it."""
+    talk = Talk()
+    talk.prepare("select note from orders", "1")
+    talk.query("select ssn + 0 from users")
+    talk.execute("1")
+    assert said(talk.query("show warnings"), "table") == "?.orders ?.users"
+
+
 def test_warnings_after_what_is_not_known() -> None:
     talk = Talk()
     talk.query("call p()")
