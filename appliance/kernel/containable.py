@@ -3,6 +3,9 @@
 Sources: capabilities(7), user_namespaces(7), cgroups(7) "Delegation", ptrace(2), proc(5). What is looked at is what
 processes have now, whatever their units say. A process that is root with CAP_NET_ADMIN, CAP_BPF or CAP_SYS_ADMIN can
 take the fence away, and nothing of ours can prevent it: it is named, and what to change in its unit.
+
+request_key(2) is for everybody, and has the kernel run a program for keys that are not there: as root, in no slice.
+That of keyutils looks up whatever name its caller gives (request-key(8), key.dns_resolver(8)).
 """
 
 import os
@@ -18,6 +21,8 @@ from appliance.kernel.fence import Place
 PROC = Path("/proc")
 MAX_LOOKED = 4096  # processes of one look; the rest is looked at next time, as pids go round
 MAX_NAMED = 3  # of those that share a user
+UPCALL = Path("/sbin/request-key")
+FILTERED = "2"  # SECCOMP_MODE_FILTER of linux/seccomp.h; what a filter says cannot be read
 
 # capability -> what it lets its holder do. Numbers of linux/capability.h.
 HELD = {
@@ -55,6 +60,7 @@ class Rights(msgspec.Struct, frozen=True):
     effective: int
     bounding: int
     settled: bool  # no_new_privs: it gains nothing by a program with the setuid bit
+    filtered: bool  # a filter of system calls is in force
     at_home: bool  # in the host's own user namespace: elsewhere capabilities are over its own things
 
 
@@ -83,6 +89,9 @@ def of(who: Rights, outside: dict[int, list[str]]) -> Iterator[tuple[str, str]]:
             yield f"{who.name} may gain capabilities by a setuid program", "set NoNewPrivileges=yes"
         if who.uid == 0 and _writes_cgroups(who.pid):
             yield f"{who.name} is root and can leave the slice", "set ProtectControlGroups=yes and User="
+    if not who.filtered and os.access(UPCALL, os.X_OK):
+        what = f"{who.name} may have names looked up outside the slice (request_key)"
+        yield what, "set SystemCallFilter=~request_key"
     shared = outside.get(who.uid, [])
     if who.uid == 0:
         yield f"{who.name} runs as root, who owns the files of the host", "set User= to an account of its own"
@@ -103,6 +112,7 @@ def rights(pid: int) -> Rights | None:
             int(fields["CapEff"], 16) | int(fields["CapPrm"], 16),
             int(fields["CapBnd"], 16),
             fields["NoNewPrivs"] == "1",
+            fields.get("Seccomp") == FILTERED,
             _at_home(pid),
         )
     except (KeyError, ValueError):  # gone

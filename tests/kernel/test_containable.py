@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,21 @@ USER = 47110  # nobody else's on any host
 BARE = ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
 ALONE = [*BARE, f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
 WAITS = "print(1, flush=True); input()"
+FILTERS = """
+import ctypes, os, struct, sys
+allow = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000))  # BPF_RET, SECCOMP_RET_ALLOW
+program = ctypes.create_string_buffer(struct.pack("HP", 1, ctypes.addressof(allow)))
+assert ctypes.CDLL(None).prctl(22, 2, program) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.fixture(autouse=True)
+def upcall(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the kernel would find the program of keyutils: not installed."""
+    path = tmp_path / "request-key"
+    monkeypatch.setattr(containable, "UPCALL", path)
+    return path
 
 
 @contextlib.contextmanager
@@ -66,6 +82,17 @@ def test_read_only_cgroups_are_no_way_out(lab: Lab) -> None:
 def test_rights_that_could_be_gained(lab: Lab) -> None:
     with running(lab, "setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups") as found:
         assert "may gain capabilities by a setuid program; set NoNewPrivileges=yes" in said(found)
+
+
+def test_names_that_the_kernel_has_looked_up_outside_the_slice(lab: Lab, upcall: Path) -> None:
+    upcall.touch(0o755)
+    with running(lab, "setpriv", *ALONE) as found:
+        assert said(found) == (
+            "acme.service is not contained: python3 may have names looked up outside the slice (request_key); "
+            "set SystemCallFilter=~request_key"
+        )
+    with running(lab, "setpriv", *ALONE, PYTHON, "-SEc", FILTERS) as found:
+        assert said(found) == ""
 
 
 def test_capabilities_over_its_own_namespace_are_none(lab: Lab) -> None:

@@ -374,4 +374,5 @@ def test_rate_is_a_limit_of_a_vendor_whatever_cgroups_it_makes(stage: Stage) -> 
 
     assert "errno 111" in said("acme.service") and "errno 111" in said("acme.service/child")
     assert said("other.service") == {"relay"}
+    Map(rates).delete(vendor.to_bytes(8, sys.byteorder))
     os.close(rates)
