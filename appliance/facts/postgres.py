@@ -43,7 +43,7 @@ from appliance.facts.shared import Shared
 from appliance.facts.sql import ALL, Reading, Step, World
 from appliance.facts.sql.lineage import origin
 from appliance.facts.sql.reading import joined, unread
-from appliance.facts.sql.settings import ROLE
+from appliance.facts.sql.settings import RESOLVING, ROLE
 from appliance.facts.store import Store
 from appliance.facts.traffic import Traffic
 from appliance.model import Column, Message
@@ -288,7 +288,6 @@ class Postgres:
         return self._facts(values, subject=f"login of {message.name} to {message.status}")
 
     # -- how a reading becomes facts
-    # ----------------------------------------------------------------------------
 
     def _union(self, readings: list[Reading], why: str) -> Reading:
         if not readings:
@@ -307,10 +306,13 @@ class Postgres:
         if not reading.steps:
             return reading
         inside: dict[tuple[str, str], Reading] = {}
-        meant = set[tuple[str, str]]()
         readings: dict[int, Reading] = {}  # by id: a text may use one name ten thousand times
+        meant, moved = set[tuple[str, str]](), False  # names of relations may mean others than before
         for step in reading.steps:
             used = step.verb, step.name
+            if moved and step.verb == "execute":
+                readings[0] = unread(f"{step.name!r} is read anew after a change of settings or schema")
+            moved = moved or step.verb in ("ddl", "end") or (step.verb == "set" and step.name in RESOLVING)
             match step.verb:
                 case "prepare" | "declare" if step.reading is not None:
                     inside["execute" if step.verb == "prepare" else "fetch", step.name] = step.reading
@@ -358,7 +360,6 @@ class Postgres:
         return Facts("postgres", values, unknown, reading.why, changing, stage, subject)
 
     # -- what becomes of the session
-    # ----------------------------------------------------------------------------
 
     def _read_again(self, message: Message) -> Reading:
         """Return the reading of a message, which was asked about last unless the caller is out of order."""

@@ -65,7 +65,9 @@ class Settings:
         world, catalog = self._world, self.catalog
         # By another flow, while this one was too busy for the catalogue to be read again.
         stale = self._own or (self._needs and self._private is None and self._entry.altered)
-        if world is None or world.catalog is not catalog or world.stale is not stale:
+        makes = self._needs and (self._private is not None or self._changing)
+        same = world is not None and world.stale is stale and world.held is self._set and world.made is makes
+        if world is None or world.catalog is not catalog or not same:
             made = World(
                 self._path if self._sure else None,
                 self._user,
@@ -74,6 +76,8 @@ class Settings:
                 self.needs_catalog,
                 stale,
                 self._closed,
+                self._set,
+                makes,
                 self._strings is not False,
                 self.encoding not in UNSAFE,
             )

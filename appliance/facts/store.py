@@ -51,7 +51,7 @@ class Store:
         """Return the one object for all equal worlds, so that what was read in one serves the others."""
         key = (
             world.path, world.user, world.temp, id(world.catalog), world.needs_catalog, world.stale,
-            world.closed, world.strings, world.encoded,
+            world.closed, world.held, world.made, world.strings, world.encoded,
         )  # fmt: skip
         if key not in self._worlds:
             if len(self._worlds) >= MAX_WORLDS:

@@ -170,8 +170,15 @@ def test_a_schema_the_role_may_not_use_is_passed_by(corner: Postgres, closed: st
         assert talk.codes(line.ask(talk.query("select count(*) from users"))) == ["42501"]
         line.ask(talk.query("rollback"))
         # A role may use what another may not, in the middle of a text.
-        assert talk.codes(line.ask(talk.query("set session authorization default; select count(*) from users; select lower('x')"))) == ["42501"]
-        assert talk.codes(line.ask(talk.query("set session authorization default; select lower('x'), count(*) from orders"))) == []
+        assert talk.codes(
+            line.ask(talk.query("set session authorization default; select count(*) from users; select lower('x')"))
+        ) == ["42501"]
+        assert (
+            talk.codes(
+                line.ask(talk.query("set session authorization default; select lower('x'), count(*) from orders"))
+            )
+            == []
+        )
     corner.admin(f"drop schema {schema} cascade", "corner")
 
 
@@ -198,3 +205,54 @@ def test_a_catalogue_read_before_a_commit_is_read_again(corner: Postgres, busy: 
             assert talk.codes(two.ask(talk.query("select count(*) from users"), 1 + busy)) == ["42501"]
     finally:
         corner.admin("drop schema own cascade", "corner")
+
+
+TEMP = "create temp table users (id int, ssn text)"
+OTHER = "set search_path = other, public"
+COUNT = "select count(*) from users"
+TURNED = {
+    "in a body": (OTHER, "do $$ begin set local search_path = public; delete from users where id = 77; end $$"),
+    "in a body, backwards": (OTHER, "do $$ begin for n in 1..2 loop delete from users where id = 77; reset search_path; end loop; end $$"),
+    "between PREPARE and EXECUTE": (OTHER, f"prepare p as {COUNT}; set search_path = public; execute p"),
+    "before EXECUTE": (OTHER, f"prepare p as {COUNT}", "set search_path = public; execute p"),
+    "by a DROP between": (TEMP, f"prepare p as {COUNT}; drop table pg_temp.users; execute p"),
+    "by a DROP before": (TEMP, f"prepare p as {COUNT}", "drop table pg_temp.users; execute p"),
+    "by ROLLBACK of a setting": ("begin", OTHER, "select 1 from users", f"rollback; {COUNT}"),
+    "by ROLLBACK of a table": ("begin", TEMP, COUNT, f"rollback; {COUNT}"),
+    "by ROLLBACK TO": ("begin; savepoint a", TEMP, COUNT, f"rollback to a; {COUNT}"),
+    "by ROLLBACK TO, seen": ("begin; savepoint a", TEMP, COUNT, "rollback to a", COUNT),
+    "by ROLLBACK, not seen": ("begin", TEMP, COUNT, ("rollback", COUNT)),
+    "by ROLLBACK TO, not seen": ("begin; savepoint a", TEMP, COUNT, ("rollback to a", COUNT)),
+    "by COMMIT of a table that is dropped then": ("begin", f"{TEMP} on commit drop", COUNT, f"commit; {COUNT}"),
+    "by COMMIT, not seen": ("begin", f"{TEMP} on commit drop", COUNT, ("commit", COUNT)),
+    "by DISCARD": (TEMP, COUNT, f"discard temp; {COUNT}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("script", TURNED.values(), ids=TURNED.keys())
+def test_a_name_that_turns_into_another_relation(
+    corner: Postgres, script: tuple[str | tuple[str, str], ...], extended: bool
+) -> None:
+    """`users` is another table up to the last text, and in it, or while it is on its way, becomes the one that is protected."""
+    with Gate(address(corner.port), BLOCKED) as gate, Talk(gate.port, database="corner") as line:
+        codes = []
+        for step in script:
+            texts = step if isinstance(step, tuple) else (step,)
+            asked = [talk.extended(text) if extended and ";" not in text else talk.query(text) for text in texts]
+            codes += talk.codes(line.ask(b"".join(asked), len(asked)))
+        assert codes == ["42501"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("begin", TEMP, COUNT, "commit", COUNT),
+        ("begin", OTHER, COUNT, "commit", COUNT),
+        (OTHER, f"prepare p as {COUNT}", "execute p"),
+    ],
+)
+def test_what_stays_is_let_by(corner: Postgres, texts: tuple[str, ...]) -> None:
+    with Gate(address(corner.port), BLOCKED) as gate, Talk(gate.port, database="corner") as line:
+        answers = [line.ask(talk.query(text)) for text in texts]
+        assert not talk.codes(answers[-1])

@@ -8,6 +8,7 @@ statement of a body to any other through variables, so all columns read in it co
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import postgast
 from postgast import pg_query_pb2 as pb
 
@@ -116,6 +117,10 @@ def _collect(walk: Walk, visit: Any) -> None:
     walk.steps = []
     try:
         visit()
+        if world.path is not None and any(step.verb == "set" for step in walk.steps):
+            # In which order statements of a body run is not followed: each is read as if settings could be any.
+            walk.world = msgspec.structs.replace(world, path=None)
+            visit()
     finally:
         inner, walk.steps = walk.steps, steps
         if inner:  # whether and when it is done is not known

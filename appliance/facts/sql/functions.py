@@ -106,4 +106,5 @@ def castable(world: World, parts: tuple[str, ...]) -> bool:
         return True
     if len(parts) == 1 and not world.builtin_first:
         return False
-    return world.catalog is None or parts[-1] not in world.catalog.types
+    types = world.catalog.types if world.catalog is not None else frozenset[str]()
+    return parts[-1] not in types and parts[-1].removeprefix("_") not in types  # "_x": the array of it

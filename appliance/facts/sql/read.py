@@ -3,7 +3,7 @@
 from typing import Any
 
 from appliance.facts.sql import body, copying, keywords, modify, schema, select, session
-from appliance.facts.sql.reading import Reading, unread
+from appliance.facts.sql.reading import Reading, Step, unread
 from appliance.facts.sql.statement import statement
 from appliance.facts.sql.tree import Unreadable, parse
 from appliance.facts.sql.walk import Env, Walk
@@ -44,7 +44,10 @@ def _read(tree: Any, text: str, world: World) -> tuple[Reading, frozenset[int] |
     for raw in tree.stmts:
         end = raw.stmt_location + raw.stmt_len if raw.stmt_len else None
         walk.statement = data[raw.stmt_location : end].decode()
+        before = walk.ddl
         statement(walk, raw.stmt, Env())
+        if walk.ddl and not before:
+            walk.steps.append(Step("ddl", ""))
     reading = walk.reading()
     rows = all(raw.stmt.WhichOneof("node") in ROWS for raw in tree.stmts)
     plain = rows and not reading.steps and not reading.copies

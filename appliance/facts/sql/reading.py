@@ -23,7 +23,7 @@ RELATIONS: Names = COLUMNS | {"table"}
 class Step(msgspec.Struct, frozen=True):
     """What a statement does with a name of the session: a prepared statement, a cursor, a setting."""
 
-    verb: str  # prepare execute deallocate declare fetch close set
+    verb: str  # prepare execute deallocate declare fetch close set end ddl
     name: str  # empty for ALL
     reading: "Reading | None" = None  # of the statement prepared or declared
     value: tuple[str, ...] | None = None  # of the setting, None if not known

@@ -34,8 +34,10 @@ def _transaction(walk: Walk, node: Any, env: Env) -> Names:
         walk.add("effect", "admin")
     if tag in _ENDS:
         walk.steps.append(Step("end", ""))
-        if any(step.verb == "set" for step in walk.steps):
+        if walk.world.held or any(step.verb == "set" for step in walk.steps):
             unsure(walk, "")  # what was set may be taken back
+        if walk.world.made:  # so may what was made; and what was made for the transaction is gone
+            walk.ddl = walk.changes = True
     return NONE
 
 

@@ -10,6 +10,7 @@ from appliance.facts.sql.walk import Walk
 
 PATH = "search_path"
 ROLE = frozenset(("role", "session_authorization"))
+RESOLVING = ROLE | {PATH}  # names of relations are looked up by these
 
 
 def assign(walk: Walk, name: str, value: tuple[str, ...] | None, local: bool = False) -> None:

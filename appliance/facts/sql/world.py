@@ -18,6 +18,8 @@ class World(msgspec.Struct, frozen=True, eq=False, gc=False):
     needs_catalog: bool = False  # without one, relations and columns are unknown
     stale: bool = False  # the schema was changed since the catalogue was read
     closed: frozenset[str] | None = frozenset()  # schemas the role may not use; None: not known
+    held: bool = False  # search_path or role were set in the transaction that is open
+    made: bool = False  # the schema was changed in it
     strings: bool = True  # standard_conforming_strings
     encoded: bool = True  # the client's encoding cannot hide a quote or backslash inside a character
 
