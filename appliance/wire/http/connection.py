@@ -152,7 +152,10 @@ class Http:
         self._over = len(self._content) > MAX_BODY or len(self._gathered) > MAX_HEAD + 2 * MAX_BODY
         if not self._over and not body.done:
             return None
-        return self._whole(read, bytes(self._gathered), bytes(self._content), bytes(body.aside))
+        gathered, whole = bytes(self._gathered), bytes(self._content)
+        self._gathered.clear()  # a connection that is idle from now on keeps nothing of it
+        self._content.clear()
+        return self._whole(read, gathered, whole, bytes(body.aside))
 
     def _whole(self, read: _Read, raw: bytes, content: bytes, aside: bytes = b"") -> Message:
         """Return a request. What is said beside a body goes up with it, and is judged as header lines are."""
