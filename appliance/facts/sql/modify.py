@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from postgast import pg_query_pb2 as pb
+
 from appliance.facts.sql.reading import COLUMNS, NONE, Names, Output
 from appliance.facts.sql.relations import source, sweep
-from appliance.facts.sql.select import from_clause, from_item, query, targets, union, with_clause
+from appliance.facts.sql.select import from_clause, query, targets, union, with_clause
 from appliance.facts.sql.walk import Env, Source, Walk, visits
 
 
@@ -29,6 +31,14 @@ def _write(walk: Walk, target: Source, name: str = "") -> Names:
     names = column.names if column is not None else target.whole()
     walk.sets["written"] |= names
     return names
+
+
+def _beside(walk: Walk, nodes: Any, scope: Env) -> None:
+    """Visit what stands beside the target; none of it sees that."""
+    assert scope.parent is not None
+    apart = Env(scope.parent, base=scope.parent)
+    from_clause(walk, nodes, apart)
+    scope.sources += apart.sources
 
 
 def _assign(walk: Walk, target: Source, nodes: Any, env: Env) -> None:
@@ -89,7 +99,7 @@ def _insert(walk: Walk, node: Any, env: Env) -> Names:
 @visits("UpdateStmt")
 def _update(walk: Walk, node: Any, env: Env) -> Names:
     scope, target = _begin(walk, node, env, "UPDATE")
-    from_clause(walk, node.from_clause, scope)
+    _beside(walk, node.from_clause, scope)
     _assign(walk, target, node.target_list, scope)
     sweep(walk, node.relation, node.target_list)
     walk.compare(walk.visit(node.where_clause, scope))
@@ -102,7 +112,7 @@ def _delete(walk: Walk, node: Any, env: Env) -> Names:
     scope, target = _begin(walk, node, env, "DELETE")
     _write(walk, target)
     sweep(walk, node.relation, deleted=True)
-    from_clause(walk, node.using_clause, scope)
+    _beside(walk, node.using_clause, scope)
     walk.compare(walk.visit(node.where_clause, scope))
     walk.outputs = _returning(walk, node, scope, target)
     return union(walk.outputs)
@@ -111,22 +121,31 @@ def _delete(walk: Walk, node: Any, env: Env) -> Names:
 @visits("MergeStmt")
 def _merge(walk: Walk, node: Any, env: Env) -> Names:
     scope, target = _begin(walk, node, env, "MERGE")
-    scope.sources += from_item(walk, node.source_relation, scope)
+    _beside(walk, [node.source_relation], scope)
     walk.compare(walk.visit(node.join_condition, scope))
     merged = [n for item in node.merge_when_clauses for n in item.merge_when_clause.target_list]
     sweep(walk, node.relation, merged, deleted=True)
     for item in node.merge_when_clauses:
         clause = item.merge_when_clause
-        walk.compare(walk.visit(clause.condition, scope))
+        seen = Env(scope.parent)
+        seen.sources = _seen(clause.match_kind, scope.sources)
+        walk.compare(walk.visit(clause.condition, seen))
         if not clause.target_list:  # DELETE, DO NOTHING, INSERT without columns
             _write(walk, target)
         if clause.values:  # INSERT (columns) VALUES (values)
             for column in clause.target_list:
                 _write(walk, target, column.res_target.name)
-            walk.sets["copied"] |= walk.each(clause.values, scope)
+            walk.sets["copied"] |= walk.each(clause.values, seen)
         else:
-            _assign(walk, target, clause.target_list, scope)
+            _assign(walk, target, clause.target_list, seen)
     below = Env(scope.parent)
     below.sources = [*scope.sources[1:], target]  # in that order "*" gives them
     walk.outputs = _returning(walk, node, below, target)
     return union(walk.outputs)
+
+
+def _seen(kind: int, sources: list[Source]) -> list[Source]:
+    """Return what a WHEN of MERGE sees of the target, which comes first, and the source."""
+    if kind == pb.MERGE_WHEN_NOT_MATCHED_BY_TARGET:
+        return sources[1:]
+    return sources[:1] if kind == pb.MERGE_WHEN_NOT_MATCHED_BY_SOURCE else sources
