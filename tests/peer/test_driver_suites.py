@@ -91,7 +91,7 @@ def node(test: str) -> str:
 
 
 def unlike(
-    direct: dict[str, str], through: dict[str, str], races: Iterable[str]
+    direct: dict[str, str], through: dict[str, str], races: Iterable[str] = ()
 ) -> dict[str, tuple[str | None, str | None]]:
     """Return the tests whose outcomes are not the same, with both."""
     pairs = {test: (direct.get(test), through.get(test)) for test in (direct.keys() | through.keys()).difference(races)}
