@@ -82,10 +82,6 @@ TWINS = {
         "merge into quotes q using users as note on false when not matched then insert (id, note) values (9, note::text)",
         "merge into quotes q using orders as note on false when not matched then insert (id, note) values (9, note::text)",
     ),
-    "what is beside a target does not see it": (
-        "update quotes q set note = l.z from users as note, lateral (select note::text as z) l",
-        "update quotes q set note = l.z from orders as note, lateral (select note::text as z) l",
-    ),
     "which row a key meets": (
         "insert into users (id, name, ssn) values (9, 'x', '1') on conflict (ssn) do nothing",
         "insert into users (id, name) values (9, 'x') on conflict (id) do nothing",
