@@ -14,13 +14,19 @@ Source: RFC 9110 section 10.1.1, RFC 9112 sections 9.3 and 9.6.
 import re
 
 from appliance.wire.http import upgrade
-from appliance.wire.http.head import MAX_METHOD
 from appliance.wire.http.said import Request
 
 MAX_FIRST = 8 * 1024 + 64  # bytes of a body that are looked at: a request line with the longest target
 BLANK = b" \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0"  # what splits words for who reads the line as text
 FIRST = re.compile(rb"GET[%b]|.*[%b]HTTP/[0-9.]*[%b]*\Z" % ((BLANK,) * 3), re.DOTALL)
-PART = re.compile(rb"[A-Za-z-]{1,%d}\Z" % MAX_METHOD)  # of a method, whose rest the next request begins with
+# The methods that servers know: IANA's registry, those of UPnP, and those of caches.
+METHODS = b"""
+    ACL BAN BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK LOCK M-SEARCH MERGE
+    MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE NOTIFY OPTIONS ORDERPATCH PATCH POST PRI
+    PROPFIND PROPPATCH PURGE PUT QUERY REBIND REFRESH REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNCHECKOUT
+    UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF VERSION-CONTROL
+""".split()
+PARTS = frozenset(method[:size] for method in METHODS for size in range(1, len(method) + 1))
 
 
 class Upward:
@@ -52,6 +58,7 @@ def _begins_request(raw: bytes) -> bool:
     at = raw.find(b"\r\n\r\n") + 4
     body = raw[at : at + MAX_FIRST]
     text = body.lstrip(BLANK)
-    if FIRST.match(text.partition(b"\n")[0]) or PART.match(text):
+    if FIRST.match(text.partition(b"\n")[0]):
         return True
-    return not text and len(body) == MAX_FIRST
+    # The rest of the method may be what the next request begins with.
+    return text.upper() in PARTS or (not text and len(body) == MAX_FIRST)
