@@ -22,8 +22,9 @@ from appliance.model import HostError
 
 TABLE = "vendorgate"
 ROOM = 8 << 20  # bytes of data of an nft that reads our table; it takes 3 MB for it
-# Seconds; over lo the answer comes at once, or the first is sent again after a second.
-TIMEOUTS = "protocol tcp; l3proto inet; policy = { syn_sent : 1, syn_recv : 5 };"
+# Seconds; over lo the answer comes at once, or the first is sent again after a second. What has ended, the host would
+# keep for two minutes: one vendor at its full rate could fill half of the table that all on the host share.
+TIMEOUTS = "protocol tcp; l3proto inet; policy = { syn_sent : 1, syn_recv : 5, time_wait : 2, close : 2 };"
 TIMEOUT = 10.0  # seconds; a transaction takes milliseconds, and waits only for other writers
 
 

@@ -1,14 +1,17 @@
 """The text of the table is the test of it; that it works is in test_fence.py."""
 
+import socket
+import time
 from pathlib import Path
 
 import pytest
+from pyroute2 import NFCTSocket
 
 from appliance.kernel import nft
 from appliance.kernel.check import dropping_chains
-from appliance.lab.hosts import Lab
+from appliance.lab.hosts import TARGET_IP, TARGET_IP6, Lab
 from appliance.model import HostError
-from tests.kernel.stage import Inside
+from tests.kernel.stage import PORT, PYTHON, Inside, Stage
 
 GOLDEN = """\
 table inet vendorgate
@@ -17,7 +20,7 @@ table inet vendorgate {
 	ct timeout brief {
 		protocol tcp
 		l3proto inet
-		policy = { syn_sent : 1, syn_recv : 5 }
+		policy = { syn_sent : 1, syn_recv : 5, time_wait : 2, close : 2 }
 	}
 	chain stale {
 		type filter hook output priority -190; policy accept;
@@ -34,6 +37,18 @@ ct reply proto-src 15001 reject with tcp reset
 		meta mark 0x56470001 oifname != "lo" drop
 	}
 }
+"""
+
+ENDED = """
+import socket, struct, sys
+host, port, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+for _ in range(200):
+    with socket.create_connection((host, port), 5) as sock:
+        sock.sendall(b"hello")
+        sock.recv(100)
+        if how == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+print(200)
 """
 
 
@@ -83,6 +98,27 @@ def test_room_is_a_limit(lab: Lab) -> None:
     assert "redirect to :1" in inside(nft.listing)
     inside(nft.apply, nft.removal())
     inside.close()
+
+
+def tracked(family: int) -> int:
+    """Return how many connections this network namespace tracks, but for what has run out and waits to be swept."""
+    with NFCTSocket(family) as conntrack:
+        return sum(1 for _ in conntrack.dump())
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("host", "family"), [(TARGET_IP, socket.AF_INET), (TARGET_IP6, socket.AF_INET6)])
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_what_has_ended_is_soon_gone_from_conntrack(stage: Stage, host: str, family: int, how: str) -> None:
+    """The table has room for all of the host, and one vendor may open a thousand connections a second."""
+    words = [PYTHON, "-SEc", ENDED, host, str(PORT), how]
+    done = stage.lab.run(words, cgroup="acme.service", capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "200", done.stderr
+    assert stage.host(tracked, family) >= 100, "were they tracked?"
+    until = time.monotonic() + 30
+    while (left := stage.host(tracked, family)) >= 100 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert left < 100
 
 
 def test_without_nft(monkeypatch: pytest.MonkeyPatch) -> None:
