@@ -390,7 +390,7 @@ async def some(sock: socket.socket) -> bytes:
 
 @looped
 async def test_linger_max_ends_a_client_that_takes_a_little_at_a_time() -> None:
-    async with world(LastWords, limits=Limits(linger_s=0.1, linger_max_s=0.5)) as here:
+    async with world(LastWords, limits=Limits(linger_s=1, linger_max_s=2)) as here:
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             sock.connect(here.address)
@@ -399,9 +399,9 @@ async def test_linger_max_ends_a_client_that_takes_a_little_at_a_time() -> None:
             began = time.monotonic()
             with pytest.raises(ConnectionResetError):
                 while True:
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.05)
                     assert await asyncio.get_running_loop().sock_recv(sock, 65536 // 2)
-            assert 0.4 < time.monotonic() - began < 20
+            assert 1.8 < time.monotonic() - began < 20
 
 
 @looped
