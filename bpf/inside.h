@@ -49,8 +49,8 @@ static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, struct vg_ad
 
 enum whose { OTHERS, NOBODYS, OWN_LISTENER, OWN };
 
-/* Whose TCP socket would take a packet over lo: OWN is the other end of the connection itself. With `asked`, to be OWN it must also be one that was let go there: the
- * client of a connection, when `sk` is the one that accepts.
+/* Whose TCP socket would take a packet over lo: OWN is the other end of the connection itself. With `asked`, to be OWN it
+ * must also be one that was let go there: the client of a connection, when `sk` is the one that accepts.
  */
 static __always_inline enum whose to_tcp(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_settings *set,
 					 struct vg_address *from, struct vg_address *to, bool asked)

@@ -1,7 +1,7 @@
 """What flows have to record in one turn of the loop is recorded by one call, before anything of it leaves."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,6 +10,7 @@ from appliance.relay.gather import Entry, Gather
 from appliance.relay.limits import Limits
 from tests.relay.sessions import C, Pass, S, World, looped, until, world
 
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 FLOW = Flow("f", 0.0, Address("10.0.0.1", 1), Address("10.0.0.2", 2), None)
 
 
@@ -75,7 +76,7 @@ async def test_a_book_that_breaks_is_told_to_all_whose_notes_it_had() -> None:
     assert [[type(error) for error in one.told] for one in flows] == [[KeyError], [KeyError]]
 
 
-async def clients(here: World, count: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def clients(here: World, count: int) -> list[Client]:
     found = [await here.client() for _ in range(count)]
     await until(lambda: here.kinds() == ["opened"] * count)
     await asyncio.sleep(0.05)  # both ends of each are given to the loop
@@ -142,6 +143,18 @@ async def test_the_fault_of_one_flow_in_a_turn_is_not_that_of_the_others() -> No
             writer.close()
 
 
+async def one_ends(here: World, fails: Callable[[Sequence[Note]], bool]) -> list[Client]:
+    """Two flows speak in one turn, of which the record takes the second only; return their clients."""
+    found = await clients(here, 2)
+    here.record_fails = fails
+    arrive(here, C, b"bad", [0])
+    arrive(here, C, b"good", [1])
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(found[0][0].read(-1), 10)
+    assert await asyncio.wait_for(found[1][0].readexactly(4), 10) == b"good"
+    return found
+
+
 @pytest.mark.parametrize("together", [True, False])
 @looped
 async def test_a_flow_whose_end_cannot_be_noted_for_a_fault_of_ours_ends_alone(together: bool) -> None:
@@ -151,13 +164,7 @@ async def test_a_flow_whose_end_cannot_be_noted_for_a_fault_of_ours_ends_alone(t
         return False
 
     async with world(together=together) as here:
-        found = await clients(here, 2)
-        here.record_fails = fails
-        arrive(here, C, b"bad", [0])
-        arrive(here, C, b"good", [1])
-        with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(found[0][0].read(-1), 10)
-        assert await asyncio.wait_for(found[1][0].readexactly(4), 10) == b"good"
+        found = await one_ends(here, fails)
         here.record_fails = lambda notes: False
         for _, writer in found:
             writer.close()
@@ -171,13 +178,7 @@ async def test_a_fault_of_ours_in_the_record_breaks_its_flow_only() -> None:
         return False
 
     async with world(together=True) as here:
-        found = await clients(here, 2)
-        here.record_fails = fails
-        arrive(here, C, b"bad", [0])
-        arrive(here, C, b"good", [1])
-        with pytest.raises(ConnectionResetError):
-            await found[0][0].read(-1)
-        assert await found[1][0].readexactly(4) == b"good"
+        found = await one_ends(here, fails)
         assert here.relay.counts.failed == 1
         assert here.incidents == ["internal error: AssertionError"]
         for _, writer in found:

@@ -126,33 +126,33 @@ def test_tls() -> None:
 FLAGS = MODERN & ~caps.MULTI_STATEMENTS
 
 
+def opened(request: bytes) -> MySQL:
+    """Return a wire on which TLS has begun, asked for by this request."""
+    wire = MySQL()
+    down(wire, greeting(MODERN | caps.SSL | caps.ZSTD))
+    wire.allow(one(wire, request))
+    wire.encrypted()
+    return wire
+
+
 @pytest.mark.parametrize("asked, said", [(MODERN, FLAGS), (FLAGS, MODERN), (FLAGS, FLAGS ^ caps.CONNECT_WITH_DB), (FLAGS | caps.ZSTD, FLAGS)])
 def test_a_login_in_tls_says_what_the_request_for_tls_said(asked: int, said: int) -> None:
     """The server has taken its capabilities from the request, and reads the login by them."""
-    wire = MySQL()
-    down(wire, greeting(MODERN | caps.SSL | caps.ZSTD))
-    wire.allow(one(wire, tls_request(asked)))
-    wire.encrypted()
+    wire = opened(tls_request(asked))
     with pytest.raises(ProtocolError, match="other capabilities"):
         list(wire.feed(C, startup(said | caps.SSL, sequence=2)))
 
 
 def test_a_login_in_tls_has_the_charset_of_the_request_for_tls() -> None:
-    wire = MySQL()
-    down(wire, greeting(MODERN | caps.SSL))
     request = bytearray(tls_request())
     request[4 + CHARSET_AT] = 28  # gbk
-    wire.allow(one(wire, bytes(request)))
-    wire.encrypted()
+    wire = opened(bytes(request))
     with pytest.raises(ProtocolError, match="other capabilities"):
         list(wire.feed(C, startup(MODERN | caps.SSL, sequence=2)))
 
 
 def test_a_login_in_tls_need_not_ask_for_it_again() -> None:
-    wire = MySQL()
-    down(wire, greeting(MODERN | caps.SSL))
-    wire.allow(one(wire, tls_request()))
-    wire.encrypted()
+    wire = opened(tls_request())
     assert one(wire, startup(MODERN, sequence=2)).kind == "startup"
 
 
