@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def fuzz(name: str, home: Path, megabytes: int = 512) -> "subprocess.CompletedProcess[str]":
-    """Run the harness on the input NAME for some seconds, on the corpus in `home`."""
+def fuzz(name: str, home: Path, megabytes: int = 512) -> str:
+    """Run the harness on the input NAME for some seconds, on the corpus in `home`. Return what it found, or nothing."""
     words = [sys.executable, "-m", "tests.fuzz.harness", name, str(home / "corpus"), "-max_total_time=5"]
     words += [f"-rss_limit_mb={megabytes}", f"-artifact_prefix={home}/"]
     between = ["sh", "-c", '"$@"; exit $?', "sh", *words]  # not the last word of the shell, so a child of its own
-    return subprocess.run(between, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    done = subprocess.run(between, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    inputs = {file.name: file.read_bytes() for file in home.iterdir() if file.is_file()}
+    return f"{done.stdout[-3000:]}\n{done.stderr[-1000:]}\n{inputs}" if done.returncode else ""
 
 
 def changed(data: bytes, changes: Iterable[tuple[int, int, bytes]]) -> bytes:

@@ -25,6 +25,5 @@ def test_changed_corpus(data: bytes, changes: list[tuple[int, int, bytes]]) -> N
 
 
 def test_atheris_for_some_seconds(tmp_path: Path) -> None:
-    """Coverage-guided, from the corpus; the harness exits with an error when it finds something."""
-    done = fuzz("capture", tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """Coverage-guided, from the corpus; what it finds is the message of a failure."""
+    assert fuzz("capture", tmp_path) == ""

@@ -33,6 +33,5 @@ def test_any_bytes(parts: list[tuple[int, bytes]]) -> None:
 
 
 def test_atheris_for_some_seconds(tmp_path: Path) -> None:
-    """Coverage-guided, from the corpus; the harness exits with an error when it finds something."""
-    done = fuzz("wire", tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """Coverage-guided, from the corpus; what it finds is the message of a failure."""
+    assert fuzz("wire", tmp_path) == ""
