@@ -5,7 +5,6 @@ Source: Redis documentation, "Redis serialization protocol specification", "Redi
 """
 
 from collections.abc import Iterator
-from itertools import islice
 
 import msgspec
 
@@ -187,12 +186,7 @@ class Answers:
             elif head.redact:
                 said = replies.withheld(said)
                 raw = b"-" + said + CRLF
-            if head.kind == "multi" and self._link.queued is None:
-                self._link.open = any(r.kind == "multi" for r in islice(self._ledger.queue, 1, None))
-            elif head.kind == "exec":
-                self._link.queued = None
-            elif head.kind in ("discard", "reset"):
-                self._link.open = self._link.open or self._link.queued is not None
+            self._link.failed(head)
         text = frames.shown(said[:MAX_SMALL])
         moved = MOVED.match(text) if head is None or not head.refusal else None
         message = self._say("redirect" if moved else "error", raw, head, text.partition(" ")[0], text)

@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 SECRET = frozenset(("CONFIG GET", "ACL GETUSER", "ACL LIST", "ACL GENPASS"))
 """Commands whose replies hold passwords, or what passwords can be guessed from."""
+TURNS: tuple[Kind, ...] = ("multi", "exec", "discard", "reset")  # where a transaction begins or ends
 ODD = {*KINDS, *LOADS, "DEBUG", "REPLCONF"}  # commands that are looked into before they go up
 PLAIN = {name: Request(name, secret=name in SECRET) for name in {*LAYOUTS, *SECRET} - ODD}
 """What is owed for commands that change nothing of the connection, when nothing of their replies is masked."""
@@ -82,6 +83,8 @@ class Redis:
         kind = KINDS.get(message.name, "plain")
         if (why := self._unfit(message.name, kind, words, plan)) is not None:
             return self.deny(message, "denied", why)
+        if kind in TURNS and len(words) > 1:
+            kind = "plain"  # every server refuses it: nothing begins or ends
         self._link.plan = plan
         found = layout(message.name, words) if plan is not None else None
         request = Request(
@@ -132,14 +135,9 @@ class Redis:
 
     # -- commands that change the connection ---------------------------------------------------------------------
 
-    def _multi(self, request: Request, words: list[bytes], send: list[Send]) -> list[Send]:
+    def _turn(self, request: Request, words: list[bytes], send: list[Send]) -> list[Send]:
         self._ledger.push(request)
-        self._link.open = self._link.open or len(words) == 1
-        return send
-
-    def _end(self, request: Request, words: list[bytes], send: list[Send]) -> list[Send]:
-        self._ledger.push(request)
-        self._link.open = self._link.open and len(words) > 1
+        self._link.turn(request)
         return send
 
     def _subscribe(self, request: Request, words: list[bytes], send: list[Send]) -> list[Send]:
@@ -164,9 +162,8 @@ class Redis:
             raise ProtocolError(f"{message.name} in a replication stream")
         refusal = frames.error(CODES[code], text)
         if message.name == "EXEC":
-            self._link.open = False
-            self._ledger.push(Request(message.name, "abort", refusal=refusal))
-            return [Send(Side.SERVER, frames.command(b"DISCARD"))]
+            discard = [Send(Side.SERVER, frames.command(b"DISCARD"))]
+            return self._turn(Request(message.name, "abort", refusal=refusal), [], discard)
         words = [value.data or b"" for value in message.values]
         self._read(message.name, words)
         if message.name == "HELLO" and code == "denied":
@@ -209,10 +206,7 @@ class Redis:
 
 
 BEGIN: dict[Kind, Callable[[Redis, Request, list[bytes], list[Send]], list[Send]]] = {
-    "multi": Redis._multi,
-    "exec": Redis._end,
-    "discard": Redis._end,
-    "reset": Redis._end,
+    **dict.fromkeys(TURNS, Redis._turn),
     "subscribe": Redis._subscribe,
     "reply": Redis._mode,
 }

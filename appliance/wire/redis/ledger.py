@@ -53,6 +53,7 @@ class Link:
     def __init__(self) -> None:
         self.resp = 2
         self.open = False  # MULTI went up, and nothing since that ends it
+        self._turned: Request | None = None  # what went up last of what begins or ends a transaction
         self.queued: list[Request] | None = None  # commands the server has queued since MULTI
         self.counts = {"channel": 0, "pattern": 0, "shard": 0}  # subscriptions
         self.plan: Plan | None = None  # of the newest command: masks what is pushed
@@ -68,6 +69,17 @@ class Link:
     @property
     def subscribed(self) -> bool:
         return any(self.counts.values())
+
+    def turn(self, request: Request) -> None:
+        """Note that what begins or ends a transaction went up."""
+        self._turned, self.open = request, request.kind == "multi"
+
+    def failed(self, request: Request) -> None:
+        """Note that a request failed, so that it neither began nor ended one: else what went up behind it tells."""
+        if request.kind == "exec":
+            self.queued = None  # it always ends one
+        if request is self._turned:
+            self.open = self.queued is not None
 
     def follow(self, sort: str, name: bytes, plan: Plan | None) -> None:
         """Note that a subscription has begun, and what of its messages is masked."""

@@ -122,6 +122,34 @@ def test_an_end_that_fails_leaves_the_transaction_open(name: str) -> None:
     assert wire.idle
 
 
+@pytest.mark.parametrize(
+    ("sends", "says", "open"),
+    [
+        ("MULTI RESET EXEC", OK + UNKNOWN + b"-EXECABORT no\r\n", False),  # servers before 6.2
+        ("MULTI DISCARD EXEC", OK + b"-NOPERM no\r\n-EXECABORT no\r\n", False),
+        ("MULTI EXEC RESET", OK + many("*") + UNKNOWN, False),
+        ("MULTI MULTI RESET", b"-NOPERM no\r\n" + OK + b"+RESET\r\n", False),
+        ("MULTI EXEC MULTI", b"-NOPERM no\r\n-ERR EXEC without MULTI\r\n" + OK, True),
+        ("RESET MULTI", UNKNOWN + OK, True),
+        ("MULTI MULTI", OK + b"-ERR MULTI calls can not be nested\r\n", True),
+    ],
+)
+def test_what_fails_changes_nothing_that_went_up_behind_it(sends: str, says: bytes, open: bool) -> None:
+    wire = Redis()
+    sent(wire, b"".join(map(cmd, sends.split())))
+    heard(wire, says)
+    assert wire.idle is not open
+    assert (sent(wire, cmd("HELLO", "3")) == REFUSED) is open
+
+
+def test_a_refused_exec_whose_discard_fails_leaves_the_transaction_open() -> None:
+    wire = Redis()
+    sent(wire, cmd("MULTI"))
+    denied(wire, cmd("EXEC"))
+    heard(wire, OK + b"-NOPERM no\r\n")
+    assert not wire.idle
+
+
 def test_exec_with_arguments_is_refused() -> None:
     """Servers before 7 would keep the transaction open."""
     wire = Redis()
