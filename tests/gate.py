@@ -64,7 +64,13 @@ class Gate:
 
     def reload(self, rules: str) -> None:
         """Put other rules in force, for live sessions too."""
-        self.policy = self.compile(rules)
+        policy = self.compile(rules)
+
+        async def judge_by() -> None:
+            self.policy = policy
+            self._relay.renew()
+
+        asyncio.run_coroutine_threadsafe(judge_by(), self._loop).result(10)
 
     def __enter__(self) -> "Gate":
         self._thread.start()

@@ -30,14 +30,17 @@ MODULES = [
     *(f"appliance.record.index.{name}" for name in ("intake", "kept", "words")),
     *(
         f"appliance.relay.{name}"
-        for name in ("alarm", "end", "gate", "gather", "joined", "layer", "linger", "pipe", "room", "upstream", "valve")
+        for name in (
+            "alarm", "end", "gate", "gather", "joined", "layer", "linger", "pipe", "room", "securing", "upstream",
+            "valve",
+        )
     ),
     "appliance.service.book",
     *(
         f"appliance.session.{name}"
         for name in (
-            "core", "encryption", "ground", "level", "line", "meter", "onlooker", "plans", "rigid", "scribe", "secret",
-            "told", "wait",
+            "core", "encryption", "ground", "level", "line", "meter", "onlooker", "plans", "released", "rigid",
+            "scribe", "secret", "told", "wait",
         )
     ),
     *(f"appliance.facts.mysql.{name}" for name in ("reader", "settings", "shape", "statements", "store")),

@@ -10,6 +10,8 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
+from appliance.relay.belief import Belief
+
 MAX_EARLY = 256 * 1024  # bytes a peer may send before its handshake is done; a hello has a few thousand
 MAX_KEPT = 256 * 1024  # bytes inside TLS before both ends are open; what a server says first has some hundred
 MAX_BARREN = 256 * 1024  # bytes in a row with nothing inside; a record has 16 KB, a ticket or a key some hundred
@@ -23,6 +25,7 @@ class Layer:
 
     def __init__(self) -> None:
         self.ended = False  # the peer said that no more comes
+        self.belief: Belief | None = None  # why the peer is taken for who it is, once both ends are open
         self.closing: Callable[[ssl.SSLObject], None] | None = None  # called before it is
         self.done: asyncio.Future[ssl.SSLObject] = asyncio.get_running_loop().create_future()
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()

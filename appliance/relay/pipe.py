@@ -31,6 +31,7 @@ from appliance.model import (
     Learned,
     Note,
     Open,
+    Opened,
     Received,
     Send,
     Shut,
@@ -44,9 +45,9 @@ from appliance.relay.alarm import Alarm
 from appliance.relay.end import End
 from appliance.relay.gather import only_told
 from appliance.relay.joined import as_few, joined
-from appliance.relay.layer import Layer
 from appliance.relay.linger import Linger
 from appliance.relay.outside import Outside
+from appliance.relay.securing import Securing
 from appliance.relay.session_type import Session
 from appliance.relay.splice import Bulk
 from appliance.relay.tally import Tally
@@ -72,7 +73,7 @@ class Pipe:
         self._questions: set[str] = set()
         self._upstream = Upstream(self._ends[S], self._limits.connect_s)
         self._alarm = Alarm(session, self._limits.tick_s, lambda: self._give(Woke()))
-        self._securing: asyncio.Task[None] | None = None
+        self._securing = Securing(flow, session, self._ends, outside, told=self._secured, broken=self.broken)
         self._linger = Linger(self._ends, self._limits, self._settle)
         self._greeting: asyncio.TimerHandle | None = None
         self._tally = Tally()
@@ -109,6 +110,14 @@ class Pipe:
         if not self._closing:
             self._step(lambda: self._session.fail(text))
             self._close(abort=False)
+
+    def renewed(self) -> None:
+        """Other rules are in force: end the flow if its server would not be believed by them."""
+        why = self._securing.doubts()
+        if why and not self._closing:
+            text = f"the server is no longer believed: {why}"
+            self._outside.incident(self.flow, text)
+            self.fail(text)
 
     def abort(self) -> None:
         """End the flow at once, by resets."""
@@ -165,6 +174,10 @@ class Pipe:
 
     def broke(self, side: Side, error: Exception) -> None:
         self._give(Unopened(side, tls.why(error)))
+
+    def _secured(self, result: Opened | Unopened) -> None:
+        self._give(result)
+        self.renewed()  # rules may have changed while it was opened
 
     def regulate(self) -> None:
         """Read from a side only while what comes of it can go somewhere."""
@@ -294,36 +307,11 @@ class Pipe:
                 case Cancel():
                     self._outside.cancel(effect)
                 case Open():
-                    self._secure(effect)
+                    self._securing.begin(effect)
                 case Learned():
                     self._outside.learned(self.flow, effect)
                 case _:
                     assert_never(effect)
-
-    def _secure(self, ask: Open) -> None:
-        """Open the TLS of both ends; from now on nothing is given to the session until that is done."""
-        layers = {side: Layer() for side in Side}
-        for side, end in self._ends.items():
-            end.secure(layers[side])
-        layers[C].feed(ask.data)
-        self._securing = self._loop.create_task(self._open_tls(ask, layers))
-
-    async def _open_tls(self, ask: Open, layers: dict[Side, Layer]) -> None:
-        def flush() -> None:
-            for end in self._ends.values():
-                end.flush()
-
-        try:
-            way = tls.Way(self.flow.server, layers, flush, self._limits.connect_s)
-            result = await tls.opened(ask, way, self._outside.contexts)
-        except Exception as error:
-            self.broken(error)
-            return
-        if isinstance(result, Unopened) and result.side is S:
-            self._ends[C].secure(None)  # it has said nothing yet: what it is told is told plainly
-        self._give(result)
-        for end in self._ends.values():
-            end.release()
 
     def _unrecorded(self, error: OSError) -> None:
         """End the flow in the words of its protocol. Nothing goes upstream; notes are kept if they can be."""
@@ -361,8 +349,7 @@ class Pipe:
             self._alarm.stop()
             if self._greeting:
                 self._greeting.cancel()
-            if self._securing:
-                self._securing.cancel()
+            self._securing.stop()
             self._upstream.give_up()
             for id in self._questions:
                 self._outside.withdraw(Withdraw(id, "the flow ended"))

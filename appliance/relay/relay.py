@@ -124,6 +124,12 @@ class Relay:
         """Deny every question that waits, when nobody can answer any more."""
         self._asked.deny_all(reason)
 
+    def renew(self) -> None:
+        """Other rules are in force: end the flows whose servers would not be believed by them."""
+        self.contexts.renew()
+        for pipe in list(self._pipes):
+            pipe.renewed()
+
     def fail(self, text: str, flow: str = "") -> None:
         """End all flows, or one by its id, with an error of their protocol."""
         for pipe in [pipe for pipe in self._pipes if flow in ("", pipe.flow.id)]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from appliance.model import Effect, Event
+from appliance.model import Effect, Event, Trust
 
 
 class Session(Protocol):
@@ -30,6 +30,10 @@ class Session(Protocol):
 
         It is asked again before each piece.
         """
+
+    @property
+    def trust(self) -> Trust:
+        """How the server is to prove who it is, by the rules in force."""
 
     def start(self, now: float, wall: float) -> Sequence[Effect]:
         """Open the flow; `wall` is unix seconds at `now`."""

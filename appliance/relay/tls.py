@@ -17,6 +17,8 @@ from typing import TypeVar
 import msgspec
 
 from appliance.model import Address, Open, Opened, Side, Trust, Unopened
+from appliance.relay import belief
+from appliance.relay.belief import Belief, Trusted
 from appliance.relay.layer import Layer
 
 MAX_CONTEXTS = 256  # of each kind; each holds the certificates it trusts, about 0.5 MB
@@ -38,6 +40,7 @@ class Contexts:
     def __init__(self, mint: Mint) -> None:
         self._mint = mint
         self._clients: dict[tuple[Trust, tuple[str, ...]], ssl.SSLContext] = {}
+        self._trusted: dict[str, Trusted] = {}  # by file
         self._servers: dict[tuple[tuple[str, ...], str], tuple[float, ssl.SSLContext]] = {}
         self._sessions: dict[tuple[Address, str, Trust, tuple[str, ...]], tuple[ssl.SSLContext, ssl.SSLSession]] = {}
 
@@ -51,6 +54,25 @@ class Contexts:
         if found is None:
             found = _keep(self._clients, (trust, alpn), met_with(trust, alpn), MAX_CONTEXTS)
         return found
+
+    def trusted(self, trust: Trust) -> Trusted:
+        """Return what the file says that servers are believed by.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is none of certificates.
+        """
+        found = self._trusted.get(trust.ca)
+        if found is None:
+            found = _keep(self._trusted, trust.ca, belief.trusted(trust), MAX_CONTEXTS)
+        return found
+
+    def doubts(self, believed: Belief, trust: Trust) -> str:
+        """Return why a server would not be believed by `trust`; "" if it would."""
+        try:
+            return belief.doubts(believed, trust, self.trusted(trust))
+        except (OSError, ValueError) as error:
+            return f"{trust.ca}: {why(error)}"
 
     async def downstream(self, names: tuple[str, ...], alpn: str) -> ssl.SSLContext:
         """Return what a client is met with: a certificate for the names the server proved to have."""
@@ -70,6 +92,7 @@ class Contexts:
     def renew(self) -> None:
         """Read what is named in files again from now on."""
         self._clients.clear()
+        self._trusted.clear()
         self._sessions.clear()
 
     def session(self, server: Address, name: str, ask: Open) -> ssl.SSLSession | None:
@@ -143,11 +166,13 @@ async def opened(ask: Open, way: Way, contexts: Contexts) -> Opened | Unopened:
     name = ask.trust.name or ask.name or server.host
     up.beyond, down.beyond = down, up
     try:
+        by = contexts.trusted(ask.trust)
         up.begin(contexts.upstream(ask.trust, ask.alpn), name, contexts.session(server, name, ask))
         way.flush()
         async with asyncio.timeout(way.within_s):
             secured = await up.done
         names = _proved(secured, ask.trust, name)
+        up.belief = belief.believed(secured, ask.trust, ask.name or server.host, by)
     except (OSError, ValueError) as error:
         return Unopened(Side.SERVER, why(error))
     alpn = secured.selected_alpn_protocol() or ""

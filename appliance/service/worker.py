@@ -74,7 +74,7 @@ class Worker(Serving):
         self._taking.stop()
 
     def _renew(self) -> None:
-        self._taking.contexts.renew()
+        self._taking.renew()
 
     def _duties(self) -> Duties:
         return Duties(

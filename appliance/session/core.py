@@ -21,7 +21,6 @@ from appliance.model import (
     Answered,
     Cancel,
     Close,
-    Decision,
     Effect,
     Ended,
     Event,
@@ -34,6 +33,7 @@ from appliance.model import (
     Send,
     Shut,
     Side,
+    Trust,
     Unopened,
     Woke,
 )
@@ -45,9 +45,10 @@ from appliance.session.ground import Ground
 from appliance.session.line import Line
 from appliance.session.meter import Clock, sooner
 from appliance.session.plans import Plans
+from appliance.session.released import Released
 from appliance.session.scribe import Scribe
 from appliance.session.unread import Unread
-from appliance.session.wait import OTHERWISE, Wait, moot, said
+from appliance.session.wait import OTHERWISE, Wait, moot, refusal, said
 from appliance.wire import Wire
 
 LOGIN_S = 60.0  # until the first request may come; authentication_timeout of PostgreSQL, and of servers without one
@@ -71,7 +72,7 @@ class Session:
         self._line = Line()
         self._wait = Wait(self._ground, self._scribe)
         self._login_by: float | None = None
-        self._released: dict[str, str] = {}  # cursor -> what an approval has released on it
+        self._released = Released()
         self._plans = Plans(self._ground)
         self._settling = self._injected = self._closed = False
         self._ended: set[Side] = set()
@@ -96,6 +97,11 @@ class Session:
     def passing(self) -> bool:
         """True while all that comes goes to the other side as it comes, whatever it is."""
         return self._wire is None and not self._closed and self._raw.rests(self._rules())
+
+    @property
+    def trust(self) -> Trust:
+        """How the server is to prove who it is, by the rules in force."""
+        return self._ground.trusts(self._rules())
 
     def start(self, now: float, wall: float) -> list[Effect]:
         """Open the flow; `wall` is the time of day, in unix seconds, at `now`."""
@@ -273,18 +279,15 @@ class Session:
         decision = self._scribe.judged(self._ground.decide(facts), idle)
         decision = self._plans.impossible(self._reading(wire), message, facts) or decision
         subject = facts.subject or message.text
-        if self._released and facts.stage == "begins":
-            self._released.pop(message.cursor, None)
+        self._released.judged(message, facts)
         if decision.verdict == "approve":
-            released = self._released.get(message.cursor) == f"{self._ground.revision} {subject}"
-            if facts.stage == "begins" or (facts.stage == "continues" and not released):
+            if self._released.asks(message, subject, facts, self._ground.revision):
                 self._scribe.request(message, subject, facts)
                 within = self._wait.ask(wire, message, subject, decision, now=now)
                 if self._login_by is not None:
                     self._login_by += within  # a login that is held has the reviewer's time as well
                 return
-            reason = "only prepares: asked when it runs" if facts.stage == "prepares" else "approved when it began"
-            decision = Decision("allow", decision.rule, decision.file, decision.revision, reason)
+            decision = self._released.rides(decision, facts)
         self._line.shift()
         self._scribe.request(message, subject, facts)
         id = self._scribe.decision(decision, subject)
@@ -331,15 +334,11 @@ class Session:
         self._scribe.answered(question, said(answer), answer.by)
         self._line.shift()
         if answer.approved:
-            if facts and facts.stage == "begins":
-                self._released[message.cursor] = f"{self._ground.revision} {question.text}"
+            self._released.keep(message, facts, question.text, self._ground.revision)
             self._forward(wire, message, facts)
-        elif answer.cancelled:
-            self._deny(wire, message, "canceling statement due to user request", "cancelled")
         else:
-            self._deny(wire, message, f"{DENIED} (question {question.id})")
-        if not self._closed:
-            self._pump(now)
+            self._deny(wire, message, *refusal(answer))
+        self._pump(now)
 
     def _woke(self, now: float) -> None:
         if self._login_by is not None and now >= self._login_by:

@@ -44,13 +44,19 @@ class Ground:
         self.identity = next((name for name in self._who if not name.startswith("?")), "")
         self.target = target.name if target else ""
         self.protocol = target.protocol if target else ""
-        self.trust = target.trust if target else Trust()
-        if self._tunnel and self._place.names and not self.trust.name:
-            self.trust = msgspec.structs.replace(self.trust, name=self._place.names[0])
+        self.trust = self.trusts(policy)
         self._masks = policy.masks(self._who, self._place)
         # A verdict that looks at texts is another one for each; else facts of one shape have one verdict.
         self.by_shape = not policy.reads_text(self._who, self._place)
         self._decided: dict[int, tuple[Facts, Decision]] = {}  # by id of the shape, which is kept with it
+
+    def trusts(self, policy: Policy) -> Trust:
+        """Return how the server is to prove who it is, by these rules."""
+        target = policy.target(self._place)
+        trust = target.trust if target else Trust()
+        if self._tunnel and self._place.names and not trust.name:
+            return msgspec.structs.replace(trust, name=self._place.names[0])
+        return trust
 
     @property
     def policy(self) -> Policy:
@@ -85,7 +91,7 @@ class Ground:
 
     def unread(self, facts: Facts) -> Decision:
         """Judge TLS that is not opened by what is said before all is hidden."""
-        passed = self.trust.passes
+        passed = self.trust.passes and self.trust.name in (*facts.values.get("sni", ()), "")
         return self.decide(facts) if passed else Decision("block", "", reason="the target no longer passes TLS")
 
     def through(self, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from appliance.facts import Facts
 from appliance.model import Answered, Ask, Decision, Message, Question, Withdraw
+from appliance.session.answers import DENIED
 from appliance.session.ground import Ground
 from appliance.session.scribe import Scribe
 from appliance.wire import Wire
@@ -75,3 +76,10 @@ def said(answer: Answered) -> str:
     """Return what the record says of an answer."""
     verdict = "approved" if answer.approved else "cancelled" if answer.cancelled else "denied"
     return f"{verdict}: {answer.reason}" if answer.reason else verdict
+
+
+def refusal(answer: Answered) -> tuple[str, str]:
+    """Return what the client is told of an answer that does not approve, and its code."""
+    if answer.cancelled:
+        return "canceling statement due to user request", "cancelled"
+    return f"{DENIED} (question {answer.id})", "denied"

@@ -27,6 +27,7 @@ from appliance.model import (
     Send,
     Shut,
     Side,
+    Trust,
     Withdraw,
     Woke,
 )
@@ -35,6 +36,7 @@ from appliance.relay.relay import Duties, Relay
 
 C, S = Side.CLIENT, Side.SERVER
 RESET = struct.pack("ii", 1, 0)
+LOOKS = 15  # 20 ms apart
 
 
 class Pass:
@@ -42,6 +44,7 @@ class Pass:
 
     passing = False
     kept = 0
+    trust = Trust()
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
@@ -218,22 +221,31 @@ async def world(  # type: ignore[no-untyped-def]
     """Yield a World whose flows go to a server that does `serve`; nothing of it is left after."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    here = World(session, Address(host, port), limits or Limits(linger_s=0.3, connect_s=2.0), together=together)
+    here = World(session, Address(host, port), limits or Limits(linger_s=0.3, connect_s=20.0), together=together)
     try:
         yield here
     finally:
         here.relay.stop()
         here.relay.abort()
-        await asyncio.wait_for(here.relay.empty(), 5)
+        await asyncio.wait_for(here.relay.empty(), 20)
         server.close()
         await asyncio.sleep(0.02)
 
 
-async def until(what: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(what: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until `what` holds; fail if it does not in time."""
     async with asyncio.timeout(seconds):
         while not what():
             await asyncio.sleep(0.005)
+
+
+async def still(what: Callable[[], object]) -> None:
+    """Wait until `what` stays as it is. Looks are counted, not seconds: a pause of this process is one look."""
+    seen, looks = what(), 0
+    while looks < LOOKS:
+        await asyncio.sleep(0.02)
+        now = what()
+        seen, looks = now, looks + 1 if now == seen else 0
 
 
 def looped(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
