@@ -1,5 +1,6 @@
 """`when` of a rule: keys and values checked against the words of the protocols."""
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
@@ -16,9 +17,9 @@ When = dict[str, Test]
 MAX_VALUES = 1000  # of one key; longer lists belong into a `*` or a schema of their own
 COMPARISONS = ("gt", "ge", "lt", "le")
 MAX_NUMBER = 10**15
+NAN, INFINITE = Decimal("nan"), Decimal("inf")
 DIALECTS = ("mysql", "postgres")  # protocols whose requests are statements
 FORM_OF_STATEMENTS = 'write {field: "$.query", dialect: postgres, effect: drop}; or the name of a field, or `body`'
-
 
 
 def when(node: Node, name: str, to: tuple[Target, ...]) -> When:
@@ -78,6 +79,8 @@ def _test(node: Node, name: str, spoken: Sequence[Key]) -> Test:
     texts = [document.string(n, name) for n in nodes]
     if known.host:
         texts = [_hosted(n, name, text) for n, text in zip(nodes, texts, strict=True)]
+    if known.form:
+        _formed(nodes, name, texts, known)
     if known.kind == "word":
         words = tuple(dict.fromkeys(word for key in spoken for word in key.words))
         for n, text in zip(nodes, texts, strict=True):
@@ -97,6 +100,12 @@ def _hosted(node: Node, name: str, text: str) -> str:
     except UnicodeError:
         node.fail(f"{name}: `{text}` is no name of a host", "write international names as xn--...")
     return ".".join(labels).lower().rstrip(".") or "."
+
+
+def _formed(nodes: Sequence[Node], name: str, texts: Sequence[str], known: Key) -> None:
+    for node, text in zip(nodes, texts, strict=True):
+        if not re.fullmatch(known.form, text, re.DOTALL):
+            node.fail(f"{name}: `{text[:70]}` can never match", f"write it as in `{known.example}`: {known.says}")
 
 
 def _form(parts: int) -> str:
@@ -151,8 +160,12 @@ def _leaf(node: Node, name: str) -> Names | Range:
         try:
             bounds[key] = Decimal(value.text or "")
         except InvalidOperation:
+            bounds[key] = NAN
+        if not bounds[key].is_finite():
             value.fail(f"{name}.{key}: `{value.text}` is no number", "write it as in {gt: 10000}")
-    if not bounds:
+    low = max((bounds[key] for key in ("gt", "ge") if key in bounds), default=-INFINITE)
+    high = min((bounds[key] for key in ("lt", "le") if key in bounds), default=INFINITE)
+    if not bounds or low > high or (low == high and low in (bounds.get("gt"), bounds.get("lt"))):
         node.fail(f"{name}: no number fits", "write {gt: 10000}")
     return Range(**bounds)
 

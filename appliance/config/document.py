@@ -20,6 +20,8 @@ MAX_FILE = 1 << 20  # characters; a thousand rules are about 200,000
 MAX_DEPTH = 16  # the deepest a valid file goes is 6
 MAX_NODES = 200_000  # aliases counted at the size of what they stand for: no "billion laughs"
 MAX_NAMED = 20  # words in a hint; more is no help
+MAX_DURATION_S = 36_500 * 86_400  # a hundred years: longer than any duty to keep, and well inside what timers count
+MAX_SIZE = 1 << 60  # bytes; the largest file system there is (ext4, xfs), and a number that C and SQLite hold
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):
@@ -153,7 +155,7 @@ def _line(event: yaml.Event) -> int:
 
 
 def _refuse_tag(file: str, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> NoReturn:
-    what = f"tag `{event.tag}`"
+    what = f"tags are not taken, as `{event.tag}`"
     raise ConfigError(f"{file}:{_line(event)}", what, "write the value without a tag")
 
 
@@ -226,7 +228,7 @@ def one_or_more(node: Node, name: str) -> tuple[Node, ...]:
 
 def whole(node: Node, name: str, low: int, high: int) -> int:
     text = string(node, name)
-    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 20) or not low <= int(text) <= high:
+    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 20) or not low <= int(text) <= high:
         node.fail(f"{name}: `{text}` is not a whole number in range", f"write one from {low} to {high}")
     return int(text)
 
@@ -252,12 +254,18 @@ BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 
 def duration(node: Node, name: str) -> float:
     """Return seconds: "30d", "10m", "90s", "12h"."""
-    return float(_scaled(node, name, SECONDS, "write a number and s, m, h or d, as in 10m"))
+    seconds = _scaled(node, name, SECONDS, "write a number and s, m, h or d, as in 10m")
+    if seconds > MAX_DURATION_S:
+        node.fail(f"{name}: `{node.text}` is over a hundred years", f"write {MAX_DURATION_S // 86_400}d or less")
+    return float(seconds)
 
 
 def size(node: Node, name: str) -> int:
     """Return bytes: "20GiB", "500MB", "1048576"."""
-    return _scaled(node, name, BYTES, "write a number and a unit, as in 20GiB")
+    found = _scaled(node, name, BYTES, "write a number and a unit, as in 20GiB")
+    if found > MAX_SIZE:
+        node.fail(f"{name}: `{node.text}` is more than a file system holds", f"write {MAX_SIZE >> 40}TiB or less")
+    return found
 
 
 def _scaled(node: Node, name: str, units: dict[str, int], hint: str) -> int:

@@ -19,7 +19,8 @@ PACKS = sorted((Path(__file__).parents[2] / "rules").glob("*.yaml"))
 BEYOND = {
     "bad-port", "bad-port-range", "bad-inline", "host-bits", "bad-count", "detect-in-allow", "hidden-by-all",
     "hidden-by-the-same",
-    "hidden-by-wider-to", "hidden-by-wider-who", "id-default", "identity-cgroup-absolute",
+    "hidden-by-wider-to", "hidden-by-wider-who", "id-default", "identity-cgroup-absolute", "keep-for-ever",
+    "leaves-none-fits", "reuse-for-ever", "within-for-ever",
     "identity-name", "inspect-where-masked", "inspect-with-when", "inspect-without-to", "mask-without-columns", "on-incident-direct",
     "not-yaml", "packet-mask-length", "packet-mode-datagrams", "packet-mode-tls", "pattern-bad", "pattern-built-in", "same-id", "same-key", "shadow-yes", "target-address",
     "target-unresolved", "tls-name", "tls-pass-and-ca", "too-many-parts", "unknown-detector", "unknown-identity", "unknown-target", "with-of-block",

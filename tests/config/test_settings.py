@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import Approvals, Record, Relay, Settings, settings
-from appliance.config.document import MAX_DEPTH, MAX_FILE, MAX_NODES
+from appliance.config.document import MAX_DEPTH, MAX_DURATION_S, MAX_FILE, MAX_NODES, MAX_SIZE
 from appliance.config.settings import MAX_DRAIN_S, MAX_NAMES, MAX_PENDING, MAX_UNIX, MAX_WORKERS, Authority
 from appliance.model import ConfigError
 
@@ -123,6 +123,12 @@ REFUSED = [
     ("record: {required: yes}", "v.yaml:1: record.required: `yes` is not true or false\nhint: write true or false"),
     ("record: {retention: 30}", "v.yaml:1: record.retention: `30` is not a duration above zero\nhint: write a number and s, m, h or d, as in 10m"),
     ("record: {retention: 0d}", "v.yaml:1: record.retention: `0d` is not a duration above zero\nhint: write a number and s, m, h or d, as in 10m"),
+    ("record: {retention: 9999999999999d}", "v.yaml:1: record.retention: `9999999999999d` is over a hundred years\nhint: write 36500d or less"),
+    ("record: {retention: -1d}", "v.yaml:1: record.retention: `-1d` is not a duration above zero\nhint: write a number and s, m, h or d, as in 10m"),
+    ("record: {retention: nan}", "v.yaml:1: record.retention: `nan` is not a duration above zero\nhint: write a number and s, m, h or d, as in 10m"),
+    ("record: {retention: 1e9d}", "v.yaml:1: record.retention: `1e9d` is not a duration above zero\nhint: write a number and s, m, h or d, as in 10m"),
+    ("\nrelay: {port: --5}", "v.yaml:2: relay.port: `--5` is not a whole number in range\nhint: write one from 1 to 65535"),
+    ("record: {max_bytes: 999999999999999TiB}", "v.yaml:1: record.max_bytes: `999999999999999TiB` is more than a file system holds\nhint: write 1048576TiB or less"),
     ("record: {max_bytes: 20Gib}", "v.yaml:1: record.max_bytes: `20Gib` is not a size above zero\nhint: write a number and a unit, as in 20GiB"),
     ("approvals: {max_pending: 0}", f"v.yaml:1: approvals.max_pending: `0` is not a whole number in range\nhint: write one from 1 to {MAX_PENDING}"),
     ("authority: {names: []}", f"v.yaml:1: authority.names: 0 names\nhint: 1 to {MAX_NAMES}; leave it out for every name"),
@@ -136,8 +142,8 @@ REFUSED = [
     ("slice: a\nslice: b", "v.yaml:2: `slice` is written twice\nhint: the first is at line 1"),
     ("{a: b", "v.yaml:1: not YAML: did not find expected ',' or '}'\nhint: check indent, brackets and quotes"),
     ("? [a]\n: b", "v.yaml:1: a key that is not a word\nhint: write `key: value`"),
-    ("a: !!str b", "v.yaml:1: tag `tag:yaml.org,2002:str`\nhint: write the value without a tag"),
-    ("a: !!python/object:os.system x", "v.yaml:1: tag `tag:yaml.org,2002:python/object:os.system`\nhint: write the value without a tag"),
+    ("a: !!str b", "v.yaml:1: tags are not taken, as `tag:yaml.org,2002:str`\nhint: write the value without a tag"),
+    ("a: !!python/object:os.system x", "v.yaml:1: tags are not taken, as `tag:yaml.org,2002:python/object:os.system`\nhint: write the value without a tag"),
     ("a: &x [*x]", "v.yaml:1: alias `*x` stands for nothing yet\nhint: write `&x` before the value above"),
     ("--- {}\n--- {}", "v.yaml:2: a second document in one file\nhint: put it into a file of its own"),
     ("\x00", "v.yaml:1: not YAML: a character that may not be there\nhint: save as UTF-8 text"),
@@ -156,6 +162,16 @@ def test_refused(text: str, error: str) -> None:
 def test_limit_max_depth(text: str) -> None:
     with pytest.raises(ConfigError, match=f"nested deeper than {MAX_DEPTH}"):
         settings("v.yaml", text)
+
+
+def test_limits_max_duration_and_max_size() -> None:
+    """What they let through fits what counts with it: timers in milliseconds of 64 bits, whole numbers of SQLite."""
+    record = settings("v.yaml", "record: {retention: 36500d, max_bytes: 1048576TiB}").record
+    assert (record.retention_s, record.max_bytes) == (MAX_DURATION_S, MAX_SIZE)
+    assert (MAX_DURATION_S, MAX_SIZE) == (36_500 * 86_400, 1 << 60)
+    for text in (f"retention: {MAX_DURATION_S + 1}s", f"max_bytes: {MAX_SIZE + 1}"):
+        with pytest.raises(ConfigError, match="over a hundred years|more than a file system"):
+            settings("v.yaml", f"record: {{{text}}}")
 
 
 def test_limit_max_file() -> None:
