@@ -144,12 +144,12 @@ def inflated(data: bytes, zstd: zstandard.ZstdDecompressor) -> bytes:
     """Return what a block holds. zstandard makes room for as much as a frame says of itself, whatever its limit.
 
     Raises:
-        ZstdError: it is no zstd, or longer than MAX_BLOCK.
+        ZstdError: it is no zstd, longer than MAX_BLOCK, or more than one frame: zstd(1) would unpack them all.
     """
     size = zstandard.frame_content_size(data)
     if size > MAX_BLOCK:
         raise zstandard.ZstdError(f"{size} bytes are over {MAX_BLOCK}")
-    return zstd.decompress(data, max_output_size=MAX_BLOCK)
+    return zstd.decompress(data, max_output_size=MAX_BLOCK, allow_extra_data=False)
 
 
 def written(item: Item) -> bytes:

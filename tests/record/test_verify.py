@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from appliance.record import bundle, checkpoint, packed, read
 from appliance.record.audit import check as audit
 from appliance.record.audit.ledger import GRACE_S, Wanted
-from appliance.record.audit.primitives import PLAIN, Tools, Tree, inflate, signed, unpack
+from appliance.record.audit.primitives import MAX_BLOCK, PLAIN, Tools, Tree, inflate, signed, unpack
 from appliance.record.chain import Item, leaf
 from appliance.record.checkpoint import Counter, Deed, Lost, Said, entries, files
 from appliance.record.excerpt import members
@@ -796,3 +796,25 @@ def test_zstd_by_the_program_is_the_same() -> None:
     assert inflate(packed.zstandard.ZstdCompressor().compress(data)) == data
     with pytest.raises(ValueError, match="cannot be unpacked"):
         inflate(b"rubbish")
+
+
+@pytest.mark.peer
+def test_max_block_bounds_what_the_one_file_unpacks() -> None:
+    """A few KB may stand for any number of bytes: no more is taken than a block can be."""
+    assert MAX_BLOCK == packed.MAX_BLOCK
+    zstd = packed.zstandard.ZstdCompressor().compressobj()
+    bomb = b"".join(zstd.compress(bytes(1 << 20)) for _ in range(1_000)) + zstd.flush()
+    assert len(bomb) < 40_000
+    with pytest.raises(ValueError, match=f"it unpacks to more than {MAX_BLOCK} bytes, the most a block can be"):
+        inflate(bomb)
+    with pytest.raises(ValueError, match="did not decompress"):
+        FAST.inflate(bomb)
+
+
+@pytest.mark.parametrize("more", [b"x", packed.zstandard.ZstdCompressor().compress(b"\xc6")])
+def test_a_block_is_one_frame_of_zstd(more: bytes) -> None:
+    """Else two verifiers might read it differently: of frames that follow one another zstd(1) gives all."""
+    block = packed.zstandard.ZstdCompressor().compress(b"hello")
+    assert FAST.inflate(block) == b"hello"
+    with pytest.raises(ValueError, match="unused data"):
+        FAST.inflate(block + more)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ NUMBERS = {0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h
            0xCA: ">f", 0xCB: ">d"}  # fmt: skip
 LENGTHS = {0xC4: (1, "bin"), 0xC5: (2, "bin"), 0xC6: (4, "bin"), 0xD9: (1, "str"), 0xDA: (2, "str"), 0xDB: (4, "str"),
            0xDC: (2, "array"), 0xDD: (4, "array"), 0xDE: (2, "map"), 0xDF: (4, "map")}  # fmt: skip
+MAX_BLOCK = (1 << 17) + (72 << 20) + 64  # bytes; 128 KiB, and then the longest item there is (FORMAT.md, "Packed")
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
@@ -126,20 +128,48 @@ def _times(n: int, point: Point) -> Point:
 
 
 def inflate(data: bytes) -> bytes:
-    """Unpack one zstd frame."""
+    """Unpack one zstd frame.
+
+    Raises:
+        ValueError: it is none, or holds more than MAX_BLOCK.
+    """
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-
-        return bytes(zstd.decompress(data))
     except ImportError:
-        pass
+        return _by_program(data)
+    one = zstd.ZstdDecompressor()
     try:
-        done = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise SystemExit("packed segments need Python 3.14 or the program zstd; an export needs neither") from None
-    if done.returncode:
+        found = bytes(one.decompress(data, MAX_BLOCK + 1))
+    except zstd.ZstdError:
+        raise ValueError("cannot be unpacked") from None
+    return _bounded(found, one.eof and not one.unused_data)
+
+
+def _by_program(data: bytes) -> bytes:
+    """Unpack it by zstd(1), which is ended when it has said too much: a few KB can stand for any number of bytes."""
+    with tempfile.TemporaryFile() as given:
+        given.write(data)
+        given.seek(0)
+        try:
+            program = subprocess.Popen(
+                ["zstd", "-dcq"], stdin=given, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except FileNotFoundError:
+            raise SystemExit("packed segments need Python 3.14 or the program zstd; an export needs neither") from None
+        with program:
+            assert program.stdout
+            found = program.stdout.read(MAX_BLOCK + 1)
+            if len(found) > MAX_BLOCK:
+                program.kill()
+    return _bounded(found, program.returncode == 0)
+
+
+def _bounded(found: bytes, whole: bool) -> bytes:
+    if len(found) > MAX_BLOCK:
+        raise ValueError(f"it unpacks to more than {MAX_BLOCK} bytes, the most a block can be")
+    if not whole:
         raise ValueError("cannot be unpacked")
-    return done.stdout
+    return found
 
 
 PLAIN = Tools(unpack, signed, inflate)
