@@ -74,6 +74,7 @@ class Policy:
         self._hosts = tuple(target for target in self.targets if target.hosts)
         self._decided: dict[tuple[object, ...], Decision] = {}
         self._scopes: dict[tuple[tuple[str, ...], Address], Scope] = {}
+        self._found: dict[Address, Target | None] = {}  # of as many servers
         self._made: dict[bytes, Scope] = {}
 
     def identify(self, process: Process | None) -> tuple[str, ...]:
@@ -89,6 +90,13 @@ class Policy:
 
     def target(self, server: Address) -> Target | None:
         """Return the target the server belongs to: by its name, or the one with the narrowest network."""
+        if server not in self._found:
+            if len(self._found) >= MAX_SCOPES:
+                self._found.clear()
+            self._found[server] = self._target(server)
+        return self._found[server]
+
+    def _target(self, server: Address) -> Target | None:
         by_name = (target for target in self._hosts if target.holds(server) and target.named(server))
         by_net = (target for net, target in self._narrow if net.holds(server) and target.holds(server))
         return next(by_name, None) or next(by_net, None)

@@ -244,7 +244,8 @@ def test_limit_max_scopes() -> None:
     rules = policy("")
     for i in range(MAX_SCOPES + 5):
         rules.admit((str(i),), DB)
-    assert len(rules._scopes) <= MAX_SCOPES
+        rules.target(Address(DB.host, i))
+    assert len(rules._scopes) <= MAX_SCOPES and len(rules._found) <= MAX_SCOPES
 
 
 def test_places_that_the_same_rules_are_about_share_one_scope() -> None:
