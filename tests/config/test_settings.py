@@ -170,7 +170,7 @@ def test_limits_max_duration_and_max_size() -> None:
     assert (record.retention_s, record.max_bytes) == (MAX_DURATION_S, MAX_SIZE)
     assert (MAX_DURATION_S, MAX_SIZE) == (36_500 * 86_400, 1 << 60)
     for text in (f"retention: {MAX_DURATION_S + 1}s", f"max_bytes: {MAX_SIZE + 1}"):
-        with pytest.raises(ConfigError, match="over a hundred years|more than a file system"):
+        with pytest.raises(ConfigError, match=r"over a hundred years|more than a file system"):
             settings("v.yaml", f"record: {{{text}}}")
 
 
