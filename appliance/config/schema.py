@@ -154,7 +154,7 @@ def _condition(key: Key) -> Json:
     if key.kind == "word":
         starred = {"type": "string", "pattern": r"\*"}
         return {**_many({"anyOf": [{"enum": list(key.words)}, starred]}), **says}
-    return {**_many(TEXT), **says}
+    return {**_many(_like(key.form) if key.form else TEXT), **says}
 
 
 def _tests() -> Json:

@@ -58,6 +58,14 @@ def test_errors(path: Path) -> None:
     assert caught.value.hint
 
 
+def test_what_a_hint_shows_is_taken() -> None:
+    for protocol, keys in PROTOCOLS.items():
+        for name, key in keys.items():
+            if key.form:
+                text = f'rules: [{{id: a, when: {{{name}: "{key.example}"}}, do: block}}]'
+                assert rules([("r.yaml", text)], resolve).rules[0].when[name].texts == (key.example,), protocol
+
+
 def test_the_example_of_the_design() -> None:
     made = rules([("rules.d/10-db.yaml", DESIGN)], resolve)
     assert [r.id for r in made.rules] == ["no-destructive", "schema-needs-a-dba", "hide-ssn", "cards-anywhere", "reads"]

@@ -24,6 +24,8 @@ class Key(msgspec.Struct, frozen=True):
     parts: int = 1  # dotted parts, of kind "name"
     cells: str = ""  # a mask may name cells by this key; the key of facts that says what a request touches of them
     host: bool = False  # names of hosts: one form, in small letters, as DNS has them
+    form: str = ""  # of kind "text": what a value is like, as a pattern; another would never match
+    example: str = ""  # of that form
     late: bool = False  # known only with the answer: of rules that block
 
 

@@ -26,17 +26,20 @@ from collections.abc import Mapping
 from appliance.facts.words import Key
 
 EFFECTS = ("read", "write", "delete")
+HOST = r"[^:]+|\[[^\]]*\]|.*\*.*"  # no port behind it
+PAIR = r".*[=*].*"
+HEADER = r"[^A-Z:*]*(?::? ?\*|: ).*"
 
 KEYS: Mapping[str, Key] = {
     "effect": Key("word", "what the method does", EFFECTS),
-    "method": Key("text", "the method, overrides included"),
-    "host": Key("text", "who the request is for, without the port"),
+    "method": Key("text", "the method, overrides included", form="[^a-z]+", example="POST"),
+    "host": Key("text", "who the request is for, without the port", host=True, form=HOST, example="api.example"),
     "port": Key("number", "the port, where the request names one; of CONNECT always"),
-    "path": Key("text", "the path, in every form a server might read it"),
-    "query": Key("text", "name=value of the query"),
-    "header": Key("text", "name: value, the name in small letters"),
-    "content": Key("text", "the media type of the body"),
-    "field": Key("text", "name=value of a form in the body"),
+    "path": Key("text", "the path, in every form a server might read it", form="[/*].*", example="/v1/*"),
+    "query": Key("text", "name=value of the query", form=PAIR, example="debug=*"),
+    "header": Key("text", "name: value, the name in small letters", form=HEADER, example="x-team: *"),
+    "content": Key("text", "the media type of the body", form="[^A-Z]+", example="application/json"),
+    "field": Key("text", "name=value of a form in the body", form=PAIR, example="role=admin"),
     "file": Key("text", "names of files in a multipart body"),
     "json": Key("leaves", "leaves of a JSON body, by their paths", cells="json"),
     "sql": Key("statements", "what statements in it would do: where they stand, their dialect, its conditions"),
