@@ -21,6 +21,10 @@ IN_BODY: Final = ("field", "file", "json", "graphql", "sql")
 OVERRIDE: Final = frozenset(("_method", "_httpmethod"))  # names whose value is the real method: Rails, Symfony, Laravel
 NO_BODY: Final = Held(texts=("",))
 NONE: Final[frozenset[str]] = frozenset()
+METHOD: Final = frozenset(("method", "effect"))  # what an override changes
+LARAVEL: Final = re.compile(r"[/+]json", re.IGNORECASE)
+# The name of one in JSON that is not read here, as where some put another character in place of what is no UTF-8.
+NAMED: Final = re.compile(rb"(?:_|\\u005f)(?:http)?method|\\u00[67]", re.IGNORECASE)
 
 CUT = re.compile(r"[;,\s]")  # PHP ends a type at any of these
 APART, WORD = re.compile(r"[,()]"), re.compile(r"\w+")
@@ -43,6 +47,8 @@ class Type:
         self.form = self.media == FORM or (posted and not self.media)
         self.parts = self.media.startswith("multipart/")
         self.json = "json" in self.media
+        # Frameworks look for an override in what is posted: in forms, and Laravel in JSON that says so anywhere.
+        self.posts = posted and (self.form or self.parts or bool(LARAVEL.search(header)))
         self.other = bool(OTHER.search(self.media)) and not PICTURE.search(self.media)
         self.alone = "," not in header or "," not in QUOTED.sub("", header)  # of a list, some take the last
 
@@ -72,7 +78,8 @@ def held(type: Type, body: bytes, packed: bytes, asked: list[tuple[str, str]]) -
 def closed(type: Type) -> Held:
     """Return what is said by a body that is not known."""
     asks = type.form or type.parts or not type.media or type.media.endswith(("/json", "+json", "/graphql"))
-    return Held(unknown=frozenset(("text", *IN_BODY)), renamed=UNKNOWN if asks else NONE)
+    unknown = METHOD.union(("text", *IN_BODY)) if type.posts else frozenset(("text", *IN_BODY))
+    return Held(unknown=unknown, renamed=UNKNOWN if asks else NONE)
 
 
 def _one(type: Type, body: bytes, asked: list[tuple[str, str]], meant: bool) -> Held:
@@ -90,6 +97,8 @@ def _one(type: Type, body: bytes, asked: list[tuple[str, str]], meant: bool) -> 
             unknown.add("text")
     if body and type.other:
         unknown |= {"json", "sql"}
+    if type.posts and _may_override(type, body, unknown, document):
+        unknown |= METHOD
     operations = _operations(document, asked, form.fields, text if type.media == "application/graphql" else None)
     if not operations.whole:
         unknown.add("graphql")
@@ -106,6 +115,13 @@ def _one(type: Type, body: bytes, asked: list[tuple[str, str]], meant: bool) -> 
         methods=methods,
         renamed=operations.renamed,
     )
+
+
+def _may_override(type: Type, body: bytes, unknown: set[str], document: object) -> bool:
+    """Return True if what is posted could name another method where it is not known."""
+    if type.form or type.parts:
+        return "field" in unknown
+    return not _is_charset_read(type, b"") or (document is None and NAMED.search(body) is not None)
 
 
 def _form(type: Type, body: bytes, meant: bool) -> Form:

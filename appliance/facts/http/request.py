@@ -4,9 +4,8 @@ from typing import Final
 from urllib.parse import unquote
 
 from appliance.facts import Facts
-from appliance.facts.http.body import NONE, Type, closed, held, overrides, pairs, renamed, text_of
+from appliance.facts.http.body import METHOD, NONE, Type, closed, held, overrides, pairs, renamed, text_of
 from appliance.facts.http.documents import encodable
-from appliance.facts.http.found import Held
 from appliance.facts.http.hosts import forms
 from appliance.facts.http.paths import readings
 
@@ -17,7 +16,6 @@ REWRITES: Final = frozenset(("x-original-url", "x-rewrite-url"))  # for IIS and 
 CREDENTIALS: Final = frozenset(("authorization", "proxy-authorization", "cookie"))
 WHY: Final = {"oversize": "the body is too long to be judged whole", "encoded": "the body cannot be opened"}
 MORE: Final = "the path, or a part of the body, can be read in more ways than one"
-METHOD: Final = frozenset(("method", "effect"))  # what an override changes
 SHOWN = 4096  # characters of a body that a reviewer is shown
 
 READ: Final = frozenset(("read",))
@@ -101,7 +99,7 @@ def facts(target: Target, host: str, lines: Lines, body: bytes, status: str, *, 
     statements = said.json.union(asked, whole) if asked or whole else said.json
     paths, unknown = _paths(target, lines) if lines.paths else (target.paths, target.unknown)
     if said.unknown:
-        unknown = unknown.union(said.unknown, METHOD if _may_override(target, type, said) else ())
+        unknown |= said.unknown
     values = {
         "effect": _effects(methods, said.graphql),
         "method": methods,
@@ -123,11 +121,6 @@ def facts(target: Target, host: str, lines: Lines, body: bytes, status: str, *, 
     # What is asked as HEAD by another name may be answered without the body that its answer tells of.
     changes = HEAD in methods and target.method.upper() != HEAD
     return Facts("http", values, unknown, why, changes, subject=subject(target.line, lines, text, status))
-
-
-def _may_override(target: Target, type: Type, said: Held) -> bool:
-    """Return True if a field that is not known could name another method; frameworks look for one in what is posted."""
-    return "field" in said.unknown and target.method.upper() == "POST" and (type.form or type.parts)
 
 
 def _paths(target: Target, lines: Lines) -> tuple[frozenset[str], frozenset[str]]:
