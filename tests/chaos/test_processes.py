@@ -121,7 +121,7 @@ def test_out_of_memory(scene: Scene, live: Storm) -> None:
     starts = ask(live.appliance, "/status")["workers"]["worker0.starts"]
     with squeezed(scene, pid) as how:
         pour = scene.start(POUR, scene.lab.target_ip, cgroup="other.service")
-        until(lambda: not alive(pid) or how == "RLIMIT_AS", 30)
+        until(lambda: live.look() or not alive(pid) or how == "RLIMIT_AS", 30)
         pour.kill()
         pour.communicate()
     if how != "RLIMIT_AS":

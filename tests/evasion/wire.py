@@ -5,6 +5,7 @@ multicast says at the start of a link are not a vendor's: left out, unless they 
 
 A frame may wait in a queue of each processor (veth, netif_rx). `frames` therefore first sends a frame of our own from
 each processor, from outside the slice, and reads until it has seen them all: what was sent before has come by then.
+One that a full capture had no room for is sent again.
 """
 
 import os
@@ -20,9 +21,11 @@ ARP, IP, IP6 = b"\x08\x06", b"\x08\x00", b"\x86\xdd"
 NEIGHBOURS = {133, 134, 135, 136}  # ICMPv6 types of neighbour discovery, RFC 4861
 LISTENERS = {130, 131, 132, 143}  # of multicast listener discovery, RFC 3810
 MARK = b"VENDORGATE-EVASION"  # what every attack sends
+BARRIER = b"barrier-"  # how our own frames begin
 FENCE_PORT = 9  # discard; of our own frames
 ROOM = 64 * 1024 * 1024  # bytes of the capture's queue: a lost frame would be a test that sees nothing
-WAIT_S = 15.0
+WAIT_S = 30.0
+AGAIN_S = 0.2
 
 
 class Wire:
@@ -46,24 +49,30 @@ class Wire:
 
     def frames(self) -> list[bytes]:
         """Return the frames that came from the host and are a vendor's doing, or may be."""
-        words = {b"barrier-%d-%d" % (self._number, cpu): cpu for cpu in os.sched_getaffinity(0)}
+        words = {BARRIER + b"%d-%d" % (self._number, cpu): cpu for cpu in os.sched_getaffinity(0)}
         self._number += 1
-        for word, cpu in words.items():
-            self._host(_send, word, cpu)
         found: list[bytes] = []
-        missing, end = set(words), time.monotonic() + WAIT_S
+        self._ask(words)
+        missing, asked = set(words), time.monotonic()
+        end = asked + WAIT_S
         while missing:
             assert time.monotonic() < end, f"the capture does not see {missing}"
             try:
                 data, (_device, _protocol, direction, *_) = self._sock.recvfrom(1 << 17)
             except BlockingIOError:
                 time.sleep(0.001)
+                if time.monotonic() > asked + AGAIN_S:
+                    self._ask({word: words[word] for word in missing})
+                    asked = time.monotonic()
                 continue
-            hit = {word for word in missing if word in data}
-            missing -= hit
-            if not hit and direction != socket.PACKET_OUTGOING and counts(data):
+            missing -= {word for word in missing if word in data}
+            if BARRIER not in data and direction != socket.PACKET_OUTGOING and counts(data):
                 found.append(data)
         return found
+
+    def _ask(self, words: dict[bytes, int]) -> None:
+        for word, cpu in words.items():
+            self._host(_send, word, cpu)
 
     def lost(self) -> int:
         """Return how many frames the capture itself had no room for."""

