@@ -24,7 +24,6 @@
     nft       ruleset(port, mark) -> str, removal() -> str, apply(script), listing(), present(): steering
     cgroups   create, identifier, move, governed, processes
     check     preflight(place, running) -> list[Finding]
-    host      Host(): all of it as one struct of callables; a test passes its own
     layout    the structs shared with bpf/vendorgate.h; STEER_MARK
     libbpf    Object, Link, Map over libbpf.so.1
     pins      where it is pinned

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from appliance.model import HostError
 
-ANY, NOEXIST = 0, 1  # BPF_ANY, BPF_NOEXIST
+ANY = 0  # BPF_ANY
 READ_ONLY = 1 << 3  # BPF_F_RDONLY
 QUERY_EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 MAX_PROGRAMS = 256  # of one type; 64 a cgroup (BPF_CGROUP_MAX_PROGS) and those of the cgroups above

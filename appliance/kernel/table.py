@@ -56,10 +56,6 @@ class Table:
         self._port, self._mark, self.queue = port, mark, queue
         self._socket: socket.socket | None = None
 
-    @property
-    def owned(self) -> bool:
-        return self._socket is not None
-
     def put(self) -> str:
         """Put the table in force, claim it where the kernel lets us, and return how nft lists it.
 

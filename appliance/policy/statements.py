@@ -23,7 +23,6 @@ from appliance.policy.patterns import Names, Numbers
 MAX_STATEMENTS = 50  # of one request; each costs a parse. Batches of honest clients have a few
 MAX_TEXT = 64 * 1024  # characters of all of them; the slowest take MySQL's reader 1 s, usual ones have 1,000
 MAX_KEPT = 64  # statements whose facts are kept, so that many rules about one cost no more than one; 4 MB of text
-BODY = "body"
 
 
 class Statements:

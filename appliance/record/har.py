@@ -23,7 +23,6 @@ MAX_TEXT = 1 << 20  # bytes of a body that are kept; a browser's own archives le
 MAX_HEAD = 1 << 17  # bytes; twice what a wire lets through
 MAX_SESSIONS = 4096  # told apart at once; the one silent for longest is closed
 MAX_WAITING = 100  # requests of a session without an answer; what a wire lets through
-PROTOCOL = "http"
 TUNNEL = "tunnel"  # the kind of an answer behind which another protocol may be spoken, which has no body
 VERSION = "1.2"
 LENGTH = re.compile(r"[0-9]{1,18}")

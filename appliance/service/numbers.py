@@ -46,10 +46,6 @@ class Numbers:
         most = min(last, self.low + MAX_ABOVE)
         return (number for number in range(self.low + 1, most + 1) if number not in self._above)
 
-    def accounted(self) -> int:
-        """Return how many are accounted for."""
-        return self.low + len(self._above)
-
     def kept(self, key: Key) -> Kept:
         return Kept(*key, self.low, tuple(sorted(self._above)))
 

@@ -10,8 +10,6 @@ import pytest
 from appliance.kernel import check, fence, libbpf, load, nft, pins
 from appliance.kernel.check import Finding, preflight
 from appliance.kernel.fence import Place
-from appliance.kernel.host import Host
-from appliance.kernel.layout import STEER_MARK
 from appliance.kernel.libbpf import Object
 from appliance.lab.hosts import Lab
 from appliance.model import HostError
@@ -117,15 +115,6 @@ def test_a_place_for_pins_that_has_no_bpf_file_system(monkeypatch: pytest.Monkey
 def test_names_of_instances_do_not_meet() -> None:
     names = [Place(slice=s).instance for s in ("a.slice", "a_dslice", "a/slice", "a_sslice", "a_.slice", "a__slice")]
     assert len(set(names)) == len(names) and not any("." in n or "/" in n for n in names)
-
-
-def test_the_host_struct_takes_what_a_test_gives() -> None:
-    scripts: list[str] = []
-    host = Host(nft=scripts.append)
-    host.steer(Place(port=7))
-    host.unsteer()
-    assert scripts == [nft.ruleset(7, STEER_MARK), nft.removal()]
-    assert msgspec.structs.replace(host, steered=lambda: True).steered()
 
 
 HALF = '{"nftables": [{"metainfo": {}}, {"table": {"family": "inet", "name": "gone"}}, '

@@ -19,7 +19,6 @@ SALTS = {
 LABELS = {V1: b"quic ", V2: b"quicv2 "}
 INITIAL = {V1: 0, V2: 1}  # the type of an Initial packet, in bits 5 and 4 of its first byte
 SAMPLE = 16  # bytes; RFC 9001 section 5.4.3
-TAG = 16  # bytes at the end of what is protected; RFC 9001 section 5.3
 
 
 class Keys(msgspec.Struct, frozen=True):
