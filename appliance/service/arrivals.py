@@ -24,7 +24,11 @@ FIND_S = 2.0  # to hash the largest executables there are (1 GB) on a quiet mach
 LOOK_S = 0.002  # between two looks; doubled each time, up to
 LOOK_MAX_S = 0.05
 MAX_WAITING = 1024  # connections; the rest does not wait. A cgroup may open 1,000 a second (VG_RATE)
+# Connections of which the kernel said that their process became another program, and that are not taken yet, or by
+# another worker: as many as one takes (relay/limits.py). It keeps 1,024 such programs (VG_CARRIED).
+MAX_UNMET = 16384
 NOBODY = "which process opened it could not be told"
+UNTOLD = "another program, and which could not be told"
 GONE = "the client was gone before it was taken; nothing of it was passed on"
 
 
@@ -45,6 +49,7 @@ class Arrivals:
         self._peers, self._ids, self._incident, self._record = peers, ids, incident, record
         self._counts, self._names = counts, names
         self._flows: dict[int, Flow] = {}  # by cookie
+        self._unmet: dict[int, None] = {}  # cookies of such
         self._denied: dict[Address, Flow] = {}  # until the relay asks for them, at once
         self._waiting = 0
 
@@ -85,15 +90,22 @@ class Arrivals:
     def ran(self, cookie: int) -> tuple[Flow, Flow, str] | None:
         """Note that the process of a flow became another program, and kept it; return the flow before and after.
 
-        None: it is no flow of ours, or this is known.
+        After has no process if it could not be told which. None: it is no flow of ours, or this is known.
         """
         flow = self._flows.get(cookie)
-        became = self._peers.became(cookie, flow.process.cgroup) if flow and flow.process else None
-        if flow is None or became is None or flow.process is None or flow.process.became == hidden(became):
+        if flow is None or flow.process is None:
+            self._meet_later(cookie)
             return None
-        process = msgspec.structs.replace(flow.process, became=hidden(became))
-        after = self._flows[cookie] = msgspec.structs.replace(flow, process=process)
-        text = f"what connected as {flow.process.exe} is now {became.exe}"
+        became = self._peers.became(cookie, flow.process.cgroup)
+        if became is None:  # so many others have done the same that the kernel has it no more
+            after, now = msgspec.structs.replace(flow, process=None), UNTOLD
+        elif flow.process.became == hidden(became):
+            return None
+        else:
+            process = msgspec.structs.replace(flow.process, became=hidden(became))
+            after, now = msgspec.structs.replace(flow, process=process), became.exe
+            self._flows[cookie] = after
+        text = f"what connected as {flow.process.exe} is now {now}"
         self._record(flow, (Note("incident", text, message=EXEC),))
         self._incident(flow, text)
         return flow, after, text
@@ -102,7 +114,8 @@ class Arrivals:
         """Return a flow with what holds its socket now, which `ran` may not have been told of yet."""
         became = self._peers.became(flow.cookie, flow.process.cgroup) if flow.process else None
         if flow.process is None or became is None:
-            return flow
+            known = self._flows.get(flow.cookie)
+            return known if known and known.id == flow.id else flow
         process = msgspec.structs.replace(flow.process, became=hidden(became))
         return msgspec.structs.replace(flow, process=process)
 
@@ -126,11 +139,16 @@ class Arrivals:
     def _flow(self, client: Address, peer: Peer) -> Flow | None:
         self._counts.unattributed += bool(peer.image)
         flow = self._flow_of(client, peer)
-        if flow.process is None:
+        if flow.process is None or (peer.cookie in self._unmet and flow.process.became is None):
             self._deny(flow)
             return None
         self._flows[peer.cookie] = flow
         return flow
+
+    def _meet_later(self, cookie: int) -> None:
+        if len(self._unmet) >= MAX_UNMET:
+            del self._unmet[next(iter(self._unmet))]
+        self._unmet[cookie] = None
 
     def _known(self, client: Address, peer: Peer) -> Flow | Awaitable[Flow | None] | None:
         """Return the flow of a peer, later if what it runs is being found out."""

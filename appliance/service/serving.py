@@ -185,6 +185,7 @@ class Serving(ABC):
         if changed:
             before, after, text = changed
             rules = self._rules()
+            # Of a process that is not known every identity could be it.
             new = set(rules.identify(after.process)) - set(rules.identify(before.process))
             if any(rules.who(rule, tuple(new)) is not False for rule in rules.rules if rule.who):
                 self._taken_over(text, before)
