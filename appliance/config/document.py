@@ -272,7 +272,7 @@ def _scaled(node: Node, name: str, units: dict[str, int], hint: str) -> int:
     text = string(node, name)
     digits = text[: len(text) - len(text.lstrip("0123456789"))]
     unit = text[len(digits) :].strip()
-    if not digits or unit not in units or len(digits) > 15 or int(digits) == 0:
+    if not digits or unit not in units or len(digits) > 30 or int(digits) == 0:
         node.fail(f"{name}: `{text}` is not a {'duration' if units is SECONDS else 'size'} above zero", hint)
     return int(digits) * units[unit]
 
