@@ -20,7 +20,7 @@ from appliance.compiled import HERE, LIST, PLAIN, digest, source
 MODULES = [
     *(
         f"appliance.facts.{name}"
-        for name in ("names", "parameters", "postgres", "settings", "shapes", "store", "traffic")
+        for name in ("entry", "names", "parameters", "postgres", "settings", "shapes", "store", "traffic")
     ),
     "appliance.facts.sql.alike",
     *(f"appliance.facts.http.{name}" for name in ("body", "documents", "hosts", "paths", "reader", "request")),

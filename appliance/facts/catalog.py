@@ -11,6 +11,7 @@ functions run too; functions and operators that extensions own, and those that t
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -78,6 +79,12 @@ class State(msgspec.Struct, frozen=True, gc=False, array_like=True):
     user: str
     temp: str  # schema of temporary tables; empty if it has none
     closed: tuple[str, ...] = ()  # schemas its role may not use: the server passes them by in the path
+    isolation: str = ""  # of the transaction
+
+    @property
+    def fixed(self) -> bool:
+        """True if what it reads of the catalogue is that of before; names it resolves by that of now."""
+        return self.isolation in ("repeatable read", "serializable")
 
 
 _EQ = "OPERATOR(pg_catalog.=)"
@@ -91,7 +98,8 @@ _QUERIES = {
         "WHERE n.oid {eq} pg_catalog.pg_my_temp_schema()), ''), "
         "COALESCE((SELECT pg_catalog.json_agg(n.nspname) FROM pg_catalog.pg_namespace n WHERE "
         "pg_catalog.left(n.nspname::pg_catalog.text, 3) OPERATOR(pg_catalog.<>) 'pg_' "
-        "AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE')), '[]'::pg_catalog.json))::pg_catalog.text"
+        "AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE')), '[]'::pg_catalog.json), "
+        "pg_catalog.current_setting('transaction_isolation'))::pg_catalog.text"
     ),
     # Views are written out with all names qualified; this lasts as long as the transaction, so as the statement.
     "pin": "SELECT {kind}, pg_catalog.set_config('search_path', 'pg_catalog', true)",
@@ -299,6 +307,15 @@ class Answer:
             return msgspec.json.decode(rows[0], type=State) if rows else None
         except msgspec.MsgspecError:
             return None
+
+    def digest(self) -> bytes:
+        """Return what two answers have in common that say the same of the catalogue, in whatever order."""
+        found = blake2b(digest_size=32)
+        for kind in sorted(self._rows.keys() - {"state"}):
+            for row in (kind, *sorted(self._rows[kind])):
+                found.update(b"%d " % len(row))
+                found.update(row.encode("utf-8", "surrogatepass"))
+        return found.digest()
 
     def catalog(self) -> Catalog | None:
         """Return the catalogue, or None if it was not answered, or is too large."""

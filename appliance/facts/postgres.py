@@ -66,8 +66,8 @@ class Postgres:
     """Reader of one flow, as `facts.Reader` says."""
 
     def __init__(self, shared: Shared, server: str = "", needs_catalog: bool = True) -> None:
-        self._store, self._server = shared.of(Store), server
-        self._settings = Settings(self._store, needs_catalog)
+        self._store, self._server, self._shared = shared.of(Store), server, shared
+        self._settings = Settings(shared, needs_catalog)
         self._traffic = Traffic()
         self._statements, self._portals = Names(), Names()
         self._login: dict[str, frozenset[str]] = {}
@@ -156,7 +156,7 @@ class Postgres:
                 self._settings.failed()
             case "ready":
                 if not self._traffic.started:  # not before: names of databases are the client's choice until then
-                    self._settings.database(self._store.entry(self._server, self._database))
+                    self._settings.database(self._store.entry(self._shared, self._server, self._database))
                 quiet, sure = self._traffic.ready()
                 self._settings.ready(message.status, quiet)
                 if quiet:
@@ -176,10 +176,10 @@ class Postgres:
         if only_session and self._settings.in_transaction:
             return ""  # SET TRANSACTION must come before any query
         if self._settings.lacks_catalog(reading.missing):
-            self._settings.trying()
+            self._settings.trying(catalog=True)
             return CATALOGUE_IN_TRANSACTION if self._settings.in_transaction else CATALOGUE
         if self._settings.lacks_state():
-            self._settings.trying()
+            self._settings.trying(catalog=False)
             return STATE
         return ""
 
@@ -260,7 +260,6 @@ class Postgres:
         shape = self._shapes.get(kind, only, world) if only is not None else None
         if shape is not None:
             self._reading = (message, shape.reading)
-            self._settings.used()
         return shape
 
     def _shape(self, kind: str, only: Reading | None, world: World, base: Facts, reading: Reading) -> Shape:
@@ -346,7 +345,6 @@ class Postgres:
         changes: bool | None = None,
     ) -> Facts:
         self._reading = (message, reading)
-        self._settings.used()
         values = {
             **reading.values,
             **self._login,
@@ -392,7 +390,7 @@ class Postgres:
         if opaque:
             self._settings.doubt()
         if reading.ddl or opaque:
-            self._settings.stale(reading.wide)
+            self._settings.stale(reading.wide, reading.wide or opaque)
 
 
 def _with(reading: Reading, **words: tuple[str, ...]) -> Reading:

@@ -6,8 +6,10 @@ function that may have changed them, at the end of a transaction in which they w
 """
 
 from appliance.facts.catalog import Answer, Catalog, search_path
+from appliance.facts.entry import Entry
+from appliance.facts.shared import Shared
 from appliance.facts.sql import World
-from appliance.facts.store import MAX_AGE, Entry, Store
+from appliance.facts.store import Store
 from appliance.model import Message
 
 UNSAFE = frozenset("SJIS BIG5 GBK UHC GB18030 JOHAB SHIFT_JIS_2004".split())
@@ -19,12 +21,12 @@ MAX_MISSED = 1_000  # names looked for in vain that are remembered
 class Settings:
     """Mutable; one for each flow."""
 
-    def __init__(self, store: Store, needs_catalog: bool) -> None:
+    def __init__(self, shared: Shared, needs_catalog: bool) -> None:
         self._needs = needs_catalog
         self.encoding = "UTF8"
         self.in_transaction = False
-        self._store = store
-        self._entry = Entry()
+        self._store = shared.of(Store)
+        self._entry: Entry[Catalog] = Entry(shared)
         self._world: World | None = None
         self._strings: bool | None = None  # None: not reported
         self._path: tuple[str, ...] | None = ("$user", "public")
@@ -36,8 +38,11 @@ class Settings:
         self._tried = False  # asked in vain; not again before something changed
         self._missed: set[str] = set()  # relations looked for in vain
         self._private: Catalog | None = None  # read inside the transaction that is open
+        self._fixed = False  # that sees no changes of others, but its names mean what those have made
+        self._begun = self._read = 0  # alterations of the entry before it began, and when the private one was asked for
         self._own = False  # the schema was changed by this flow since the catalogue was read
         self._changing = self._altering = False  # it may have been, or surely was, by what is not committed
+        self._seen = False  # and others might see it then
         self._asked = 0  # version of the entry when the catalogue was asked for
         self._closed: frozenset[str] = frozenset()
         self._answer = Answer()
@@ -62,9 +67,10 @@ class Settings:
 
     def world(self) -> World:
         """Return what names are resolved against."""
+        self._entry.look()
         world, catalog = self._world, self.catalog
-        # By another flow, while this one was too busy for the catalogue to be read again.
-        stale = self._own or (self._needs and self._private is None and self._entry.altered)
+        # By another flow, while this one was too busy, or is not able, to read the catalogue again.
+        stale = self._own or (self._needs and self._overtaken)
         makes = self._needs and (self._private is not None or self._changing)
         same = world is not None and world.stale is stale and world.held is self._set and world.made is makes
         if world is None or world.catalog is not catalog or not same:
@@ -85,13 +91,16 @@ class Settings:
         return world
 
     @property
+    def _overtaken(self) -> bool:
+        """True if the catalogue is surely another than was read."""
+        if self._private is None:
+            return self._entry.altered
+        return self._entry.alterations != (self._begun if self._fixed else self._read)
+
+    @property
     def is_set(self) -> bool:
         """True if search_path or role was set in this transaction."""
         return self._set
-
-    def used(self) -> None:
-        """Note that a statement was judged."""
-        self._entry.age += 1
 
     def lacks_catalog(self, missing: frozenset[str]) -> bool:
         """Return True if the catalogue should be read before a statement that lacks these names is judged."""
@@ -101,7 +110,10 @@ class Settings:
             self._missed |= missing if len(self._missed) + len(missing) <= MAX_MISSED else frozenset()
             return False
         entry = self._entry
-        old = self._private is None and (entry.stale or entry.age > MAX_AGE)
+        if self._private is None:
+            old = entry.stale or (entry.aged and not self.in_transaction)
+        else:
+            old = entry.alterations != self._read
         return self.catalog is None or old or self._own or not missing <= self._missed
 
     def lacks_state(self) -> bool:
@@ -118,7 +130,7 @@ class Settings:
             self._sure = False
         self._changed()
 
-    def database(self, entry: Entry) -> None:
+    def database(self, entry: Entry[Catalog]) -> None:
         """Take the place of the catalogue of the database logged in to."""
         self._entry = entry
         self._changed()
@@ -169,12 +181,13 @@ class Settings:
     def ready(self, status: str, quiet: bool = True) -> None:
         """Note ReadyForQuery; `quiet`: all is answered."""
         if status == "I" and self._changing:
-            self._entry.change(self._altering)  # others may have read the catalogue before this was in it
+            self._entry.change(self._altering, self._seen)  # others may have read the catalogue before this was in it
             if quiet:
-                self._changing = self._altering = False
+                self._changing = self._altering = self._seen = False
         if status == "I" and self.in_transaction and self._set:
             self.doubt()
         if status == "I":
+            self._begun = self._entry.alterations  # before the next transaction, if not just before
             self._set = False
             if self._private is not None:
                 self._private = None
@@ -183,11 +196,12 @@ class Settings:
         self.in_transaction, self._aborted = status != "I", status == "E"
         self._tried = False
 
-    def stale(self, surely: bool = False) -> None:
-        """Note that the schema may have changed; `surely`: what others see of it, too."""
+    def stale(self, surely: bool, others: bool) -> None:
+        """Note that the schema may have changed; `surely`: what others see of it was; `others`: they might see it."""
         self._own = self._changing = True
-        self._altering = self._altering or surely
-        self._entry.change(surely)
+        self._altering, self._seen = self._altering or surely, self._seen or others
+        self._entry.change(surely, others)
+        self._begun += surely  # our own
         self._missed.clear()
         if self._temp == "":
             self._sure = False  # a first temporary table makes the schema for it
@@ -196,9 +210,12 @@ class Settings:
     # -- answers to statements of our own
     # -----------------------------------------------------------------------
 
-    def trying(self) -> None:
-        """Note that a statement of our own goes up."""
+    def trying(self, catalog: bool) -> None:
+        """Note that a statement of our own goes up; `catalog`: that asks for it."""
         self._tried, self._answer, self._asked = True, Answer(), self._entry.version
+        if catalog:
+            self._entry.asking()
+            self._read = self._entry.alterations
 
     def answer(self, message: Message) -> None:
         """Take one result set, of rows of two columns."""
@@ -209,15 +226,18 @@ class Settings:
 
     def answered(self) -> None:
         """Take all that was answered."""
-        state, catalog = self._answer.state(), self._answer.catalog()
+        state, entry, digest = self._answer.state(), self._entry, self._answer.digest()
+        same = not self.in_transaction and entry.same(digest)
+        catalog = entry.catalog if same else self._answer.catalog()
         if catalog is not None:
             self._own = False
             self._missed.clear()
             if self.in_transaction:  # it shows what only this transaction sees
                 self._private = catalog
             else:
-                self._store.drop(self._entry.catalog)
-                self._entry.put(catalog, self._asked)
+                if not same:
+                    self._store.drop(entry.catalog)
+                entry.put(catalog, self._asked, digest)
         if state is not None:
             self._path, self._user, self._temp, self._sure = (
                 search_path(state.path),
@@ -225,7 +245,7 @@ class Settings:
                 state.temp,
                 True,
             )
-            self._closed = frozenset(state.closed)
+            self._closed, self._fixed = frozenset(state.closed), state.fixed
         self._changed()
 
     def _changed(self) -> None:

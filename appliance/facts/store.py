@@ -1,6 +1,8 @@
 """What the PostgreSQL flows of one worker share: catalogues, and texts already read."""
 
 from appliance.facts.catalog import Catalog
+from appliance.facts.entry import Entry
+from appliance.facts.shared import Shared
 from appliance.facts.sql import Reading, World
 from appliance.facts.sql.alike import Alike, cut, looked
 from appliance.facts.sql.read import examined
@@ -8,44 +10,25 @@ from appliance.facts.sql.read import examined
 MAX_READINGS = 2_000  # texts kept with what they mean; drivers send fewer distinct ones
 MAX_READ_TEXT = 8_192  # characters of a text that is kept; with MAX_READINGS at most 16 MB
 MAX_WORLDS = 500  # settings under which they were read
-MAX_AGE = 50_000  # statements judged by one catalogue before it is read again; there is no clock here
-
-
-class Entry:
-    """The catalogue of one database."""
-
-    __slots__ = ("age", "altered", "catalog", "stale", "version")
-
-    def __init__(self) -> None:
-        self.catalog: Catalog | None = None
-        self.stale = True  # it is to be read again
-        self.altered = False  # and is surely another than is known here
-        self.age = 0  # statements judged by it
-        self.version = 0  # counts what may have changed it
-
-    def put(self, catalog: Catalog, version: int) -> None:
-        """Take what was read while it was of a version; what has changed since is not in it."""
-        self.catalog, self.age = catalog, 0
-        self.stale = version != self.version
-        self.altered = self.altered and self.stale
-
-    def change(self, surely: bool) -> None:
-        self.stale, self.altered = True, self.altered or surely
-        self.version += 1
 
 
 class Store:
     """Mutable; one for each worker."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, str], Entry] = {}
+        self._entries: dict[tuple[str, str], Entry[Catalog]] = {}
         self._worlds: dict[tuple[object, ...], World] = {}
         self._readings: dict[tuple[str, World], Reading] = {}
         self._alike = Alike()
 
-    def entry(self, server: str, database: str) -> Entry:
+    def entry(self, shared: Shared, server: str, database: str) -> Entry[Catalog]:
         """Return the place of a database's catalogue; one of its own for a server without a name."""
-        return self._entries.setdefault((server, database), Entry()) if server else Entry()
+        if not server:
+            return Entry(shared)
+        found = self._entries.get((server, database))
+        if found is None:
+            found = self._entries[server, database] = Entry(shared, server, database)
+        return found
 
     def world(self, world: World) -> World:
         """Return the one object for all equal worlds, so that what was read in one serves the others."""

@@ -23,8 +23,8 @@ def server(kind: str, **more: object) -> Message:
 class Talk:
     """Drives one reader as a session does, every request being let through."""
 
-    def __init__(self, needs_catalog: bool = False, shared: Shared | None = None, startup: str = "") -> None:
-        self.reader = Postgres(shared or Shared(), "db:5432", needs_catalog)
+    def __init__(self, needs_catalog: bool = False, shared: Shared | None = None, startup: str = "", server: str = "db:5432") -> None:
+        self.reader = Postgres(shared or Shared(), server, needs_catalog)
         login = client("startup", name="acme", status="shop", text=f"user=acme\ndatabase=shop\napplication_name=psql\n{startup}")
         self.login = self.reader.ask(login)
         self.reader.sent(login)

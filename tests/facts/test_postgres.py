@@ -6,6 +6,7 @@ import pytest
 
 from appliance.facts import Facts, names, parameters, store
 from appliance.facts.catalog import CATALOGUE_IN_TRANSACTION
+from appliance.facts.entry import MAX_AGE_S, RETRY_S
 from appliance.facts.readers import open as open_reader
 from appliance.facts.shared import Shared
 from appliance.facts.sql import ALL
@@ -471,12 +472,23 @@ class TestCatalogue:
         talk.query("select 1")
         assert talk.reader.wanted(talk.look("query", text="select 1 from fresh")) == ""
 
-    def test_asked_for_again_when_it_is_old(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("appliance.facts.settings.MAX_AGE", 3)
-        talk = self.loaded()
-        for _ in range(5):
-            talk.query("select 1")
+    def test_asked_for_again_when_it_is_old(self) -> None:
+        """By one flow at a time: the others go on meanwhile."""
+        shared = Shared()
+        talk, other = self.loaded(shared), self.loaded(shared)
+        read = shared.of(store.Store)._readings
+        shared.now += MAX_AGE_S
+        assert talk.reader.wanted(talk.look("query", text="select 1")) == ""
+        shared.now += 1
         assert talk.reader.wanted(talk.look("query", text="select 1")) == CATALOGUE
+        assert other.reader.wanted(other.look("query", text="select 1")) == ""
+        shared.now += RETRY_S + 1
+        assert other.reader.wanted(other.look("query", text="select 1")) == CATALOGUE
+        before = dict(read)
+        other.answer([STATE_ROW, ORDERS, SCHEMA, USERS])
+        other.query("select 1")
+        assert other.reader.wanted(other.look("query", text="select 1")) == ""
+        assert shared.of(store.Store)._readings == before, "it is the same, so what was read by it stays"
 
     def test_shared_by_flows_of_one_database(self) -> None:
         shared = Shared()

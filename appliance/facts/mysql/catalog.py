@@ -10,6 +10,7 @@ Not here: what the user may not see (triggers and definitions of views need righ
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -170,6 +171,15 @@ class Answer:
             self._rows.setdefault(kind.replace(b"\0", b"").decode("ascii"), []).append([_decoded(f) for f in fields])
         except ValueError:
             self._broken = True
+
+    def digest(self) -> bytes:
+        """Return what two answers have in common that say the same of the catalogue, in whatever order."""
+        found, state = blake2b(digest_size=32), self.state()
+        found.update(f"{state.folds} {state.user}".encode() if state is not None else b"")
+        for kind in sorted(self._rows.keys() - {"state"}):
+            for row in (repr(kind), *sorted(map(repr, self._rows[kind]))):
+                found.update(row.encode("utf-8", "surrogatepass"))
+        return found.digest()
 
     def state(self) -> State | None:
         """Return how statements are read now, if that was answered."""

@@ -20,7 +20,7 @@ class Named:
     def __init__(self) -> None:
         self._all: dict[str, tuple[Statement, ...]] = {}  # what each name may be, the last one last
         self._recent: set[str] = set()  # names that were prepared, and not all is answered since
-        self._open = 0  # requests that are not answered, or more
+        self.open = 0  # requests that are not answered, or more
         self._size = 0
 
     def get(self, name: str) -> tuple[Statement, ...]:
@@ -71,15 +71,15 @@ class Named:
 
     def sent(self) -> None:
         """Note a request that will be answered."""
-        self._open += 1
+        self.open += 1
 
     def answered(self, failed: bool) -> None:
         """Note the end of an answer."""
-        self._open = max(0, self._open - 1)
+        self.open = max(0, self.open - 1)
         if failed:
             for name in self._recent:
                 self.undefine(name)
-        elif self._open:
+        elif self.open:
             return
         else:
             for name in self._recent & self._all.keys():

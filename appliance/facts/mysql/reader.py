@@ -55,7 +55,7 @@ class MySQL:
 
     def __init__(self, shared: Shared, server: str = "", needs_catalog: bool = True) -> None:
         self._store = shared.of(Store)
-        self._settings = Settings(self._store, server, needs_catalog)
+        self._settings = Settings(shared, server, needs_catalog)
         self._statements, self._named = Statements(), Named()
         self._diagnoses = Diagnoses()
         self._login: dict[str, Names] = {}
@@ -83,7 +83,6 @@ class MySQL:
             return None
         if self._asked is None or self._asked[0] is not message:
             self._settings.another()
-        self._settings.used()
         match kind:
             case "query" | "prepare":
                 facts, reading = self._text(message)
@@ -118,13 +117,14 @@ class MySQL:
                 self._ran(message, facts, reading)
             case "init-db" | "create-db" | "drop-db":
                 self._settings.doubt()
-                self._settings.stale()
+                self._settings.stale(self._named.open, kind != "init-db", kind != "init-db")
         self._asked = None
 
     def heard(self, message: Message) -> None:
         words = frozenset(message.cursor.split())
         if "ready" in words and "refused" not in words and message.kind != "injected-done":
             self._named.answered(message.kind == "error")
+            self._settings.ready()
         match message.kind:
             case "complete":
                 self._started = True
@@ -379,7 +379,9 @@ class MySQL:
         if reading.changes or anything:
             self._settings.doubt()
         if reading.ddl or anything:
-            self._settings.stale()
+            own = reading.count == 1 and bool(reading.creates)  # a table of this session alone
+            surely = "schema" in reading.values["effect"] and not own
+            self._settings.stale(self._named.open, surely, not own)
 
 
 def _named(names: Names, sure: bool, name: str) -> Names | None:

@@ -72,6 +72,7 @@ def source(walk: Walk, parts: tuple[str, ...], alias: str = "", *, writing: bool
     if own:
         outputs = (*outputs, Output("*", sure=False))
     if walk.world.stale:
+        walk.doubt("the schema was changed since the catalogue was read", RELATIONS)
         outputs = (*outputs, Output("*", frozenset((f"{word}.*",)), sure=False))
     hidden = frozenset(c.name.lower() for c in relation.columns if c.invisible)
     walk.spend(len(outputs))

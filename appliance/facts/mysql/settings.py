@@ -5,10 +5,12 @@ before the first statement that depends on them, and again after whatever may ha
 another user. Statements that look back at the one before (ROW_COUNT() and the like) are not preceded by one of ours.
 """
 
+from appliance.facts.entry import Entry
 from appliance.facts.mysql.catalog import CATALOGUE, STATE, Answer, Catalog, State
 from appliance.facts.mysql.lexer import UNSURE, Mode
-from appliance.facts.mysql.store import MAX_AGE, Entry, Store
+from appliance.facts.mysql.store import Store
 from appliance.facts.mysql.world import World
+from appliance.facts.shared import Shared
 from appliance.model import Message
 
 MAX_MISSED = 1_000  # names looked for in vain that are remembered
@@ -20,9 +22,12 @@ _TRACKED = frozenset(("schema", "sql_mode", "character_set_client"))
 class Settings:
     """Mutable; one for each flow."""
 
-    def __init__(self, store: Store, server: str, needs_catalog: bool) -> None:
-        self._store, self._server, self._needs = store, server, needs_catalog
-        self._entry = Entry()
+    def __init__(self, shared: Shared, server: str, needs_catalog: bool) -> None:
+        self._store, self._shared, self._server, self._needs = shared.of(Store), shared, server, needs_catalog
+        self._entry: Entry[Catalog] = Entry(shared)
+        self._version = 0  # of the entry, when the catalogue was asked for
+        self._due = 0  # answers that come until one that may change the schema is answered
+        self._altering = self._seen = False  # it surely does; others might see it
         self._mode = Mode()
         self._database = ""
         self._sure = True  # as long as there is no login: a text without a server is read by defaults
@@ -60,17 +65,15 @@ class Settings:
 
     def world(self) -> World:
         """Return what words are read against."""
+        self._entry.look()
         world, catalog = self._world, self.catalog
-        if world is None or world.catalog is not catalog:
+        stale = self._needs and (self._own or self._entry.altered)
+        if world is None or world.catalog is not catalog or world.stale is not stale:
             mode = self._mode if self._sure else UNSURE
             database = self._database if self._sure else ""
-            made = World(mode, database, catalog, self._needs, self._own, self._temporary)
+            made = World(mode, database, catalog, self._needs, stale, self._temporary)
             self._world = world = self._store.world(made)
         return world
-
-    def used(self) -> None:
-        """Note that a statement was judged."""
-        self._entry.age += 1
 
     def lacking(self, missing: frozenset[str]) -> bool:
         """Return False if there is nothing to ask before a statement that lacks these names is judged."""
@@ -80,7 +83,7 @@ class Settings:
     def _old(self) -> bool:
         """The catalogue is not there, or may be another by now."""
         entry = self._entry
-        return entry.stale or entry.catalog is None or entry.age > MAX_AGE or self._own
+        return entry.stale or entry.catalog is None or entry.aged or self._own
 
     def wanted(self, missing: frozenset[str], sensitive: bool) -> str:
         """Return what to ask before a statement that lacks these names is judged; `sensitive`: how it reads depends
@@ -102,7 +105,7 @@ class Settings:
     def login(self, user: str, database: str) -> None:
         """Note a login, or a change of the user."""
         self.user, self._database = user, database
-        self._entry = self._store.entry(self._server, user)
+        self._entry = self._store.entry(self._shared, self._server, user)
         self.renewed()
 
     def renewed(self) -> None:
@@ -115,11 +118,22 @@ class Settings:
         self._sure = False
         self._world = None
 
-    def stale(self) -> None:
-        """Note that the schema may have changed."""
-        self._entry.stale = self._own = True
+    def stale(self, due: int, surely: bool, others: bool = True) -> None:
+        """Note that the schema may have changed, when so many answers more have come; `surely`: what others see of it
+        was; `others`: they might see it."""
+        self._own = True
+        self._due, self._altering, self._seen = due, self._altering or surely, self._seen or others
+        self._entry.change(surely, others)
         self._missed.clear()
         self._world = None
+
+    def ready(self) -> None:
+        """Note the end of an answer."""
+        if self._due:
+            self._due -= 1
+            self._entry.change(self._altering, self._seen)  # others may have read the catalogue before this was in it
+            if not self._due:
+                self._altering = self._seen = False
 
     def made(self, tables: frozenset[tuple[str, str]]) -> None:
         """Note temporary tables."""
@@ -145,6 +159,9 @@ class Settings:
         """Note that a statement of our own goes up."""
         self._tried.add(statement)
         self._answer = Answer()
+        if statement == CATALOGUE:
+            self._version = self._entry.version
+            self._entry.asking()
 
     def another(self) -> None:
         """Note that another statement is judged."""
@@ -158,14 +175,17 @@ class Settings:
 
     def answered(self) -> None:
         """Take all that was answered."""
-        state, catalog = self._answer.state(), self._answer.catalog()
+        state, entry, digest = self._answer.state(), self._entry, self._answer.digest()
+        same = entry.same(digest)
+        catalog = entry.catalog if same else self._answer.catalog()
         if state is not None:
             self._take(state)
         if catalog is not None:
             self._own = False
             self._missed.clear()
-            self._store.drop(self._entry.catalog)
-            self._entry.put(catalog)
+            if not same:
+                self._store.drop(entry.catalog)
+            entry.put(catalog, self._version, digest)
         self._world = None
 
     def _take(self, state: State) -> None:

@@ -5,51 +5,44 @@ tokens, with literals that cannot matter left open. To find the shape takes a lo
 outline of the text, where that has one.
 """
 
+from appliance.facts.entry import Entry
 from appliance.facts.mysql.catalog import Catalog
 from appliance.facts.mysql.lexer import Unreadable
 from appliance.facts.mysql.read import read
 from appliance.facts.mysql.reading import Reading, unread
 from appliance.facts.mysql.shape import outline, shape
 from appliance.facts.mysql.world import World
+from appliance.facts.shared import Shared
 
 MAX_READINGS = 2_000  # shapes kept with what they mean; drivers send fewer distinct ones
 MAX_KEPT = 8_192  # characters of a text that is kept, and of a shape; with MAX_READINGS at most 16 MB each of three
 MAX_WORLDS = 500  # settings under which they were read
-MAX_AGE = 50_000  # statements judged by one catalogue before it is read again; there is no clock here
 MAX_ENTRIES = 1_000  # pairs of server and user
-
-
-class Entry:
-    """The catalogue of one server, as one user sees it."""
-
-    __slots__ = ("age", "catalog", "stale")
-
-    def __init__(self) -> None:
-        self.catalog: Catalog | None = None
-        self.stale = True
-        self.age = 0  # statements judged by it
-
-    def put(self, catalog: Catalog | None) -> None:
-        self.catalog, self.stale, self.age = catalog, catalog is None, 0
 
 
 class Store:
     """Mutable; one for each worker."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, str], Entry] = {}
+        self._entries: dict[tuple[str, str], Entry[Catalog]] = {}
         self._worlds: dict[tuple[object, ...], World] = {}
         self._texts: dict[tuple[str, World], Reading] = {}
         self._shapes: dict[tuple[str, World], Reading] = {}
         self._outlines: dict[tuple[str, World], Reading] = {}
 
-    def entry(self, server: str, user: str) -> Entry:
-        """Return the place of a catalogue; one of its own for a server without a name."""
+    def entry(self, shared: Shared, server: str, user: str) -> Entry[Catalog]:
+        """Return the place of a catalogue as a user sees it; one of its own for a server without a name.
+
+        What one user changes, others see too: so what is said of changes is said of the server.
+        """
         if not server:
-            return Entry()
-        if (server, user) not in self._entries and len(self._entries) >= MAX_ENTRIES:
-            del self._entries[next(iter(self._entries))]
-        return self._entries.setdefault((server, user), Entry())
+            return Entry(shared)
+        found = self._entries.get((server, user))
+        if found is None:
+            if len(self._entries) >= MAX_ENTRIES:
+                del self._entries[next(iter(self._entries))]
+            found = self._entries[server, user] = Entry(shared, server)
+        return found
 
     def world(self, world: World) -> World:
         """Return the one object for all equal worlds, so that what was read in one serves the others."""

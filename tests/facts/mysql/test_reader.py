@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
+from appliance.facts.entry import MAX_AGE_S
 from appliance.facts.mysql.diagnoses import MAX_WORDS
 from appliance.facts.mysql.named import MAX_SAME, Named
 from appliance.facts.mysql.parameters import MAX_SHOWN, MAX_VALUE, MAX_VALUES_SHOWN, describe
 from appliance.facts.mysql.reading import ALL
 from appliance.facts.mysql.settings import MAX_TEMPORARY
 from appliance.facts.mysql.statements import MAX_STATEMENTS, MAX_TEXTS, Statements
-from appliance.facts.mysql.store import MAX_AGE, MAX_ENTRIES, MAX_KEPT, MAX_READINGS, MAX_WORLDS, Store
+from appliance.facts.mysql.store import MAX_ENTRIES, MAX_KEPT, MAX_READINGS, MAX_WORLDS, Store
 from appliance.facts.mysql.world import World
 from appliance.facts.readers import open as open_reader
 from appliance.facts.shared import Shared
@@ -609,15 +610,16 @@ def test_limits_of_the_store() -> None:
         store.world(World(database=f"d{n}"))
     assert len(store._worlds) <= MAX_WORLDS
     for n in range(MAX_ENTRIES + 5):
-        store.entry("db:3306", f"u{n}")
+        store.entry(Shared(), "db:3306", f"u{n}")
     assert len(store._entries) == MAX_ENTRIES
 
 
 def test_an_old_catalogue_is_read_again() -> None:
-    talk = Talk(needs_catalog=True)
+    shared = Shared()
+    talk = Talk(True, shared)
     talk.query("select ssn from users")
-    for _ in range(MAX_AGE + 1):
-        talk.reader.ask(client("ping"))
+    shared.now += MAX_AGE_S + 1
+    talk.query("select ssn from users")
     talk.query("select ssn from users")
     assert talk.asked == [CATALOGUE, CATALOGUE]
 
