@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from appliance.kernel import names, needs
+from appliance.kernel import cells, names, needs
 from appliance.model import HostError
 from appliance.service.door import pair
 
@@ -33,7 +33,7 @@ class Inherited(msgspec.Struct, frozen=True, gc=False):
 
     listeners: tuple[int, ...]
     maps: tuple[int, ...]  # the fence's, read-only, in the order of fence.RELAYS
-    records: int  # the directory to record in, owned by the worker's user
+    records: int  # the directory to record in, this worker's own
     frozen: int = -1  # the program of kernel.frozen; -1: none
 
 
@@ -144,7 +144,7 @@ def start(who: User, given: Inherited) -> Running:
     """
     ours, theirs = socket.socketpair()
     door, inner = pair()
-    shared = (given.frozen, names.table())
+    shared = (given.frozen, names.table(), cells.memory())
     numbers = [theirs.fileno(), inner.fileno(), *shared, *given.maps, given.records, *given.listeners]
     try:
         process = subprocess.Popen(

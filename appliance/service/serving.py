@@ -22,6 +22,7 @@ import msgspec
 from appliance import config
 from appliance.control.desk import plain_process
 from appliance.facts.readers import Shared
+from appliance.facts.shared import Changes
 from appliance.model import Answered, Cancel, ConfigError, Flow, Note, Question, Withdraw
 from appliance.policy import Policy
 from appliance.record.log import Entry, Log
@@ -100,11 +101,11 @@ class Serving(ABC):
 
     record: str  # name of its files in the record, before its number
 
-    def __init__(self, hub: socket.socket, records: int) -> None:
-        """`hub` is our end of the channel, `records` the directory to record in."""
+    def __init__(self, hub: socket.socket, records: int, changes: Changes | None = None) -> None:
+        """`hub` is our end of the channel, `records` the directory to record in, `changes` common to all processes."""
         self._hub, self._records_fd = hub, records
         self._policy: Policy | None = None
-        self._shared = Shared()
+        self._shared = Shared(changes)
         self._asking: set[str] = set()  # flows that have asked something
         self._told = 0  # incidents in this second
         self._untold = 0

@@ -1,12 +1,13 @@
 """The worker process: sockets, sessions and the record of one core. Holds no privilege (launch.py).
 
-    python -m appliance.service.worker UID GID CHANNEL DOOR FROZEN NAMES PEERS IMAGES CARRIED RECORDS LISTENER...
+    python -m appliance.service.worker UID GID CHANNEL DOOR FROZEN NAMES CELLS PEERS IMAGES CARRIED RECORDS LISTENER...
 
 All but the first two are descriptors, inherited. What it has in common with the packet engine is in serving.py.
 """
 
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -16,13 +17,15 @@ from pathlib import Path
 
 import uvloop
 
+from appliance.facts.shared import Changes
+from appliance.kernel import cells
 from appliance.kernel.names import Names
 from appliance.kernel.peers import Peers
 from appliance.model import Address, Flow
 from appliance.relay.channel import (
     Setup,
 )
-from appliance.relay.end import Frozen
+from appliance.relay.closing import Frozen
 from appliance.relay.relay import Duties, Relay
 from appliance.service import bare, journal
 from appliance.service.arrivals import Arrivals
@@ -46,12 +49,14 @@ class Worker(Serving):
         maps: Sequence[int],
         records: int,
         listeners: Sequence[socket.socket],
+        *,
         names: int = -1,
+        changes: Changes | None = None,
     ) -> None:
         """`ends` are those of the channel and of the door; `maps` are the fence's, in the order of fence.RELAYS;
-        `names` is the table of what DNS told."""
+        `names` is the table of what DNS told, `changes` what tells of changes of catalogues."""
         hub, self._doorway = ends
-        super().__init__(hub, records)
+        super().__init__(hub, records, changes)
         self._listeners, self._maps, self._names = listeners, maps, Names(names)
 
     def _begun(self) -> Relay:
@@ -102,7 +107,7 @@ class Worker(Serving):
 
 def main(words: Sequence[str]) -> int:
     """Become the user named, for good; then run a worker on inherited descriptors."""
-    uid, gid, hub, door, Frozen.program, names, peers, images, carried, records, *listeners = map(int, words)
+    uid, gid, hub, door, Frozen.program, names, common, peers, images, carried, records, *listeners = map(int, words)
     bare.become(uid, gid)  # before what follows: the kernel resets both at a change of user
     journal.begin(f"worker[{os.getpid()}]")
     # Others of our user must not read what is in memory: masked values, questions, rules.
@@ -113,7 +118,8 @@ def main(words: Sequence[str]) -> int:
     ends, sockets = ([socket.socket(fileno=number) for number in some] for some in ((hub, door), listeners))
 
     async def live() -> int:
-        return await Worker(ends, (peers, images, carried), records, sockets, names).run()
+        changes = Changes(cells.opened(common), secrets.randbits(62))
+        return await Worker(ends, (peers, images, carried), records, sockets, names=names, changes=changes).run()
 
     return uvloop.run(live())
 
