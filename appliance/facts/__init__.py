@@ -5,7 +5,7 @@ the next one would do (settings, prepared statements, the catalogue). Keys of `F
 rules use in `when`; each protocol's module documents its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -37,6 +37,11 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     opaque: bool = False  # another protocol may be spoken inside, of which nothing is known
     shape: "Facts | None" = None
     """Facts of one shape, which is one object, differ in `subject` and in the key `text` only."""
+
+
+def letters(values: Iterable[frozenset[str]]) -> int:
+    """Return how many characters values of facts have, by which what is kept of them is limited."""
+    return sum(len(word) for found in values for word in found)
 
 
 class Copy(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from appliance.facts import Facts
+from appliance.facts import Facts, letters
 from appliance.facts.words import CELLS, PROTOCOLS, protocols_of
 from appliance.model import Address, Decision, Process
 from appliance.policy.anchors import NAMES, Anchors
@@ -138,7 +138,7 @@ class Policy:
         decision = self._decided.get(asked)
         if decision is None:
             decision = self._judge(scope, facts)
-            if sum(len(word) for _, found in values for word in found) <= MAX_LETTERS:
+            if letters(found for _, found in values) <= MAX_LETTERS:
                 if len(self._decided) >= MAX_DECIDED:
                     self._decided.clear()
                 self._decided[asked] = decision

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from appliance.facts import Facts
+from appliance.facts import Facts, letters
 from appliance.facts.words import PROTOCOLS
 from appliance.model import Column, Named
 from appliance.policy import MaskPlan
@@ -58,7 +58,7 @@ def _is_small(facts: Facts) -> bool:
     values = facts.values.values()
     if sum(map(len, values)) > MAX_VALUES:
         return False
-    return len(facts.subject) + sum(len(text) for found in values for text in found) <= MAX_LETTERS
+    return len(facts.subject) + letters(values) <= MAX_LETTERS
 
 
 def told(facts: Facts) -> Told:

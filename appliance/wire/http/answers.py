@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from appliance.wire.http.coding import Unreadable, opened
 from appliance.wire.http.content import Masker
+from appliance.wire.http.head import without
 from appliance.wire.http.said import Response
 
 REASONS = {400: "Bad Request", 403: "Forbidden", 502: "Bad Gateway", 503: "Service Unavailable"}
@@ -87,8 +88,7 @@ def masked(raw: bytes, head: Response, content: bytes, masker: Masker, limit: in
 
 def _without_sums(raw: bytes, first: bytes, fields: list[bytes], masker: Masker) -> bytes:
     """Return the head of an answer to HEAD, which tells of a body that nobody has looked at."""
-    kept = [field for field in fields if field.partition(b":")[0].lower() not in SUMS]
-    head = b"\r\n".join([first, *kept]) + b"\r\n\r\n"
+    head = b"\r\n".join([first, *without(fields, SUMS)]) + b"\r\n\r\n"
     return _padded(head, len(raw)) if masker.exact else head
 
 
@@ -131,8 +131,7 @@ def _unchanged(name: bytes, masker: Masker) -> bool:
 
 
 def _head(first: bytes, fields: list[bytes], framing: bytes) -> bytes:
-    kept = [field for field in fields if field.partition(b":")[0].lower() not in STALE]
-    return b"\r\n".join([first, *kept, *([framing] if framing else [])]) + b"\r\n\r\n"
+    return b"\r\n".join([first, *without(fields, STALE), *([framing] if framing else [])]) + b"\r\n\r\n"
 
 
 def _body(plain: bytes, content: str, masker: Masker) -> tuple[bytes, int]:

@@ -4,6 +4,7 @@ Source: RFC 9112, sections 2 to 6; RFC 9110, sections 5 and 7.2.
 """
 
 import re
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from appliance.model import ProtocolError
@@ -62,6 +63,11 @@ def response(raw: bytes, method: str) -> Response:
     if method == "HEAD" or status < 200 or status in (204, 304):
         framing, length = "none", 0
     return Response(said, fields, named, framing, length, status)
+
+
+def without(lines: Iterable[bytes], names: Collection[bytes]) -> list[bytes]:
+    """Return header lines but those of some names, which are in small letters."""
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
 def _lines(raw: bytes) -> tuple[bytes, tuple[tuple[str, str], ...], dict[str, str]]:

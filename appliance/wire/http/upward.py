@@ -14,6 +14,7 @@ Source: RFC 9110 section 10.1.1, RFC 9112 sections 9.3 and 9.6.
 import re
 
 from appliance.wire.http import upgrade
+from appliance.wire.http.head import without
 from appliance.wire.http.said import Request
 
 MAX_FIRST = 8 * 1024 + 64  # bytes of a body that are looked at: a request line with the longest target
@@ -33,9 +34,10 @@ class Upward:
     """What of requests with one head does not go up, or otherwise."""
 
     def __init__(self, head: Request) -> None:
-        self._drop, self._more = upgrade.withdrawn(head)
+        drop, self._more = upgrade.withdrawn(head)
         if "expect" in head.named:
-            self._drop |= {"expect"}
+            drop |= {"expect"}
+        self._drop = frozenset(name.encode() for name in drop)
         self._sized, self._head = head.framing == "length", head.method == "HEAD"
 
     def sendable(self, raw: bytes, masked: bool) -> tuple[bytes, bool]:
@@ -46,11 +48,11 @@ class Upward:
         last = (self._head and masked) or (self._sized and _begins_request(raw))
         if not self._drop and not last:
             return raw, False
-        first, end, body = raw.partition(b"\r\n\r\n")
-        drop = self._drop | {"connection"} if last else self._drop
+        head, end, body = raw.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        drop = self._drop | {b"connection"} if last else self._drop
         more = [b"Connection: close"] if last else self._more
-        lines = [line for line in first.split(b"\r\n") if line.partition(b":")[0].decode("latin-1").lower() not in drop]
-        return b"\r\n".join([*lines, *more]) + end + body, last
+        return b"\r\n".join([first, *without(lines, drop), *more]) + end + body, last
 
 
 def _begins_request(raw: bytes) -> bool:
