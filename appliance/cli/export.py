@@ -78,7 +78,7 @@ def _write(place: Source, asked: Export, output: Path) -> None:
     try:
         size = _to_stdout(pieces) if output == STDOUT else _to_file(pieces, output)
     except UnicodeEncodeError:
-        raise
+        raise  # the name of the file, which is wrong use, and a ValueError too
     except ValueError as error:
         raise HostError(f"export: {error}", "part of the record is gone: is its retention over?") from error
     if not size and not asked.ids:

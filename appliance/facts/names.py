@@ -29,7 +29,6 @@ class Meaning(msgspec.Struct, frozen=True):
     subject: str = ""
     words: frozenset[str] = frozenset()  # the text and its parameters
 
-
     @property
     def size(self) -> int:
         """Characters that are kept for it."""

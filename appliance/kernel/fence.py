@@ -22,8 +22,7 @@ from appliance.model import Address, HostError
 DEFAULT_PORT = 15001
 HELD = (
     "settings", "peers", "judge", "scopes", "counters", "lineage", "coverage", "sequences", "images", "carried",
-    "events", "found", "namespaces", "speakers", "shares",
-    "passage",
+    "events", "found", "namespaces", "speakers", "shares", "passage",
 )  # fmt: skip  # fields of Fence
 OTHERWISE = {"found": "images"}  # the same map, to write
 RELAYS = ("peers", "images", "carried")  # read-only

@@ -220,8 +220,11 @@ def _one(test: Names | Range | None, text: str) -> bool | None:
 
 
 def _meets(wanted: tuple[Step, ...], place: tuple[Step, ...], wide: bool) -> bool:
-    """`wide`: what is in a list is the list's as well, since many take `[5]` for 5 (JavaScript, PHP, Rails), and each
-    of a list of documents is one, since many take a batch (JSON-RPC, GraphQL)."""
+    """Return True if a path leads to a place.
+
+    `wide`: what is in a list is the list's as well, since many take `[5]` for 5 (JavaScript, PHP, Rails), and each of a
+    list of documents is one, since many take a batch (JSON-RPC, GraphQL).
+    """
     reached = _reached(wanted, place, wide)
     if len(place) in reached or not wide:
         return len(place) in reached

@@ -10,7 +10,7 @@ from typing import Any
 from postgast import pg_query_pb2 as pb
 
 from appliance.facts.sql import functions
-from appliance.facts.sql.reading import NONE, Names
+from appliance.facts.sql.reading import Names
 from appliance.facts.sql.relations import dotted
 from appliance.facts.sql.walk import Env, Walk, visits
 
@@ -27,7 +27,7 @@ _WORDS = {
     "MergeSupportFunc": "merge_action",
 }
 _OPERATIONS = {pb.JSON_EXISTS_OP: "json_exists", pb.JSON_QUERY_OP: "json_query", pb.JSON_VALUE_OP: "json_value"}
-_FORMED = frozenset(("json_scalar", "merge_action"))  # they take any value
+_TOTAL = frozenset(("json_scalar", "merge_action"))  # they take any value
 
 
 def is_user(node: Any) -> bool:
@@ -40,11 +40,10 @@ def is_user(node: Any) -> bool:
 def _json(walk: Walk, node: Any, env: Env) -> Names:
     """What SQL/JSON makes of a value fails on some: ERROR ON EMPTY, a key that comes twice, a text that is none."""
     names = walk.children(node, env)
-    kind = node.DESCRIPTOR.name
-    word = _WORDS[kind] if kind in _WORDS else _OPERATIONS.get(node.op, "")
+    word = _WORDS.get(node.DESCRIPTOR.name) or _OPERATIONS.get(node.op, "")
     walk.add("function", f"pg_catalog.{word}")
     if functions.hidden(walk.world, word):
         walk.opaque(f"function {word} may be one of the user's", names)
-    if word not in _FORMED:
+    if word not in _TOTAL:
         walk.compare(names)
-    return names or NONE
+    return names
