@@ -415,10 +415,10 @@ int vg_release(struct bpf_sock *ctx)
 		return 1;
 	slot = bpf_sk_storage_get(&slots, ctx, 0, 0);
 	number = slot ? *slot : 0;
-	speaker = number ? bpf_map_lookup_elem(&speakers, &number) : NULL;
+	speaker = speaker_of(number);
 	if (speaker) {
 		*slot = 0;
-		released(number, speaker);
+		released(number & VG_QUEUE_SLOT, speaker);
 	}
 	return 1;
 }

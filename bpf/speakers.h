@@ -6,6 +6,9 @@
  * socket is marked when it is made, and only a bit of the mark says whether what it sends now is direct; nftables reads
  * that from the socket, behind the hook. Where two threads turn it for each other, what is to be judged may be dropped
  * by egress, and what is direct may be judged: never the other way round.
+ *
+ * The mark also says which of the kernel's queues takes the packets. Each vendor has one for itself while there are not
+ * more vendors than queues, so one that sends more than the engine can judge fills its own.
  */
 #ifndef VENDORGATE_SPEAKERS_H
 #define VENDORGATE_SPEAKERS_H
@@ -25,7 +28,7 @@ struct {
 	__type(value, struct vg_speaker);
 } speakers SEC(".maps");
 
-/* The number of a socket, from 1. */
+/* The number of a socket, from 1, and above it that of its queue: as they are in its mark. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -39,8 +42,16 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, VG_SCOPES);
 	__type(key, __u64);
-	__type(value, __u64);
+	__type(value, struct vg_share);
 } shares SEC(".maps");
+
+/* How many numbers have their packets in each queue. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, VG_QUEUES);
+	__type(key, __u32);
+	__type(value, __u64);
+} crowds SEC(".maps");
 
 /* Numbers whose sockets were closed: those of which nothing can wait for the engine, and the others, the first closed first. */
 struct numbers {
@@ -71,9 +82,9 @@ static __always_inline bool pings(void)
 	return now && now->mark && now->flags & VG_PASSAGE_PING;
 }
 
-static __always_inline __u64 *share(__u64 vendor)
+static __always_inline struct vg_share *share(__u64 vendor)
 {
-	__u64 none = 0, *mine = bpf_map_lookup_elem(&shares, &vendor);
+	struct vg_share none = {}, *mine = bpf_map_lookup_elem(&shares, &vendor);
 
 	if (mine)
 		return mine;
@@ -81,14 +92,42 @@ static __always_inline __u64 *share(__u64 vendor)
 	return bpf_map_lookup_elem(&shares, &vendor);
 }
 
+static __always_inline void crowd(__u32 queue, __s64 more)
+{
+	__u64 *there = bpf_map_lookup_elem(&crowds, &queue);
+
+	if (there)
+		__sync_fetch_and_add(there, more);
+}
+
+/* Return the queue that the fewest sockets share: one that is nobody's, if there is such. */
+static __always_inline __u32 emptiest(void)
+{
+	__u64 least = -1, *there;
+	__u32 found = 0;
+
+	for (__u32 i = 0; i < VG_QUEUES; i++) {
+		__u32 queue = i;
+
+		there = bpf_map_lookup_elem(&crowds, &queue);
+		if (there && *there < least) {
+			least = *there;
+			found = i;
+		}
+	}
+	return found;
+}
+
 /* Take a number from its vendor: it may be anybody's. */
 static __always_inline void disown(__u32 slot, struct vg_speaker *speaker)
 {
-	__u64 vendor = speaker->vendor, *theirs = vendor ? bpf_map_lookup_elem(&shares, &vendor) : NULL;
+	__u64 vendor = speaker->vendor;
+	struct vg_share *theirs = vendor ? bpf_map_lookup_elem(&shares, &vendor) : NULL;
 
 	speaker->vendor = 0;
+	crowd(speaker->queue, -1);
 	if (theirs)
-		__sync_fetch_and_add(theirs, -1);
+		__sync_fetch_and_add(&theirs->numbers, -1);
 	bpf_map_push_elem(&unused, &slot, 0);
 }
 
@@ -139,28 +178,34 @@ static __always_inline __u32 vacant(__u64 *given)
 	return slot;
 }
 
-/* Return a number for one more socket of a vendor; 0: there is none. */
+/* Return a number for one more socket of a vendor, and above it that of its queue; 0: there is none. */
 static __noinline __u32 claim(__u64 vendor)
 {
-	__u64 *given = share(0), *mine = share(vendor);
+	struct vg_share *given = share(0), *mine = share(vendor);
 	struct vg_speaker *there;
+	__u64 before;
 	__u32 slot;
 
 	if (!given || !mine || !vendor)
 		goto none;
 	reclaim(bpf_ktime_get_boot_ns());
-	if (__sync_fetch_and_add(mine, 1) >= VG_SHARE)
+	before = __sync_fetch_and_add(&mine->numbers, 1);
+	if (before >= VG_SHARE)
 		goto back;
-	slot = vacant(given);
+	if (!before)
+		mine->queue = emptiest();
+	slot = vacant(&given->numbers);
 	there = slot ? bpf_map_lookup_elem(&speakers, &slot) : NULL;
 	if (there) {
 		there->vendor = vendor;
 		there->closed = 0;
 		there->used = 0;
-		return slot;
+		there->queue = mine->queue;
+		crowd(there->queue, 1);
+		return slot | there->queue << VG_QUEUE_TURN;
 	}
 back:
-	__sync_fetch_and_add(mine, -1);
+	__sync_fetch_and_add(&mine->numbers, -1);
 none:
 	count(0, VG_REFUSE_SPEAKER);
 	return 0;
@@ -205,23 +250,31 @@ static __always_inline void begins(struct vg_speaker *speaker, __u64 netns)
 	speaks(speaker, 0);
 }
 
+/* Return the entry of a number with its queue above it; NULL if it is 0. */
+static __always_inline struct vg_speaker *speaker_of(__u32 number)
+{
+	__u32 slot = number & VG_QUEUE_SLOT;
+
+	return slot ? bpf_map_lookup_elem(&speakers, &slot) : NULL;
+}
+
 /* Mark a socket that is being made. False: it has no number, and is not to send to the engine. */
 static __always_inline bool enlist(struct bpf_sock *ctx, struct vg_settings *set)
 {
 	struct vg_speaker *speaker;
-	__u32 slot, *kept;
+	__u32 number, *kept;
 
-	slot = claim(current_vendor(set->slice));
-	speaker = slot ? bpf_map_lookup_elem(&speakers, &slot) : NULL;
+	number = claim(current_vendor(set->slice));
+	speaker = speaker_of(number);
 	kept = speaker ? bpf_sk_storage_get(&slots, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
 	if (!kept) {
 		if (speaker)
-			released(slot, speaker);
+			released(number & VG_QUEUE_SLOT, speaker);
 		return false;
 	}
-	*kept = slot;
+	*kept = number;
 	begins(speaker, bpf_get_netns_cookie(ctx));
-	ctx->mark = VG_QUEUE_MARK | slot;
+	ctx->mark = VG_QUEUE_MARK | number;
 	return true;
 }
 
@@ -229,21 +282,20 @@ static __always_inline bool enlist(struct bpf_sock *ctx, struct vg_settings *set
 static __always_inline struct vg_speaker *enlisted(struct bpf_sock_addr *ctx, struct vg_settings *set)
 {
 	struct vg_speaker *speaker;
-	__u32 slot, *kept;
+	__u32 number, *kept;
 
 	if (!ctx->sk)
 		return NULL;
 	kept = bpf_sk_storage_get(&slots, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!kept)
 		return NULL;
-	slot = *kept;
-	if (slot)
-		return bpf_map_lookup_elem(&speakers, &slot);
-	slot = claim(current_vendor(set->slice));
-	speaker = slot ? bpf_map_lookup_elem(&speakers, &slot) : NULL;
+	if (*kept)
+		return speaker_of(*kept);
+	number = claim(current_vendor(set->slice));
+	speaker = speaker_of(number);
 	if (!speaker)
 		return NULL;
-	*kept = slot;
+	*kept = number;
 	begins(speaker, bpf_get_netns_cookie(ctx));
 	return speaker;
 }

@@ -6,12 +6,13 @@
 #ifndef VENDORGATE_H
 #define VENDORGATE_H
 
-#define VG_LAYOUT 5		  /* raise when a struct or a map below changes shape */
+#define VG_LAYOUT 6		  /* raise when a struct or a map below changes shape */
 #define VG_STEER_MARK 0x56470001 /* "VG", 1. nftables redirects it; the fence never looks at it */
 #define VG_QUEUE_MARK 0x57000000 /* of a socket whose packets go to the packet engine; in it the number of its speaker */
 #define VG_QUEUE_TAG 0xff000000	 /* bits that tell such a mark */
 #define VG_QUEUE_DIRECT 0x00800000 /* bit: what it sends now is direct, not for the engine */
-#define VG_QUEUE_SLOT 0x007fffff
+#define VG_QUEUE_SLOT 0x00007fff   /* bits of that number */
+#define VG_QUEUE_TURN 15	   /* how far the number of its queue is above them */
 
 #define VG_EXE 256	   /* bytes with the NUL; a longer path is recorded as unknown, never cut */
 #define VG_CWD 256	   /* bytes with the NUL; a longer working directory is recorded as unknown */
@@ -36,6 +37,7 @@
 #define VG_SHARE 4096	   /* a quarter; with those that closed within VG_LINGER that is 800 short-lived ones a second */
 #define VG_LINGER 5	   /* seconds from the close of a socket until its number may be another's: packets may wait */
 #define VG_PROBES 16	   /* numbers of closed sockets that are looked at when one is made, whether they are free again */
+#define VG_QUEUES 32	   /* of the kernel, for the packet engine: a vendor's packets are in one. More vendors share them */
 #define VG_NAMESPACES 256    /* network namespaces of containers that the relay listens in */
 
 /* What the rules say of a destination. INSPECT is what is said when nothing matches. */
@@ -236,10 +238,19 @@ struct vg_speaker {
 	__u64 vendor; /* whose share it is of */
 	__u64 closed; /* ns since boot; 0: open */
 	__u32 used;   /* it has had a destination that the engine judges */
-	__u32 zero[3];
+	__u32 queue;  /* which it was counted in */
+	__u32 zero[2];
 	struct vg_flow flow; /* `to` is the destination named last */
 };
 _Static_assert(sizeof(struct vg_speaker) == 2752, "vg_speaker");
+
+/* What a vendor has of the speakers. */
+struct vg_share {
+	__u64 numbers;
+	__u32 queue; /* of all it sends to the engine over sockets made since it had none */
+	__u32 zero;
+};
+_Static_assert(sizeof(struct vg_share) == 16, "vg_share");
 
 /* What lets packets pass that the engine has judged. The number is drawn at random, and only root can read it. */
 struct vg_passage {

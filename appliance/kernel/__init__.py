@@ -7,7 +7,8 @@
     networks  in_each(slice, do): once in every network namespace below the slice
     table     Table(port, mark, queue).put(), .release(); apply(), remove(): our nftables table, owned
     queued    chains(queue): the part of the table that gives packets to the packet engine
-    queue     Queue.open(number).read(), .verdict(...), .flush(), .losses: packets that the kernel holds for us
+    queues    Queues.open(first).read(), .verdict(...), .flush(), .losses: packets the kernel holds for us, in turns
+    queue     Queue.open(number): the same, one of them
     speakers  Speakers(fence.speakers, place.cgroup).find(mark) -> Peer: who sends over the socket with this mark
     queueable look(port): whether this host can; for check
     passage   Passage(fence).open(pings) -> mark, .shut(), .forged: what lets out what the engine has judged

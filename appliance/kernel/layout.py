@@ -13,12 +13,14 @@ import msgspec
 
 from appliance.model import Address, HostError
 
-LAYOUT = 5
+LAYOUT = 6
 STEER_MARK = 0x56470001
 QUEUE_MARK = 0x57000000  # of a socket whose packets go to the engine; in it the number of its speaker
 QUEUE_TAG = 0xFF000000  # bits that tell such a mark
 QUEUE_DIRECT = 0x00800000  # bit of one whose last destination was direct: not to the engine
-QUEUE_SLOT = 0x007FFFFF
+QUEUE_SLOT = 0x00007FFF  # bits of that number
+QUEUE_TURN = 15  # how far the number of its queue is above them
+QUEUES = 32
 SPEAKER_HEAD = 32  # bytes of struct vg_speaker before its flow
 SPEAKERS = 16384
 SHARE = 4096
@@ -62,6 +64,7 @@ INODE = struct.Struct("=QII")
 COVERAGE = struct.Struct(f"={3 * 6 + REASON_ROOM}Q")
 SETTINGS = struct.Struct("=QQQQIIIIII")
 SPEAKER = struct.Struct(f"=QQIIII{FLOW.size}s")
+SHARED = struct.Struct("=QII")  # struct vg_share
 PASSAGE = struct.Struct("=II")
 
 ARGV_CUT = 1

@@ -86,7 +86,7 @@ FENCE = Part(
     # settings, the mark of a whole load, come last
     maps=(
         "sockets", "flows", "owners", "peers", "judge", "scopes", "rates", "namespaces", "coverage", "sequences",
-        "passage", "speakers", "slots", "shares", "unused", "lingering", "settings",
+        "passage", "speakers", "slots", "shares", "crowds", "unused", "lingering", "settings",
     ),
 )
 EXTRAS = (

@@ -43,7 +43,7 @@ class Chain(msgspec.Struct, frozen=True):
 def chains(
     port: int, mark: int, brief: bool = True, queue: int | None = None, native: bool = True
 ) -> tuple[Chain, ...]:
-    """Return what the table holds; those of the packet engine only with the number of its queue.
+    """Return what the table holds; those of the packet engine only with the number of its first queue.
 
     Without `brief`, for a kernel that has no CONFIG_NF_CONNTRACK_TIMEOUT, unanswered entries live as the host says.
     Without `native`, for one that has no CONFIG_NFT_QUEUE, kernel/table.py adds what leads to the queue.

@@ -5,6 +5,9 @@
         queue.verdict(packet.id, accept=True, mark=pass_mark)
     queue.flush()
 
+Of a packet it is known since when it may have waited (`since`): it came behind all that was read before it, so after
+the queue was last seen empty, and after as many were read since as the kernel keeps at most.
+
 What nobody listens to, what does not fit and what is queued when this is closed is dropped by the kernel: that is never
 turned round (no NFQA_CFG_F_FAIL_OPEN, no `bypass`). Each packet has a verdict; those of a batch leave in one message.
 Packets come as they leave the sockets: segments of TCP not cut yet, with checksums still to be made (`partial`). One
@@ -17,18 +20,21 @@ import errno
 import os
 import socket
 import struct
+import time
+from collections import deque
 from types import TracebackType
 
 import msgspec
 
 from appliance.model import HostError
 
-QUEUE = 5647  # our number of the 65,536 of a network namespace; xtables and nft name it
-ROOM = 32 << 20  # bytes of packets that wait for us to read them: 400 of 64 KiB, 16,000 small ones with what they carry
-LENGTH = 16384  # packets that wait for a verdict; more are dropped by the kernel. Small ones of 8 vendors for a second
-BATCH = 256  # packets of one read(): then the caller's loop turns
+ROOM = 8 << 20  # bytes of packets that wait for us to read them: 100 of 64 KiB, 4,000 small ones with what they carry
+LENGTH = 4096  # packets that wait for a verdict, twice what a vendor may have wait for reviewers; more the kernel drops
+BATCH = 32  # packets of one read(): then it is the turn of other queues, and of the caller's loop. 10 ms of judging
 TOGETHER = 128 << 10  # bytes of verdicts in one message; what a socket may send by default is 208 KiB
 WAIT_S = 10.0  # for an answer of the kernel while the queue is set up
+MARK_NS = 250_000_000  # between two marks of how old packets are
+MARKS = 64  # kept: of a queue that is never empty, and takes 16 s to be read through. With no more, packets seem older
 
 INPUT, OUTPUT = 1, 3  # NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT: `Queued.hook`
 
@@ -61,7 +67,7 @@ MESSAGE = 1 << 17  # bytes of one message: a packet of 64 KiB and its attributes
 class Queued(msgspec.Struct, frozen=True, gc=False):
     """One packet that waits for its verdict."""
 
-    id: int
+    id: int  # above its 32 bits, the number of its queue
     hook: int  # INPUT: it came for a socket of this host; OUTPUT: one sent it
     mark: int
     connmark: int | None  # None: the kernel does not tell (CONFIG_NETFILTER_NETLINK_GLUE_CT)
@@ -71,6 +77,7 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     truncated: bool = False  # `data` is not all: accepting it is refused
     partial: bool = False  # its checksum is not made yet, and not to be believed
     gso: bool = False  # several segments or datagrams in one: the kernel cuts them later
+    since: int = 0  # ns since boot: it was sent after that
 
 
 class Losses(msgspec.Struct, frozen=True, gc=False):
@@ -92,8 +99,10 @@ class Losses(msgspec.Struct, frozen=True, gc=False):
 class Queue:
     """One queue of this thread's network namespace, which the socket stays in."""
 
-    def __init__(self, sock: socket.socket, number: int) -> None:
-        self._socket, self.number = sock, number
+    def __init__(self, sock: socket.socket, number: int, length: int) -> None:
+        self._socket, self.number, self._length = sock, number, length
+        self._taken = 0
+        self._marks = deque([(0, now())])  # (number of a packet, ns): those behind it came after that
         self._room = bytearray(MESSAGE)
         self._view = memoryview(self._room)
         self._said = bytearray()  # verdicts that have not been sent yet
@@ -103,7 +112,7 @@ class Queue:
         self._listing = -1  # of this namespace; held open, since it is root's
 
     @classmethod
-    def open(cls, number: int = QUEUE, room: int = ROOM, length: int = LENGTH) -> "Queue":
+    def open(cls, number: int, room: int = ROOM, length: int = LENGTH) -> "Queue":
         """Bind the queue: from now on packets come, and wait.
 
         `room` is in bytes of what waits to be read, `length` in packets without verdict.
@@ -116,7 +125,7 @@ class Queue:
         except OSError as error:
             hint = "a kernel with CONFIG_NETFILTER_NETLINK_QUEUE"
             raise HostError(f"open netlink: {error.strerror}", hint) from error
-        queue = cls(sock, number)
+        queue = cls(sock, number, length)
         try:
             queue._listing = _listing()
             sock.bind((0, 0))
@@ -139,11 +148,12 @@ class Queue:
 
     def read(self, most: int = BATCH) -> list[Queued]:
         """Return the packets that have come, at most `most`; empty when there are none."""
-        found, self._early = self._early, []
+        found, self._early, at = self._early, [], now()
         while len(found) < most:
             try:
                 size = self._socket.recv_into(self._room)
             except BlockingIOError:
+                self._marks = deque([(self._taken, at)])
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
@@ -151,6 +161,8 @@ class Queue:
                 self._counts["overruns"] += 1  # what did not fit, the kernel has dropped
                 continue
             self._split(self._view[:size], found)
+        if at - self._marks[-1][1] > MARK_NS and len(self._marks) < MARKS:
+            self._marks.append((self._taken + self._length, at))
         return found
 
     def verdict(
@@ -181,7 +193,7 @@ class Queue:
             self.flush()
         self._said += _VERDICT.pack(
             whole, VERDICT, REQUEST, 0, 0, 0, 0, self.number.to_bytes(2, "big"),
-            12, A_VERDICT, NUMBER.pack(ACCEPT if accept else DROP), NUMBER.pack(id),
+            12, A_VERDICT, NUMBER.pack(ACCEPT if accept else DROP), NUMBER.pack(id & 0xFFFFFFFF),
         )  # fmt: skip
         self._said += more
 
@@ -195,7 +207,7 @@ class Queue:
     @property
     def losses(self) -> Losses:
         """What was lost so far; `full` and `unread` only if the queue was opened by root, see `dropped`."""
-        full, unread = _row(self._listing, self.number)
+        full, unread = _rows(self._listing).get(self.number, (0, 0))
         return Losses(full, unread, **self._counts)
 
     def close(self) -> None:
@@ -232,8 +244,11 @@ class Queue:
             at += length + 3 & ~3
 
     def _take(self, message: memoryview, found: list[Queued]) -> None:
+        self._taken += 1
+        while len(self._marks) > 1 and self._marks[1][0] < self._taken:
+            self._marks.popleft()
         try:
-            packet = _packet(message)
+            packet = _packet(message, self.number, self._marks[0][1])
         except (struct.error, KeyError, IndexError):
             self._counts["malformed"] += 1
             return
@@ -265,11 +280,17 @@ class Queue:
             raise HostError(f"queue {self.number}, {what}: {os.strerror(number)}", hint)
 
 
-def dropped(number: int = QUEUE) -> tuple[int, int]:
-    """Return `full` and `unread` of the Losses of a queue of this thread's namespace, whoever holds it; for root."""
+def now() -> int:
+    """Return ns since boot, as BPF tells when a socket was made."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def dropped(first: int, many: int = 1) -> list[int]:
+    """Return what `full` and `unread` are in sum, of so many queues of this thread's namespace, for root."""
     listing = _listing()
     try:
-        return _row(listing, number)
+        found = _rows(listing)
+        return [sum(found.get(number, (0, 0))) for number in range(first, first + many)]
     finally:
         if listing >= 0:
             os.close(listing)
@@ -286,17 +307,13 @@ def _listing() -> int:
         raise HostError(f"{LISTING}: {error.strerror}", hint) from error
 
 
-def _row(listing: int, number: int) -> tuple[int, int]:
-    if listing < 0:
-        return 0, 0
-    for line in os.pread(listing, MESSAGE, 0).decode().splitlines():
-        words = line.split()
-        if int(words[0]) == number:
-            return int(words[5]), int(words[6])
-    return 0, 0
+def _rows(listing: int) -> dict[int, tuple[int, int]]:
+    """Return `full` and `unread` by the number of a queue."""
+    lines = os.pread(listing, MESSAGE, 0).decode().splitlines() if listing >= 0 else []
+    return {int(words[0]): (int(words[5]), int(words[6])) for words in map(str.split, lines)}
 
 
-def _packet(message: memoryview) -> Queued:
+def _packet(message: memoryview, queue: int, since: int) -> Queued:
     """Read one packet's message."""
     parts: dict[int, memoryview] = {}
     at, end = FRONT, len(message)
@@ -313,7 +330,8 @@ def _packet(message: memoryview) -> Queued:
     mark, uid, cut = _number(parts, A_MARK) or 0, _number(parts, A_UID), A_CAP_LEN in parts
     connmark = _connmark(parts[A_CT]) if A_CT in parts else None
     partial, gso = bool(info & NOT_READY), bool(info & SEGMENTS)
-    return Queued(NUMBER.unpack_from(head)[0], hook, mark, connmark, uid, payload, device, cut, partial, gso)
+    id = queue << 32 | NUMBER.unpack_from(head)[0]
+    return Queued(id, hook, mark, connmark, uid, payload, device, cut, partial, gso, since)
 
 
 def _is_udp(packet: bytes) -> bool:

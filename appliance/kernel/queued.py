@@ -4,19 +4,19 @@
               control message changes, and goes to `sink` unless what the socket sends now is direct. Its connection is
               marked too; one that another socket takes over is not marked any more.
     answers   at input: what answers such a connection. What comes over lo with a mark is what the engine says itself.
-    sink      to the queue; and what nobody listens to, the kernel drops.
+    sink      to the queue that the mark names (queue00 and so on); and what nobody listens to, the kernel drops.
 
 Steering only: a packet that misses all this has not the mark by which the fence lets it pass.
 
 A kernel without CONFIG_NFT_QUEUE has, or may load, the target NFQUEUE of xtables, and our own table takes it as a rule
-of nft_compat, which nft(8) cannot write: `target` is that rule for netlink.
+of nft_compat, which nft(8) cannot write: `targets` are those rules for netlink.
 
 Source: nft(8), "QUEUE STATEMENT", "SOCKET EXPRESSION"; linux/netfilter/xt_NFQUEUE.h, nf_tables_compat.h.
 """
 
 import struct
 
-from appliance.kernel.layout import QUEUE_DIRECT, QUEUE_MARK, QUEUE_TAG
+from appliance.kernel.layout import QUEUE_DIRECT, QUEUE_MARK, QUEUE_TAG, QUEUE_TURN, QUEUES
 
 SINK = "sink"
 LATE = 250  # after address translation (-100), filters (0) and labels (50), before connections are confirmed
@@ -29,11 +29,20 @@ NESTED = 0x8000  # NLA_F_NESTED
 Base = tuple[str, str, tuple[str, ...]]  # name, hook ("": no base chain), rules
 
 
+def sink(queue: int, native: bool = True) -> tuple[Base, ...]:
+    """Return the chains that lead to the queues from `queue` on. Without `native`, `targets` are yet to be put in."""
+    ways = ", ".join(f"{turn << QUEUE_TURN:#010x} : goto {_name(turn)}" for turn in range(QUEUES))
+    return (
+        *((_name(turn), "", (f"queue num {queue + turn}" if native else "drop",)) for turn in range(QUEUES)),
+        (SINK, "", (f"meta mark & {QUEUES - 1 << QUEUE_TURN:#010x} vmap {{ {ways} }}", "drop")),
+    )
+
+
 def chains(queue: int, native: bool = True) -> tuple[Base, ...]:
-    """Return the chains, those that others name first. Without `native`, `target` has yet to be put before `drop`."""
+    """Return the chains, those that others name first. Without `native`, `targets` have yet to be put before `drop`."""
     tag, ours, direct = f"{QUEUE_TAG:#010x}", f"{QUEUE_MARK:#010x}", f"{QUEUE_DIRECT:#010x}"
     return (
-        (SINK, "", (f"queue num {queue}" if native else "drop",)),
+        *sink(queue, native),
         (
             "governed", "",
             (
@@ -60,8 +69,16 @@ def chains(queue: int, native: bool = True) -> tuple[Base, ...]:
     )  # fmt: skip
 
 
-def target(queue: int, table: str) -> bytes:
-    """Return the attributes of the rule that stands in `sink` where nft has no `queue`."""
+def targets(queue: int, table: str) -> tuple[bytes, ...]:
+    """Return the attributes of the rules that stand in the chains of `sink` where nft has no `queue`."""
+    return tuple(_target(queue + turn, table, _name(turn)) for turn in range(QUEUES))
+
+
+def _name(turn: int) -> str:
+    return f"queue{turn:02}"
+
+
+def _target(queue: int, table: str, chain: str) -> bytes:
     info = struct.pack("=HHHxx", queue, 1, 0)  # number, how many, flags: no bypass
     data = (
         _attribute(TARGET_NAME, b"NFQUEUE\0")
@@ -71,7 +88,7 @@ def target(queue: int, table: str) -> bytes:
     expression = _attribute(NAME, b"target\0") + _attribute(DATA | NESTED, data)
     return (
         _attribute(TABLE, table.encode() + b"\0")
-        + _attribute(CHAIN, SINK.encode() + b"\0")
+        + _attribute(CHAIN, chain.encode() + b"\0")
         + _attribute(EXPRESSIONS | NESTED, _attribute(ELEMENT | NESTED, expression))
     )
 

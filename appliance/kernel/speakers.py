@@ -13,7 +13,7 @@ import struct
 import sys
 from pathlib import Path
 
-from appliance.kernel import layout
+from appliance.kernel import cgroups, layout
 from appliance.kernel.libbpf import Map
 from appliance.kernel.peers import Peer, Peers
 
@@ -56,3 +56,15 @@ class Speakers:
     def again(self, speaker: Peer) -> Peer:
         """Return the same with what was found out of its executable since."""
         return self._peers.again(speaker)
+
+
+def vendors(shares: int, slice_path: Path) -> dict[int, list[str]]:
+    """Return the vendors that have sockets for the engine, by the queue that takes their packets."""
+    found: dict[int, list[str]] = {}
+    there, held = cgroups.governed(slice_path), Map(shares)
+    for key in held:
+        numbers, queue, _zero = layout.SHARED.unpack(held.lookup(key) or bytes(layout.SHARED.size))
+        path = there.get(int.from_bytes(key, sys.byteorder))
+        if numbers and path is not None:
+            found.setdefault(queue, []).append(path or slice_path.name)
+    return found

@@ -52,7 +52,7 @@ class Table:
     """`put`, as often as need be; `release` at the end: the table stays."""
 
     def __init__(self, port: int, mark: int, queue: int | None = None) -> None:
-        """`queue` is the number of the packet engine's; None: there is no engine."""
+        """`queue` is the number of the packet engine's first; None: there is no engine."""
         self._port, self._mark, self.queue = port, mark, queue
         self._socket: socket.socket | None = None
 
@@ -132,13 +132,13 @@ def apply(script: Script, port: int, mark: int, queue: int | None = None, sock: 
 
 
 def _sink(queue: int, sock: socket.socket | None) -> None:
-    """Lead to the queue by the target of xtables."""
+    """Lead to the queues by the target of xtables."""
     with sock.dup() if sock else _opened() as own:
         own.settimeout(WAIT_S)
-        number = _send(own, (NEW_RULE, CREATE, queued.target(queue, nft.TABLE)))
+        number = _send(own, *((NEW_RULE, CREATE, rule) for rule in queued.targets(queue, nft.TABLE)))
     if number:
         hint = "a kernel with CONFIG_NFT_QUEUE, or with CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_TARGET_NFQUEUE"
-        raise HostError(f"lead packets to queue {queue}: {os.strerror(number)}", hint)
+        raise HostError(f"lead packets to queues from {queue} on: {os.strerror(number)}", hint)
 
 
 def _persistent(sock: socket.socket) -> bool:

@@ -22,7 +22,7 @@ import uvloop
 
 from appliance.kernel.names import Names
 from appliance.kernel.peers import Peers
-from appliance.kernel.queue import Queue
+from appliance.kernel.queues import Queues
 from appliance.kernel.speakers import Speakers
 from appliance.model import Flow
 from appliance.relay.channel import Queueing, Setup
@@ -87,7 +87,7 @@ class Engine(Serving):
         queueing = self._setup.queue
         assert queueing is not None
         said = voice.Voice(*self._raw, queueing.passing)
-        self._lanes.open(Outlet(Queue.open(queueing.number), said, queueing.passing))
+        self._lanes.open(Outlet(Queues.open(queueing.number), said, queueing.passing))
 
     def _queue(self, message: Queueing) -> None:
         self._setup = msgspec.structs.replace(self._setup, queue=message)

@@ -18,13 +18,17 @@ import msgspec
 
 from appliance.kernel import names
 from appliance.kernel.fence import ENGINE
+from appliance.kernel.layout import QUEUES
 from appliance.kernel.passage import Passage
-from appliance.kernel.queue import QUEUE, dropped
+from appliance.kernel.queue import dropped
+from appliance.kernel.queues import QUEUE
 from appliance.model import Answered, HostError
 from appliance.policy.packets import needs_engine, needs_pings
+from appliance.record import whose
 from appliance.relay.channel import Queueing, Rules, Setup, ToWorker
 from appliance.service import launch
 from appliance.service.crew import Crew, Ears, Member
+from appliance.service.overflow import Overflow
 
 if TYPE_CHECKING:
     from appliance.service.hub import Hub
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("vendorgate.hub")
 
 RETRY_S = 10.0  # a start that failed: nft is asked four times for it, while the loop waits
-NUMBER = 1023  # of the engine among the workers, for ids of flows (ids.py): workers are at most 256
+NUMBER = whose.ENGINE  # among the workers
 
 
 class Engines:
@@ -44,6 +48,7 @@ class Engines:
         self.error = ""  # why it could not be started
         self._failed = 0.0  # when
         self._passage: Passage
+        self._overflow: Overflow
         self._passing = 0
         self._pings = False
         self._forged = 0
@@ -61,6 +66,7 @@ class Engines:
         hub.steering.queue = QUEUE
         hub.steer()
         self._passage = Passage(hub.fence)
+        self._overflow = Overflow(hub.fence.shares, hub.place.cgroup, hub.incident)
         self._draw()
         self.crew = Crew(self._setup, self._launch, [()], self._ears)
         for member in self.crew.members:
@@ -98,6 +104,7 @@ class Engines:
                 self.follow()  # what stood in its way may be gone
             return
         self.crew.watch()
+        self._overflow.look()
         if self._passage.forged > self._forged:
             self._draw()
             self._hub.incident("packets came out with a mark that is nobody's: somebody guesses; another was drawn")
@@ -121,12 +128,12 @@ class Engines:
         }
         health = member.health
         figures = {"flows": health.flows, "messages": health.messages, **health.figures} if health else {}
-        figures["lost"] = figures.get("lost", 0) + sum(dropped(QUEUE))
-        return found | figures
+        figures["lost"] = figures.get("lost", 0) + sum(dropped(QUEUE, QUEUES))
+        return found | figures | {"overflowed": self._overflow.total}
 
     def losses(self) -> dict[str, int]:
         """Return what was not served or not kept, since the start of the hub."""
-        return {} if self.crew is None else self.crew.losses()
+        return {} if self.crew is None else {**self.crew.losses(), "overflowed": self._overflow.total}
 
     @property
     def problem(self) -> str:
@@ -150,7 +157,7 @@ class Engines:
     def _launch(self, member: Member) -> launch.Running:
         fence = self._hub.fence
         maps = tuple(getattr(fence, name) for name in ENGINE)
-        running = launched(self._hub.who, self._hub.stores.records_fd, maps)
+        running = launched(self._hub.who, self._hub.stores.place(f"engine{NUMBER}"), maps)
         self._hub.berth.take(running.process.pid)
         return running
 

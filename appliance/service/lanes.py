@@ -48,7 +48,7 @@ class Duties(msgspec.Struct, frozen=True):
     """What lanes have others do. None of these may wait, or call back from inside."""
 
     # None: refuse. What takes time to tell is awaited; packets wait meanwhile.
-    identify: Callable[[int, str, Address, Address], Flow | Awaitable[Flow | None] | None]
+    identify: Callable[[int, str, Address, Address, int], Flow | Awaitable[Flow | None] | None]
     session: Callable[[Flow], Session]
     record: Callable[[Flow, Sequence[Note]], None]  # OSError: not recorded
     ask: Callable[[Question], None]  # ValueError: it cannot be asked
@@ -245,7 +245,7 @@ class Lanes:
         self._empty.clear()
         found = None
         if not self._stopped:
-            found = self._duties.identify(key[1], packet.transport, *ends)
+            found = self._duties.identify(key[1], packet.transport, *ends, held.queued.since)
         if isinstance(found, Awaitable):
             opening = self._opening[key] = _Opening()
             opening.backlog.append(held)
@@ -323,7 +323,7 @@ class Lanes:
                     lane.forget()
 
     def _look(self) -> None:
-        """End what waits too long, forget what is over."""
+        """End what waits too long, forget what is over; read, though nothing may have come."""
         now = self._loop.time()
         self._looking = self._loop.call_later(LOOK_S, self._look)
         try:
@@ -335,7 +335,7 @@ class Lanes:
                 self._forgive(number)
             self._happened(self._tracker.expire(now))
         finally:
-            self._flush()
+            self._read()
 
     def _rest(self) -> None:
         if not self._lanes and not self._opening:

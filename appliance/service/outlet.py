@@ -3,6 +3,7 @@
 import msgspec
 
 from appliance.kernel.queue import Queue, Queued
+from appliance.kernel.queues import Queues
 from appliance.model import Flow, Side
 from appliance.packet import own
 from appliance.packet.build import rebuild
@@ -35,7 +36,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 class Outlet:
     """Words are carried out at `flush`."""
 
-    def __init__(self, queue: Queue, voice: Voice, passing: int) -> None:
+    def __init__(self, queue: Queues | Queue, voice: Voice, passing: int) -> None:
         """`passing` is the mark that the fence lets by."""
         self.queue, self._voice, self._passing = queue, voice, passing
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.kernel.layout import LINGER
 from appliance.kernel.peers import Peer
 from appliance.kernel.speakers import Speakers
 from appliance.model import Address, Flow
@@ -20,10 +21,16 @@ class Senders(Arrivals):
         super().__init__(*given, **named)
         self._live: dict[int, dict[str, Flow]] = {}  # by cookie, then by id
 
-    def tell(self, mark: int, transport: str, client: Address, server: Address) -> Flow | Awaitable[Flow | None] | None:
-        """Return the flow that a packet from `client` begins; None: nobody's, and nothing of it may pass."""
+    def tell(
+        self, mark: int, transport: str, client: Address, server: Address, since: int
+    ) -> Flow | Awaitable[Flow | None] | None:
+        """Return the flow that a packet from `client` begins, sent after `since` (`Queued`).
+
+        None: nobody's, and nothing of it may pass; or it may be older than the socket that has its number now. That was
+        made LINGER after the one before was closed.
+        """
         peer = self.speakers.find(mark)
-        if peer is None:
+        if peer is None or since < peer.opened_ns - LINGER * 10**9:
             return None
         return self._known(client, msgspec.structs.replace(peer, server=server, transport=transport))
 

@@ -22,7 +22,7 @@ from appliance.kernel import fence, nft, table
 from appliance.kernel.judge import Judge
 from appliance.kernel.layout import STEER_MARK
 from appliance.kernel.passage import Passage
-from appliance.kernel.queue import QUEUE
+from appliance.kernel.queues import QUEUE
 from appliance.lab.hosts import Lab
 from tests.bench.machine import compare
 from tests.kernel.entry import Entry
@@ -33,8 +33,8 @@ PAIRS = int(os.environ.get("BENCH_PAIRS", "9"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "1.0"))  # of one run
 ENGINE = """
 import resource, select, sys
-from appliance.kernel.queue import Queue
-queue, mark = Queue.open(), int(sys.argv[1])
+from appliance.kernel.queues import Queues
+queue, mark = Queues.open(), int(sys.argv[1])
 print("ready", flush=True)
 poll = select.poll()
 poll.register(queue.fileno(), select.POLLIN)

@@ -131,7 +131,7 @@ class Gate:
         kind = Rigid if flow.transport == "tcp" else Session
         return kind(flow, lambda: self.policy, self._shared)
 
-    def _identify(self, mark: int, transport: str, client: Address, server: Address) -> Flow | None:
+    def _identify(self, mark: int, transport: str, client: Address, server: Address, since: int) -> Flow | None:
         assert mark == SOCKET
         if self.process is None:
             return None

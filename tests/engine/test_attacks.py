@@ -238,8 +238,8 @@ def test_what_is_refused_gives_its_place_back(lab: Lab) -> None:
 class Slow(Gate):
     """Finds out whose a flow is when it is told to."""
 
-    def _identify(self, mark: int, transport: str, client: Address, server: Address) -> Awaitable[Flow | None]:  # type: ignore[override]
-        flow = super()._identify(mark, transport, client, server)
+    def _identify(self, mark: int, transport: str, client: Address, server: Address, since: int) -> Awaitable[Flow | None]:  # type: ignore[override]
+        flow = super()._identify(mark, transport, client, server, since)
 
         async def found() -> Flow | None:
             while self.process is None:

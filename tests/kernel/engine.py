@@ -11,7 +11,8 @@ from appliance.kernel import nft, table
 from appliance.kernel.layout import STEER_MARK
 from appliance.kernel.passage import Passage
 from appliance.kernel.peers import Peer
-from appliance.kernel.queue import OUTPUT, QUEUE, Queue, Queued
+from appliance.kernel.queue import OUTPUT, Queued
+from appliance.kernel.queues import QUEUE, Queues
 from appliance.kernel.speakers import Speakers
 from tests.kernel.stage import RELAY, Stage
 
@@ -35,7 +36,7 @@ class Engine:
         self._pings = pings
 
     def __enter__(self) -> "Engine":
-        self.queue = self.stage.host(Queue.open, QUEUE)
+        self.queue = self.stage.host(Queues.open)
         self.stage.host(table.apply, nft.ruleset, RELAY, STEER_MARK, QUEUE)
         self.mark = self.passage.open(self._pings)
         self._ended = threading.Event()

@@ -36,6 +36,7 @@ PYTHON = {
     "vg_unix": layout.UNIX.size,
     "vg_coverage": layout.COVERAGE.size,
     "vg_speaker": layout.SPEAKER.size,
+    "vg_share": layout.SHARED.size,
     "vg_passage": layout.PASSAGE.size,
 }
 
@@ -46,7 +47,7 @@ def test_sizes_are_those_of_the_header() -> None:
 
 def test_constants_are_those_of_the_header() -> None:
     for name in ("LAYOUT", "STEER_MARK", "EXE", "ARGV", "PARENTS", "RANGES", "PEERS", "RATE", "SCOPES", "PREFIXES", "LEDGER", "LEVELS", "REASON_ROOM",
-                 "QUEUE_MARK", "QUEUE_TAG", "QUEUE_DIRECT", "QUEUE_SLOT", "SPEAKERS", "SHARE", "LINGER"):
+                 "QUEUE_MARK", "QUEUE_TAG", "QUEUE_DIRECT", "QUEUE_SLOT", "QUEUE_TURN", "QUEUES", "SPEAKERS", "SHARE", "LINGER"):
         assert getattr(layout, name) == DEFINED[name], name
     assert layout.SPEAKER.size - layout.FLOW.size == layout.SPEAKER_HEAD
 

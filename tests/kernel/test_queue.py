@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from appliance.kernel import nft, queue, table
+from appliance.kernel import nft, queue, queued, table
 from appliance.kernel.layout import QUEUE_MARK, QUEUE_TAG
 from appliance.kernel.passage import drawn
 from appliance.kernel.queue import INPUT, LARGEST, OUTPUT, Queue, Queued
@@ -62,9 +62,9 @@ class Wire:
 
 def script(port: int, mark: int, brief: bool, number: int | None, native: bool) -> str:
     """A table of our name with nothing but the way to the queue."""
-    sink = f"queue num {number}" if native else "drop"
+    chains = "".join(f"chain {name} {{ {'; '.join(rules)}\n}}\n" for name, _hook, rules in queued.sink(number or 0, native))
     return (
-        f"{nft.removal()}table inet {nft.TABLE} {{\nchain sink {{ {sink}\n}}\n"
+        f"{nft.removal()}table inet {nft.TABLE} {{\n{chains}"
         "chain out { type filter hook output priority 0; meta l4proto { tcp, udp } goto sink\n}\n"
         "chain in { type filter hook input priority 0; meta l4proto { tcp, udp } goto sink\n}\n}\n"
     )
@@ -218,7 +218,7 @@ def test_length_is_a_limit_and_what_is_beyond_is_counted(wire: Wire) -> None:
             wire.send(b"hello")
         packets = come(held, 10)
         assert held.losses.full == 15 and held.losses.total == 15
-        assert wire.host(queue.dropped, NUMBER) == (15, 0)
+        assert wire.host(queue.dropped, NUMBER) == [15]
         for packet in packets:
             held.verdict(packet.id, True)
         held.flush()

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from appliance.kernel import nft, queueable, table
-from appliance.kernel.queue import Queue
+from appliance.kernel.queues import Queues
 from appliance.lab.hosts import Lab
 from appliance.model import HostError
 from tests.kernel.stage import RELAY, Inside
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.kernel
 def test_this_host_can_and_nothing_is_left_behind(lab: Lab) -> None:
     inside = Inside(lab.host)
     try:
-        with inside(Queue.open):  # that of a service that runs is in its own namespace
-            assert "leads to queue" in inside(queueable.look, RELAY)
+        with inside(Queues.open):  # that of a service that runs is in its own namespace
+            assert "leads to queues" in inside(queueable.look, RELAY)
         assert inside(nft.listing) == ""
     finally:
         inside.close()
@@ -35,7 +35,7 @@ def test_a_kernel_without_a_queue(rights: None, monkeypatch: pytest.MonkeyPatch)
         apply(script)
 
     monkeypatch.setattr(nft, "apply", without)
-    assert "leads to queue" in queueable.look(RELAY)  # by the target of xtables
+    assert "leads to queues" in queueable.look(RELAY)  # by the target of xtables
     monkeypatch.setattr(table, "_sink", refuse)
     with pytest.raises(HostError, match="Operation not supported"):
         queueable.look(RELAY)

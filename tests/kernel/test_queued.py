@@ -7,7 +7,7 @@ import time
 import pytest
 
 from appliance.kernel import coverage, nft
-from appliance.kernel.layout import LINGER, QUEUE_DIRECT, SCOPES, SHARE, STEER_MARK
+from appliance.kernel.layout import LINGER, QUEUE_DIRECT, SCOPES, SHARE, SHARED, STEER_MARK
 from appliance.kernel.libbpf import Map
 from appliance.kernel.queue import INPUT, OUTPUT
 from appliance.lab.hosts import HOST_IP, TARGET_IP, TARGET_IP6
@@ -295,7 +295,7 @@ def test_vendors_that_are_gone_take_nothing_from_those_that_come(stage: Stage) -
         assert stage.vendor("datagram", TARGET_IP, cgroup="first.service") == "target"
         with contextlib.suppress(HostError):
             for gone in range(1 << 40, (1 << 40) + SCOPES):
-                shares.update(gone.to_bytes(8, sys.byteorder), bytes(8))
+                shares.update(gone.to_bytes(8, sys.byteorder), bytes(SHARED.size))
         assert stage.vendor("datagram", TARGET_IP, cgroup="next.service") == "errno 1"
         stage.judge.refresh()
         assert len(set(shares)) < 100

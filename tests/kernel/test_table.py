@@ -9,7 +9,7 @@ import pytest
 
 from appliance.config.settings import Settings
 from appliance.kernel import nft, table
-from appliance.kernel.queue import QUEUE
+from appliance.kernel.queues import QUEUE
 from appliance.kernel.table import Table
 from appliance.lab.hosts import Lab
 from appliance.model import HostError

@@ -22,6 +22,7 @@ PYTHON = "/usr/bin/python3"
 RULES = """
 identities:
   acme: {{cgroup: acme.service}}
+  loud: {{cgroup: loud.service}}
 targets:
   echo: {{protocol: udp, address: ["{v4}:{echo}", "[{v6}]:{echo}"]}}
   web: {{protocol: http, mode: packet, address: ["{v4}:{web}"]}}
@@ -30,6 +31,7 @@ rules:
   - {{id: no-secrets, to: echo, when: {{begins: "534543*"}}, do: block}}
   - {{id: ask, to: echo, when: {{begins: "41534b*"}}, do: approve, approvers: {{group: dba, within: 60s}}}}
   - {{id: small, who: acme, to: echo, when: {{size: {{lt: 1000}}}}, do: allow}}
+  - {{id: loud, who: loud, to: echo, do: allow}}
   - {{id: no-delete, to: web, when: {{method: DELETE}}, do: block}}
   - {{id: put-asks, to: web, when: {{method: PUT}}, do: approve, approvers: {{group: dba, within: 60s}}}}
   - {{id: cards, to: web, when: {{detect: [credit_card]}}, do: mask, with: keep-last-4}}
@@ -62,6 +64,44 @@ except OSError as error:
 # Leaves at once: who sent it is known all the same.
 FIRE = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(sys.argv[3].encode(), (sys.argv[1], int(sys.argv[2])))"
 
+# Sends as fast as it can, over so many sockets that none has to wait for a verdict, until it is told to end.
+FLOOD = """
+import select, socket, sys
+socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(200)]
+for sock in socks:
+    sock.setblocking(False)
+rounds = 0
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for sock in socks:
+        try:
+            sock.sendto(b"loud", (sys.argv[1], int(sys.argv[2])))
+        except OSError:
+            pass
+    rounds += 1
+    if rounds == 50:
+        print("flooding", flush=True)
+"""
+
+# Datagrams one after the other, each once and from a socket of its own; tells how many were answered.
+ASK = """
+import socket, sys
+answered = 0
+for number in range(int(sys.argv[3])):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.sendto(b"q%d" % number, (sys.argv[1], int(sys.argv[2])))
+        answered += sock.recv(100) == b"Q%d" % number
+print(answered)
+"""
+
+# Sends, and is gone.
+LATE = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print(sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0x7fff, flush=True)
+sock.sendto(sys.argv[3].encode(), (sys.argv[1], int(sys.argv[2])))
+"""
+
 PING = """
 import socket, sys
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
@@ -77,18 +117,19 @@ import socket, sys, time
 want, until = int(sys.argv[3]), time.monotonic() + 30
 while time.monotonic() < until:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0x7fffff
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) & 0x7fff
     if want in (0, number):
         break
     sock.close()
 sock.settimeout(20)
 sock.bind(("0.0.0.0", 40111))
 sock.connect((sys.argv[1], int(sys.argv[2])))
+print(number, end=" ", flush=True)
 try:
     sock.send(b"from a port")
-    print(number, sock.recv(100).decode())
+    print(sock.recv(100).decode())
 except OSError as error:
-    print(number, error.errno)
+    print(error.errno)
 """
 
 # Asks once, and again when it is told to.
@@ -330,3 +371,35 @@ def test_who_gets_number_and_port_of_a_closed_socket_is_not_taken_for_it(lab: La
     assert text == "FROM A PORT"
     assert say(lab, number, code=FROM, cgroup="other.service") == f"{number} 111"
     assert echo.seen.count("from a port") == 1
+
+
+def test_what_waited_too_long_is_not_named_by_who_has_its_number_since(lab: Lab, echo: Echo, appliance: Appliance) -> None:
+    """The engine hangs while a number passes from one who may not send to one who may: nobody knows whose the datagram is."""
+    engine = appliance.json("status")["engine"]["pid"]
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        number = say(lab, "stolen", code=LATE, cgroup="other.service")
+        words = [PYTHON, "-c", FROM, lab.target_ip, str(ECHO), number]
+        heir = lab.popen(words, cgroup="acme.service", stdout=subprocess.PIPE, text=True)
+        assert heir.stdout.read(1) == number[0]
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    assert heir.communicate(timeout=60)[0].startswith(f"{number[1:]} ")
+    until(lambda: say(lab, "behind it", wait=2) == "BEHIND IT")
+    assert "stolen" not in echo.seen
+
+
+def test_a_vendor_that_floods_hurts_only_itself(lab: Lab, appliance: Appliance, echo: Echo, web: Nginx) -> None:
+    """Each vendor has its own queue: others' packets are neither dropped nor kept waiting, and operators see who it is."""
+    words, pipe = [PYTHON, "-c", FLOOD, lab.target_ip, str(ECHO)], subprocess.PIPE
+    flood = lab.popen(words, cgroup="loud.service", stdin=pipe, stdout=pipe, text=True)
+    try:
+        assert flood.stdout.readline() == "flooding\n"
+        assert say(lab, "20", code=ASK) == "20"
+        assert [curl(lab, "page").stdout for _ in range(3)] == ["a page\n" * 500] * 3
+        until(lambda: appliance.json("status")["engine"]["overflowed"])
+        until(lambda: "incident: loud.service: packets are dropped, its queue is full" in appliance.log.read_text())
+        assert "acme.service: packets are dropped" not in appliance.log.read_text()
+        assert appliance.json("status")["losses"]["overflowed"] > 0
+    finally:
+        flood.communicate("\n")
