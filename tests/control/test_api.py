@@ -273,11 +273,15 @@ def test_a_watcher_that_leaves_makes_room(hub: Hub, monkeypatch: pytest.MonkeyPa
     assert ask(hub, "GET", "/approvals?watch=1")[0] == 503
     first.sock.shutdown(socket.SHUT_RDWR)
     first.close()
-    time.sleep(3 * api.WATCH_S)
-    again = open_connection(hub.socket)
-    again.request("GET", "/approvals?watch=1")
-    assert again.getresponse().status == 200
-    again.close()
+    until = time.monotonic() + 20
+    status = 503
+    while status == 503:
+        assert time.monotonic() < until
+        again = open_connection(hub.socket)
+        again.request("GET", "/approvals?watch=1")
+        status = again.getresponse().status
+        again.close()
+    assert status == 200
 
 
 def test_a_silent_watch_beats(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,8 +393,9 @@ def test_a_socket_whose_process_has_ended_is_refused() -> None:
     script = """
 import os, socket, sys, time
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+parent = os.getpid()
 if os.fork(): os._exit(0)
-time.sleep(0.2)
+while os.getppid() == parent: time.sleep(0.01)
 s.sendall(b"GET /status HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
 print(s.makefile().readline())
 """
@@ -530,7 +535,7 @@ def test_stop_ends_the_watches() -> None:
         answer = connection.getresponse()
         started = time.monotonic()
     assert answer.read() == b""
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8, "it waited for one that does not end"
     connection.close()
 
 

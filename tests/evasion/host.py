@@ -151,7 +151,7 @@ def workers(appliance: Appliance) -> list[int]:
     return [pid for name, pid in status.items() if name.endswith(".pid")]
 
 
-def until(what: Callable[[], object], seconds: float = 15.0) -> None:
+def until(what: Callable[[], object], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end

@@ -84,7 +84,7 @@ class Container:
         return subprocess.run(self.words(list(argv), cgroup), capture_output=True, text=True, timeout=60, check=False)
 
     def psql(self, script: str, cgroup: str | None = "acme.service/box", host: str = "") -> "subprocess.CompletedProcess[str]":
-        address = f"host={host or self.lab.target_ip} port={PORT} dbname=shop user=acme password=secret connect_timeout=4"
+        address = f"host={host or self.lab.target_ip} port={PORT} dbname=shop user=acme password=secret connect_timeout=20"
         return self.run(str(postgres_bin() / "psql"), "-X", "-q", "-A", "-t", address, "-c", script, cgroup=cgroup)
 
     def start(self, cgroup: str = "acme.service/box") -> "subprocess.Popen[str]":
@@ -198,7 +198,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_a_user_namespace_of_the_vendors_own_is_served_when_it_has_a_wire(lab: Lab, appliance: Appliance) -> None:
-    address = f"host={lab.target_ip} port={PORT} dbname=shop user=acme password=secret connect_timeout=4"
+    address = f"host={lab.target_ip} port={PORT} dbname=shop user=acme password=secret connect_timeout=20"
     psql = [str(postgres_bin() / "psql"), "-X", "-q", "-A", "-t", address, "-c", "select ssn from users where id = 1"]
     pipe = subprocess.PIPE
     words = ["/usr/bin/python3", "-SEc", USERNS, *psql]

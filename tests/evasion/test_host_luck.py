@@ -40,7 +40,7 @@ def test_rules_that_are_no_file_are_named_and_hang_nothing(scene: Scene, tmp_pat
         revision = ask(appliance, "/status")["rules_revision"]
         for what, make in kinds.items():
             make()
-            until(lambda what=what: what in ask(appliance, "/status")["rules_error"], 6)
+            until(lambda what=what: what in ask(appliance, "/status")["rules_error"])
             assert ask(appliance, "/status")["rules_revision"] == revision
             bad.rmdir() if bad.is_dir() and not bad.is_symlink() else bad.unlink()
         until(lambda: ask(appliance, "/status")["rules_error"] == "")
@@ -140,7 +140,7 @@ def test_a_table_changed_by_others_is_put_back(scene: Scene, tmp_path: Path) -> 
         for words in changes:
             done = scene.lab.run(["nft", *words.split()], stderr=subprocess.DEVNULL)
             assert done.returncode == (1 if owned and words != "flush ruleset" else 0)
-            until(lambda: b'oifname != "lo" drop' in table(scene), 4)
+            until(lambda: b'oifname != "lo" drop' in table(scene))
             assert scene.hello() == "hello"
         assert appliance.log.read_text().count("removed or changed by others") == (0 if owned else 3)
 

@@ -134,7 +134,7 @@ def test_deny_is_answered_at_once(stage: Stage) -> None:
     assert stage.vendor("connect", TARGET_IP) == "errno 111"
     assert stage.vendor("connect", f"::ffff:{TARGET_IP}") == "errno 111"
     assert stage.vendor("connected_datagram", TARGET_IP6) == "errno 111"
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20, "a SYN that is dropped is sent again for minutes"
     assert stage.vendor("connect", TARGET_IP, PORT + 1) == "relay"
     assert stage.vendor("connect", TARGET_IP6) == "relay"
 

@@ -60,7 +60,7 @@ def appliance(lab: Lab, server: Postgres, tmp_path: Path) -> Iterator[Appliance]
 
 
 def psql(lab: Lab, script: str, cgroup: str | None = "acme.service", host: str | None = None) -> "subprocess.CompletedProcess[str]":
-    address = f"host={host or lab.target_ip} port={PORT} dbname=shop user=acme password=secret connect_timeout=4"
+    address = f"host={host or lab.target_ip} port={PORT} dbname=shop user=acme password=secret connect_timeout=20"
     words = [str(postgres_bin() / "psql"), "-X", "-q", "-A", "-t", address, "-c", script]
     return lab.run(words, cgroup=cgroup, capture_output=True, text=True, timeout=60)
 
@@ -107,7 +107,7 @@ def test_held_approved_and_recorded(lab: Lab, appliance: Appliance) -> None:
     agent = threading.Thread(target=lambda: done.append(psql(lab, "create table made_by_agent (a int)")))
     agent.start()
     questions: list[dict[str, object]] = []
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not questions and time.monotonic() < until:
         time.sleep(0.1)
         questions = appliance.json("approvals")
@@ -116,7 +116,7 @@ def test_held_approved_and_recorded(lab: Lab, appliance: Appliance) -> None:
     assert question["rule"] == "ask-first"
     assert question["target"] == "db"
     appliance.cli("approve", str(question["id"]))
-    agent.join(20)
+    agent.join(60)
     assert done[0].returncode == 0, done[0].stderr
     assert "holds this statement for approval" in done[0].stderr
     shown = appliance.cli("show", "last").stdout
@@ -128,11 +128,11 @@ def test_denied_with_a_reason(lab: Lab, appliance: Appliance) -> None:
     done: list[subprocess.CompletedProcess[str]] = []
     agent = threading.Thread(target=lambda: done.append(psql(lab, "create table refused (a int)")))
     agent.start()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not (questions := appliance.json("approvals")) and time.monotonic() < until:
         time.sleep(0.1)
     appliance.cli("deny", str(questions[0]["id"]), "--reason", "not on a Saturday")
-    agent.join(20)
+    agent.join(60)
     assert "denied by vendorgate" in done[0].stderr
     assert "not on a Saturday" in appliance.cli("show", "last").stdout
 
@@ -140,14 +140,15 @@ def test_denied_with_a_reason(lab: Lab, appliance: Appliance) -> None:
 def test_rules_saved_are_rules_in_force_and_a_bad_file_changes_nothing(lab: Lab, appliance: Appliance) -> None:
     revision = appliance.json("status")["rules_revision"]
     appliance.rule("20-more.yaml", "rules:\n  - {id: no-orders, to: db, whne: {table: [public.orders]}, do: block}\n")
-    time.sleep(2.5)
-    status = appliance.json("status")
+    until = time.monotonic() + 30
+    while "20-more.yaml:2" not in json.dumps(status := appliance.json("status")):
+        assert time.monotonic() < until
+        time.sleep(0.2)
     assert status["rules_revision"] == revision
-    assert "20-more.yaml:2" in json.dumps(status)
     assert psql(lab, "select count(*) from orders").stdout == "3\n"
     appliance.rule("05-more.yaml", "rules:\n  - {id: no-orders, to: db, when: {table: [public.orders]}, do: block}\n")
     (appliance.home / "rules.d/20-more.yaml").unlink()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while appliance.json("status")["rules_revision"] == revision and time.monotonic() < until:
         time.sleep(0.2)
     assert "denied" in psql(lab, "select count(*) from orders").stderr
@@ -180,7 +181,7 @@ def test_kill_9(lab: Lab, appliance: Appliance, victim: str) -> None:
     if hub in doomed:
         assert appliance.process
         appliance.process.wait()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < until:
             time.sleep(0.05)
         done = psql(lab, "select 'leaked'")
@@ -190,7 +191,7 @@ def test_kill_9(lab: Lab, appliance: Appliance, victim: str) -> None:
         assert status["ready"] is False
         assert appliance.cli("status", check=False).returncode == 1
     else:
-        until = time.monotonic() + 15
+        until = time.monotonic() + 30
         while psql(lab, "select count(*) from orders").stdout != "3\n":
             assert time.monotonic() < until, appliance.log.read_text()[-3000:]
             time.sleep(0.2)

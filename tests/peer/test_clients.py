@@ -19,7 +19,7 @@ pytestmark = pytest.mark.peer
 
 HOLD = """
 rules:
-  - {id: ask-first, when: {effect: schema}, do: approve, approvers: {group: dba, within: 2s}}
+  - {id: ask-first, when: {effect: schema}, do: approve, approvers: {group: dba, within: 4s}}
   - {id: rest, do: allow}
 """
 
@@ -111,7 +111,7 @@ def test_notifications_come_at_any_time(gate: Gate) -> None:
     with connect(gate) as one, connect(gate) as two:
         one.execute("listen news")
         two.execute("notify news, 'hello'")
-        assert [n.payload for n in one.notifies(timeout=5, stop_after=1)] == ["hello"]
+        assert [n.payload for n in one.notifies(timeout=20, stop_after=1)] == ["hello"]
 
 
 def test_asyncpg(gate: Gate) -> None:
@@ -174,7 +174,7 @@ class TestHeld:
             started = time.monotonic()
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute("create temp table held (a int)")
-            assert 1.5 < time.monotonic() - started < 8
+            assert 3.5 < time.monotonic() - started < 30
         assert any("time-out" in note.by for note in holding.of("answered"))
 
     def test_the_client_takes_it_back(self, holding: Gate) -> None:

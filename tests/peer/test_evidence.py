@@ -22,7 +22,7 @@ QUIET = "  - {{id: quiet, who: acme, to: db, when: {{table: public.orders}}, do:
 
 def psql(lab: Lab, script: str) -> "subprocess.CompletedProcess[str]":
     """Run a script that stands on no command line."""
-    address = f"host={lab.target_ip} port={PORT} dbname=shop user=acme password=secret connect_timeout=4 sslmode=disable"
+    address = f"host={lab.target_ip} port={PORT} dbname=shop user=acme password=secret connect_timeout=20 sslmode=disable"
     words = [str(postgres_bin() / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", address]
     return lab.run(words, cgroup="acme.service", capture_output=True, text=True, timeout=60, input=script)
 

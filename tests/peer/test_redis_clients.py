@@ -96,9 +96,9 @@ def test_redis_py(gate: Gate, protocol: int) -> None:
         assert client.register_script("return redis.call('INCR', KEYS[1])")(keys=["n"]) == 1
         heard = client.pubsub(ignore_subscribe_messages=True)
         heard.subscribe("news")
-        heard.get_message(timeout=5)
+        heard.get_message(timeout=20)
         client.publish("news", "hello")
-        message = next(m for m in iter(lambda: heard.get_message(timeout=5), None) if m["type"] == "message")
+        message = next(m for m in iter(lambda: heard.get_message(timeout=20), None) if m["type"] == "message")
         assert message["data"] == "hello"
         heard.close()
 

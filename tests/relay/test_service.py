@@ -84,7 +84,7 @@ def ask(appliance: Appliance, url: str, method: str = "GET") -> Any:
         connection.close()
 
 
-def until(what: Callable[[], bool], seconds: float = 15.0) -> None:
+def until(what: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
@@ -144,19 +144,20 @@ def test_worker_inherits_what_it_is_given_and_no_more(appliance: Appliance) -> N
         except FileNotFoundError:
             continue
     files = [kind for kind in kinds if kind.startswith("/") and kind != "/dev/null"]
-    assert {str(appliance.home / "state/records"), str(appliance.log)} >= set(files) - records(appliance)
+    own = str(appliance.home / "state/begun/worker0.")  # and the segment in it, which the hub has moved
+    assert str(appliance.log) in files
+    assert [file for file in files if file != str(appliance.log) and not file.startswith(own)] == []
 
 
-def records(appliance: Appliance) -> set[str]:
-    return {str(path) for path in (appliance.home / "state/records").iterdir()}
-
-
-def test_workers_may_add_to_the_records_and_the_rest_is_roots(lab: Lab, appliance: Appliance) -> None:
+def test_workers_have_a_directory_each_and_the_rest_is_roots(lab: Lab, appliance: Appliance) -> None:
     say_hello(lab)
     state = appliance.home / "state"
     assert (state.stat().st_uid, state.stat().st_mode & 0o777) == (0, 0o700)
     records = (state / "records").stat()
-    assert (records.st_uid, records.st_gid, records.st_mode & 0o7777) == (0, 65534, 0o1770)
+    assert (records.st_uid, records.st_gid, records.st_mode & 0o7777) == (0, 0, 0o700)
+    assert ((state / "begun").stat().st_uid, (state / "begun").stat().st_mode & 0o7777) == (0, 0o700)
+    places = [path.stat() for path in (state / "begun").iterdir()]
+    assert {(one.st_uid, one.st_gid, one.st_mode & 0o7777) for one in places} == {(65534, 65534, 0o700)}
     assert {path.stat().st_uid for path in (state / "records").iterdir()} <= {0, 65534}
     assert [(state / name).stat().st_mode & 0o777 for name in ("keys", "proof", "keys/record.key")] == [0o700, 0o700, 0o600]
     assert {path.stat().st_mode & 0o777 for path in (state / "records").iterdir()} == {0o600}
@@ -174,7 +175,7 @@ def test_killed_worker_is_started_again_and_counted(lab: Lab, appliance: Applian
 def test_stopped_worker_is_killed_and_started_again(lab: Lab, appliance: Appliance) -> None:
     before = pids(appliance)
     os.kill(before[1], signal.SIGSTOP)
-    until(lambda: not alive(before[1]), 25)
+    until(lambda: not alive(before[1]), 60)
     until(lambda: renewed(appliance, before[1:]))
     assert say_hello(lab) == "hello"
 
@@ -182,7 +183,7 @@ def test_stopped_worker_is_killed_and_started_again(lab: Lab, appliance: Applian
 def test_dead_hub_ends_its_workers(lab: Lab, appliance: Appliance) -> None:
     workers = pids(appliance)
     os.kill(appliance.hub(), signal.SIGKILL)
-    until(lambda: not any(map(alive, workers)), 12)
+    until(lambda: not any(map(alive, workers)), 30)
     assert say_hello(lab) == ""
     assert appliance.process
     appliance.process.wait()
@@ -194,7 +195,7 @@ def test_stopped_service_leaves_no_worker_and_no_network(lab: Lab, appliance: Ap
     workers = pids(appliance)
     assert appliance.process
     appliance.process.send_signal(signal.SIGTERM)
-    assert appliance.process.wait(20) == 0
+    assert appliance.process.wait(60) == 0
     assert not any(map(alive, workers))
     assert say_hello(lab) == ""
     assert not (appliance.home / "run/control.sock").exists() or say_hello(lab) == ""
@@ -215,15 +216,14 @@ def test_flushed_steering_is_back_and_told(lab: Lab, appliance: Appliance) -> No
     owned = "flags owner" in listing  # then no flush takes it (tests/kernel/test_table.py)
     lab.run(["nft", "flush", "ruleset"])
     assert say_hello(lab) in (("hello",) if owned else ("", "hello"))  # dropped, or the table was back already
-    time.sleep(1.5)
-    assert say_hello(lab) == "hello"
+    until(lambda: say_hello(lab) == "hello")
     assert ask(appliance, "/status")["losses"]["incidents"] == (0 if owned else 1)
 
 
 def test_fence_taken_away_by_others_is_put_back_and_the_service_ends(lab: Lab, appliance: Appliance) -> None:
     appliance.cli("fence", "down")
     assert appliance.process
-    assert appliance.process.wait(15) == 3
+    assert appliance.process.wait(60) == 3
     assert appliance.json("fence", "status")["up"]
     assert say_hello(lab) == ""
     assert "the fence was removed by others" in appliance.log.read_text()
@@ -237,8 +237,8 @@ def test_rules_are_taken_up(lab: Lab, appliance: Appliance, how: str) -> None:
         os.kill(appliance.hub(), signal.SIGHUP)
     elif how == "asked":
         assert ask(appliance, "/reload", "POST")["revision"] != revision
-    until(lambda: ask(appliance, "/status")["rules_revision"] != revision, 5)
-    until(lambda: ask(appliance, "/status")["coverage"]["workers_ready"] == 2, 5)
+    until(lambda: ask(appliance, "/status")["rules_revision"] != revision)
+    until(lambda: ask(appliance, "/status")["coverage"]["workers_ready"] == 2)
     assert say_hello(lab) == ""
 
 
