@@ -88,11 +88,6 @@ def ip_header(flags):
     return send
 
 
-def hardware(sock, packet):
-    """Send a packet as a frame to everybody on the wire."""
-    sock.sendto(packet, ("up0", 0x0800, 0, 0, b"\xff" * 6))
-
-
 def frames(bypass, kind=socket.SOCK_DGRAM, protocol=0x0800):
     def send(host, port):
         with socket.socket(socket.AF_PACKET, kind, 0) as sock:

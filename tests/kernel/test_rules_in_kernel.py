@@ -23,7 +23,7 @@ for line in sys.stdin:
         sock.setblocking(False)
         print(sock.connect_ex((host, int(port))), flush=True)
 """
-REFUSED, UNDER_WAY, NO_ROUTE = 111, 115, 101
+REFUSED, UNDER_WAY = 111, 115
 
 
 def knock(stage: Stage, places: list[tuple[str, int]], cgroup: str = "acme.service") -> list[int]:

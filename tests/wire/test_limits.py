@@ -8,6 +8,7 @@ import pytest
 from appliance.facts import Copy
 from appliance.model import Column, ProtocolError
 from appliance.wire import detect
+from appliance.wire.inbox import MAX_IDLE, Inbox
 from appliance.wire.postgres import Postgres, flow, frames
 from tests.wire.build import (
     B1,
@@ -64,6 +65,18 @@ def test_max_auth_of_the_client() -> None:
                 up(wire, head(b"p", size + 5))
         else:
             assert one(wire, head(b"p", size + 5) + bytes(size)).secret
+
+
+@pytest.mark.parametrize("made", [Inbox, frames.Inbox])
+def test_max_idle(made: type[Inbox]) -> None:
+    for size, kept in ((MAX_IDLE, MAX_IDLE), (MAX_IDLE + 1, 0)):
+        inbox = made()
+        inbox.add(bytes(size))
+        inbox.take(size)
+        inbox.rest()
+        assert len(inbox.data) == kept
+        inbox.add(b"next")
+        assert inbox.take(4) == b"next"
 
 
 def test_max_auth_of_the_server() -> None:

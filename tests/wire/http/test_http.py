@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from appliance.model import Column, Message, ProtocolError, Send, Side
 from appliance.wire import Cell
 from appliance.wire.detect import open as open_wire
-from appliance.wire.http import Http, connection, head, recognise, reply
+from appliance.wire.http import Http, connection, head, recognise, reply, upward
 from tests.wire.http.dialogues import BROKEN, CHUNKED, DIALOGUES, GET, OK, POST, C, S, ask, chunks, sized, tell
 
 NAMES = sorted(DIALOGUES)
@@ -274,7 +274,7 @@ BEHIND = {
     b"DELE\r\n": False,
     b"dele": True,  # some servers raise it
     b"one": False,
-    b"\n" * 9000 + b"DELETE /admin HTTP/1.1\r\n\r\n": True,
+    b"\n" * upward.MAX_FIRST + b"DELETE /admin HTTP/1.1\r\n\r\n": True,
 }
 
 
