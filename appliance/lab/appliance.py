@@ -16,7 +16,7 @@ from appliance.model import HostError
 
 READY_LIMIT = 30.0  # seconds; the promise is 1 on a quiet machine
 STOP_LIMIT = 15.0
-ENGINE = b"appliance.service.engine"
+WORKER = b"appliance.service.worker"
 COMMAND = [sys.executable, "-m", "appliance.cli"]
 
 
@@ -104,7 +104,7 @@ class Appliance:
             raise HostError(f"vendorgate {' '.join(words)} --json: {done.stderr}{done.stdout}") from error
 
     def workers(self) -> list[int]:
-        """Return the pids of the relay workers: children of the hub."""
+        """Return the pids of the relay workers: children of the hub, which has others for a moment (nft)."""
         if self.process is None:
             return []
         found = []
@@ -113,7 +113,7 @@ class Appliance:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
             except OSError:
                 continue
-            if fields and int(fields[1]) == self.hub() and fields[0] != "Z" and not _runs(entry, ENGINE):
+            if fields and int(fields[1]) == self.hub() and fields[0] != "Z" and _runs(entry, WORKER):
                 found.append(int(entry.name))
         return found
 

@@ -146,9 +146,15 @@ def ask(appliance: Appliance, url: str, method: str = "GET") -> Any:
 
 
 def workers(appliance: Appliance) -> list[int]:
-    """Return the pids of the workers, of no other child of the hub."""
-    status = ask(appliance, "/status")["workers"]
-    return [pid for name, pid in status.items() if name.endswith(".pid")]
+    """Return the pids of the workers, once they run: one that is to be started again has 0, to kill which is to kill us."""
+    found: list[int] = []
+
+    def running() -> bool:
+        found[:] = [pid for name, pid in ask(appliance, "/status")["workers"].items() if name.endswith(".pid")]
+        return bool(found) and all(found)
+
+    until(running)
+    return found
 
 
 def until(what: Callable[[], object], seconds: float = 30.0) -> None:
