@@ -117,12 +117,14 @@ def present() -> bool:
     return "redirect to" in listing()
 
 
-def _nft(words: list[str], script: str, room: int = resource.RLIM_INFINITY) -> subprocess.CompletedProcess[str]:
+def _nft(words: list[str], script: str, room: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run nft, with `room` bytes of data at most if that is not 0."""
     pipe = subprocess.PIPE
     try:
         with subprocess.Popen(["nft", *words], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
             try:
-                resource.prlimit(process.pid, resource.RLIMIT_DATA, (room, room))
+                if room:
+                    resource.prlimit(process.pid, resource.RLIMIT_DATA, (room, room))
                 output, errors = process.communicate(script, TIMEOUT)
             except BaseException:
                 process.kill()
