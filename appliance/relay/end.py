@@ -9,46 +9,14 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import ClassVar, Protocol, cast
+from typing import Protocol, cast
 
 from appliance.model import Side
+from appliance.relay.closing import reset_on_close, unread
 from appliance.relay.gate import Gate
 from appliance.relay.layer import Layer
 from appliance.relay.limits import MAX_READ, Limits
 from appliance.relay.splice import Splice
-
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST and forgets what was not sent
-ATTACH_BPF = 50  # SO_ATTACH_BPF, asm-generic/socket.h
-
-
-def reset_on_close(sock: socket.socket) -> None:
-    """Make the close of `sock` a reset, as the network does for a peer that is not there."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    except OSError:
-        pass  # closed already
-
-
-class Frozen:
-    """The filter that lets nothing in, where there is one: set once, before the first connection."""
-
-    program: ClassVar[int] = -1
-
-
-def unread(sock: socket.socket, last: bool = False) -> int:
-    """Return how many bytes the kernel took for us that we have not read. After the `last` look it takes no more.
-
-    Without a filter (`Frozen`), what comes between the look and the close is not counted.
-    Source: tcp(7), SIOCINQ; the end of the stream is not counted. socket(7), SO_ATTACH_BPF.
-    """
-    if last and Frozen.program >= 0:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, ATTACH_BPF, Frozen.program)
-    try:
-        (waiting,) = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))
-    except OSError:
-        return 0  # closed already
-    return int(waiting)
 
 
 class Owner(Protocol):
@@ -104,6 +72,7 @@ class End:
         self._feeder: Splice | None = None  # sends to its peer
         self._layer: Layer | None = None
         self._said_end = self._told_end = False
+        self._ends_later = False  # its peer has ended, and what came before waits in its TLS
         self._gate = gate
         self._held_bytes = 0
         self._held: deque[tuple[Layer | None, bytes]] = deque()  # waits for the disk
@@ -224,6 +193,8 @@ class End:
     def secure(self, layer: Layer | None) -> None:
         """Have TLS from here on, or no more."""
         self._layer = layer
+        if layer is not None:
+            layer.stepped = self._stepped
 
     def release(self) -> None:
         """Tell what came inside TLS while it was opened, and go on telling."""
@@ -332,12 +303,31 @@ class End:
         if layer.ended:
             self._over()
 
+    def _stepped(self, error: Exception | None) -> None:
+        """Its handshake has gone on."""
+        layer = self._layer
+        if error is not None:
+            self._owner.broke(self._side, error)
+        elif layer is not None:
+            self.flush()
+            self._owner.regulate()
+            if layer.ended:
+                self._over()
+        if self._ends_later:
+            self._end_comes()
+
     def eof_received(self) -> bool:
         self._reading = False
+        self._ends_later = self._layer is not None and self._layer.waits
+        if not self._ends_later:
+            self._end_comes()
+        return True  # the other direction lives on
+
+    def _end_comes(self) -> None:
+        self._ends_later = False
         if self._layer:
             self._layer.tear()
         self._over()
-        return True  # the other direction lives on
 
     def _over(self) -> None:
         self.finished = True
@@ -375,7 +365,7 @@ class End:
 
     def _apply(self) -> None:
         transport = self._transport
-        if transport is None or self.gone or self.finished or transport.is_closing():
+        if transport is None or self.gone or self.finished or self._ends_later or transport.is_closing():
             return
         reading = self._wanted and not self._others_turn
         if self._splice is not None:

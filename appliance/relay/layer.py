@@ -23,7 +23,11 @@ PIECE = 8 * 1024  # bytes given to OpenSSL at once; with a whole record, 16 KB, 
 class Layer:
     """The TLS of one end. Until `begin`, and until `release`, it keeps what comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn: "Callable[[Layer], None] | None" = None) -> None:
+        """`turn` has it `step` when there is time for a handshake; without it that is at once."""
+        self._turn = turn
+        self.waits = False  # for its turn
+        self.stepped: Callable[[Exception | None], None] | None = None  # called then, with what the peer broke
         self.ended = False  # the peer said that no more comes
         self.belief: Belief | None = None  # why the peer is taken for who it is, once both ends are open
         self.closing: Callable[[ssl.SSLObject], None] | None = None  # called before it is
@@ -47,10 +51,21 @@ class Layer:
         self._object = context.wrap_bio(self._in, self._out, server_side=server, server_hostname=name or None)
         if session is not None:
             self._object.session = session
-        self._shake()
-        before = bytes(self._before)
-        self._before.clear()
-        self._plain += self._early(before)
+        self._wait()
+
+    def step(self) -> None:
+        """Go on with the handshake, by what has come of it."""
+        self.waits = False
+        try:
+            self._work()
+        except Exception as error:
+            self._broken = self.torn = True
+            if self.stepped is None:
+                raise
+            self.stepped(error)
+        else:
+            if self.stepped is not None:
+                self.stepped(None)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the peer; return what is inside, once released.
@@ -60,8 +75,11 @@ class Layer:
         """
         if self.ended or self._broken:
             return b""  # RFC 8446 section 6.1: not looked at, and so not kept either
+        if self._open is None:
+            self._early(data)
+            return self._take()
         try:
-            plain = self._early(data) if self._open is None else self._taken(self._open, data)
+            plain = self._taken(self._open, data)
         except ssl.SSLError:
             self._broken = self.torn = True
             raise
@@ -148,7 +166,7 @@ class Layer:
     def fail(self, error: Exception) -> None:
         """Give the handshake up, if it is not done."""
         if not self.done.done():
-            self._broken = True
+            self._broken, self.waits = True, False
             self._before.clear()
             self.done.set_exception(error)
             self.done.exception()  # it may be that nobody waits for it
@@ -169,23 +187,40 @@ class Layer:
         self._plain.clear()
         return data
 
-    def _early(self, data: bytes) -> bytes:
-        """Take what comes before the handshake is done, or ends it."""
+    def _early(self, data: bytes) -> None:
+        """Keep what comes before the handshake is done, until there is time for it."""
         if self.done.done():
-            return b""  # nobody waits for it any more: it failed, or took too long
-        if self._object is None:
-            self._before += data
-            if len(self._before) > MAX_EARLY:
-                self.fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
-            return b""
+            return  # nobody waits for it any more: it failed, or took too long
+        self._before += data
+        if len(self._before) > MAX_EARLY:
+            self.fail(ssl.SSLError(f"more than {MAX_EARLY} bytes before the handshake is done"))
+        elif self._object is not None:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._turn is None:
+            self.step()
+        elif not self.waits:
+            self.waits = True
+            self._turn(self)
+
+    def _work(self) -> None:
+        """Take what came before the handshake is done, or ends it."""
+        data = bytes(self._before)
+        self._before.clear()
+        if not data:
+            self._shake()
         for at in range(0, len(data), PIECE):
             self._in.write(data[at : at + PIECE])
             self._shaken += min(PIECE, len(data) - at)
             self._shake()
             if self._open is not None:
-                plain = self._met(self._read(self._open), PIECE)
-                return plain if self.ended else plain + self._taken(self._open, data[at + PIECE :])
-        return b""
+                self._plain += self._met(self._read(self._open), PIECE)
+                if not self.ended:
+                    self._plain += self._taken(self._open, data[at + PIECE :])
+                return
+            if self.done.done():
+                return
 
     def _taken(self, secured: ssl.SSLObject, data: bytes) -> bytes:
         """Take what comes after it."""

@@ -27,6 +27,9 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     unweighed: int = 4 * 1024
     gathered: int = 1024 * 1024  # bytes of all flows that wait for the end of a turn; four reads of MAX_READ
     crowded_s: float = 0.05  # between two looks at whether a vendor over its share of `memory` may read on
+    steps: int = 1  # of TLS handshakes taken in one turn of the loop; each is as much work as dozens of requests
+    shaking: int = 64  # of them that wait for one vendor before operators are told; what is accepted in one turn
+    quiet_s: float = 60.0  # until they are told of that vendor again
     out_of_files_s: float = 0.2  # pause of accepting when the process has no descriptor left
     splice_after: int = 1024 * 1024  # bytes of one direction that nobody looks into, before it is worth a splice
     splices: int = 256  # directions moved by splice at a time; two descriptors each

@@ -10,6 +10,7 @@ from appliance.relay.limits import Limits
 from appliance.relay.pipes import Pipes
 from appliance.relay.tally import Counts
 from appliance.relay.tls import Contexts
+from appliance.relay.turns import Shaking
 
 if TYPE_CHECKING:
     from appliance.relay.pipe import Pipe
@@ -45,6 +46,9 @@ class Outside(Protocol):
 
     def incident(self, flow: Flow | None, text: str) -> None:
         """Tell the operators."""
+
+    def turn(self, flow: Flow, one: Shaking) -> None:
+        """Have something of the flow step when it is its vendor's turn, or now."""
 
     def weigh(self, flow: Flow, more: int) -> bool:
         """So many bytes more wait in the flow; False if its vendor may not have more."""

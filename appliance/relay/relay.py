@@ -15,7 +15,7 @@ import msgspec
 
 from appliance.model import Address, Answered, Cancel, Flow, Learned, Note, Question, Withdraw
 from appliance.relay.asked import Asked
-from appliance.relay.end import reset_on_close, unread
+from appliance.relay.closing import reset_on_close, unread
 from appliance.relay.gate import Gate
 from appliance.relay.gather import Entry, Gather
 from appliance.relay.limits import Limits
@@ -25,6 +25,7 @@ from appliance.relay.room import Room, vendor
 from appliance.relay.session_type import Session
 from appliance.relay.tally import Account, Accounts, Counts
 from appliance.relay.tls import Contexts, Mint
+from appliance.relay.turns import Shaking, Turns
 
 log = logging.getLogger(__name__)
 TCP_CONGESTION = 13  # linux/tcp.h
@@ -64,6 +65,7 @@ class Relay:
         self.contexts = Contexts(duties.mint or _no_authority)
         self.gather = Gather(duties.record_all or self._each, self.limits.gathered)
         self.pipes = Pipes(self.limits.pipes, self.limits.splices)
+        self._turns = Turns(self.limits, self._shakes)
         self._accounts = Accounts()
         self._duties = duties
         self._loop = asyncio.get_running_loop()
@@ -268,6 +270,12 @@ class Relay:
 
     def cancel(self, effect: Cancel) -> None:
         self._duties.cancel(effect)
+
+    def turn(self, flow: Flow, one: Shaking) -> None:
+        self._turns.wait(_vendor(flow), one)
+
+    def _shakes(self, vendor: str, waiting: int) -> None:
+        self.incident(None, f"TLS handshakes of {vendor} wait: {waiting} steps, of which others have their turn too")
 
     def weigh(self, flow: Flow, more: int) -> bool:
         self._memory.take(_vendor(flow), more)

@@ -33,7 +33,7 @@ class Securing:
 
     def begin(self, ask: Open) -> None:
         """Open both ends; from now on nothing is given to the session until that is done."""
-        layers = {side: Layer() for side in Side}
+        layers = {side: Layer(self._turn) for side in Side}
         for side, end in self._ends.items():
             end.secure(layers[side])
         layers[C].feed(ask.data)
@@ -62,6 +62,9 @@ class Securing:
         self._told(result)
         for end in self._ends.values():
             end.release()
+
+    def _turn(self, layer: Layer) -> None:
+        self._outside.turn(self._flow, layer)
 
     def _flush(self) -> None:
         for end in self._ends.values():

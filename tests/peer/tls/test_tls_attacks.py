@@ -19,6 +19,7 @@ import pytest
 from appliance.model import Address, Open, ProtocolError, Side, Trust
 from appliance.relay import tls
 from appliance.relay.layer import HEAVY, MAX_EARLY, USUAL, Layer
+from appliance.relay.limits import Limits
 from appliance.relay.tls import MAX_NAMES
 from appliance.service.authority import Authority
 from appliance.wire.tls import MAX_RECORDS, hello
@@ -355,3 +356,19 @@ def reached(port: int) -> socket.socket:
         except ConnectionRefusedError:
             assert time.monotonic() < until
             time.sleep(0.05)
+
+
+def test_a_handshake_that_has_to_wait_for_its_vendors_turn(web: Gate, ours: Pair) -> None:
+    """Its request, which comes with its end, is answered all the same, and operators are told of so many."""
+    turns = web._relay._turns
+    turns._limits, turns._left = Limits(shaking=0), 0
+    with joined(web) as raw:
+        client = Loose(raw, ours)
+        while not client.step():
+            turns._left = 0
+        client.tls.write(REQUEST)
+        turns._left = 0
+        raw.sendall(client.goes.read())
+        raw.shutdown(socket.SHUT_WR)
+        assert client.all().endswith(b"yes")
+    assert web.incidents == ["TLS handshakes of acme.service wait: 1 steps, of which others have their turn too"]
