@@ -23,8 +23,15 @@ NO_BODY: Final = Held(texts=("",))
 NONE: Final[frozenset[str]] = frozenset()
 METHOD: Final = frozenset(("method", "effect"))  # what an override changes
 LARAVEL: Final = re.compile(r"[/+]json", re.IGNORECASE)
-# The name of one in JSON that is not read here, as where some put another character in place of what is no UTF-8.
-NAMED: Final = re.compile(rb"(?:_|\\u005f)(?:http)?method|\\u00[67]", re.IGNORECASE)
+
+
+def _spelled(name: str) -> str:
+    """Return an expression for a name in JSON, whatever of it is escaped."""
+    return "".join([rf"(?:{c}|\\u00(?:{ord(c):02x}|{ord(c.upper()):02x}))" for c in name])
+
+
+# What follows of a long body is watched for them by the wire.
+NAMED: Final = re.compile(f'"(?:{"|".join(map(_spelled, sorted(OVERRIDE)))})"'.encode(), re.IGNORECASE)
 
 CUT = re.compile(r"[;,\s]")  # PHP ends a type at any of these
 APART, WORD = re.compile(r"[,()]"), re.compile(r"\w+")
@@ -75,11 +82,13 @@ def held(type: Type, body: bytes, packed: bytes, asked: list[tuple[str, str]]) -
     )
 
 
-def closed(type: Type) -> Held:
-    """Return what is said by a body that is not known."""
+def closed(type: Type, begins: bytes | None) -> Held:
+    """Return what is said by a body that is not known but for what it `begins` with, if that can be read."""
     asks = type.form or type.parts or not type.media or type.media.endswith(("/json", "+json", "/graphql"))
-    unknown = METHOD.union(("text", *IN_BODY)) if type.posts else frozenset(("text", *IN_BODY))
-    return Held(unknown=unknown, renamed=UNKNOWN if asks else NONE)
+    unknown = {"text", *IN_BODY}
+    if type.posts and (begins is None or _may_override(type, begins, unknown, None)):
+        unknown |= METHOD
+    return Held(unknown=frozenset(unknown), renamed=UNKNOWN if asks else NONE)
 
 
 def _one(type: Type, body: bytes, asked: list[tuple[str, str]], meant: bool) -> Held:

@@ -52,6 +52,7 @@ class Lines:
         self.shown: list[str] = []  # for rules and detectors, without the client's credentials
         self.reviewed: list[str] = []  # for a reviewer
         self.content = self.host = ""
+        self.coded = False
         self.methods: list[str] = []  # that they say is the real one
         self.paths: list[str] = []  # likewise
         for line in text.split("\n"):
@@ -73,6 +74,8 @@ class Lines:
                 self.content = value
             elif name == "host":
                 self.host = value
+            elif name == "content-encoding":
+                self.coded = True
             elif name == "upgrade":
                 if "websocket" in value.lower():
                     self.methods.append("WEBSOCKET")
@@ -90,7 +93,8 @@ def facts(target: Target, host: str, lines: Lines, body: bytes, status: str, *, 
     place = target.authority or host
     _, colon, port = place.rpartition(":")
     type = Type(lines.content, target.method.upper() == "POST")
-    said = held(type, body, packed, target.asked) if not status else closed(type)
+    begins = body if status == "oversize" and not lines.coded else None
+    said = held(type, body, packed, target.asked) if not status else closed(type, begins)
     methods = frozenset((target.method.upper(), *lines.methods, *target.overrides, *said.methods))
     fields = [f"{k}={v}" for k, v in said.fields]
     asked = [pair for pair in (*target.query, *fields) if pair[:1] != "$"]  # a name like that would pass for a leaf

@@ -21,7 +21,7 @@ from appliance.wire.http.content import Masker
 from appliance.wire.http.head import MAX_HEAD, request, response
 from appliance.wire.http.reply import Reply, reply
 from appliance.wire.http.said import Request
-from appliance.wire.http.upward import Upward
+from appliance.wire.http.upward import MAX_NAME, Upward
 from appliance.wire.http.websocket import WebSocket
 
 MAX_BODY = 1 << 20  # bytes of a request judged whole; nginx takes 1 MiB unless told otherwise
@@ -71,6 +71,7 @@ class Http:
         self._refused: set[str] = set()  # those among them whose body goes nowhere
         self._request: _Read | None = None  # whose body comes
         self._gathered, self._content = bytearray(), bytearray()
+        self._tail = b""  # of what came of an oversize body
         self._over = self._owes_continue = False
         self._request_body: Body | None = None
         self._last = False  # what went up says that nothing follows it
@@ -145,6 +146,7 @@ class Http:
         if body.done:
             self._request = None
         if self._over:
+            self._tail = read.upward.rest(self._tail + content)
             last = "last" if body.done else ""
             return Message(Side.CLIENT, "body", raw, cursor=str(self._number), status=last) if raw else None
         self._gathered += raw
@@ -153,6 +155,7 @@ class Http:
         if not self._over and not body.done:
             return None
         gathered, whole = bytes(self._gathered), bytes(self._content)
+        self._tail = whole[1 - MAX_NAME :] if self._over else b""
         self._gathered.clear()  # a connection that is idle from now on keeps nothing of it
         self._content.clear()
         return self._whole(read, gathered, whole, bytes(body.aside))
