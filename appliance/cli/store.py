@@ -10,6 +10,7 @@ from appliance.cli.identity import who
 from appliance.cli.screen import warn
 from appliance.cli.site import No, Site, Source
 from appliance.model import ConfigError, HostError
+from appliance.record.begun import Begun
 from appliance.record.checkpoint import Checkpoints, Deed, Said
 from appliance.record.export import Export
 from appliance.record.frame import Frame
@@ -47,6 +48,7 @@ class Store:
         try:
             if not (directory / RECORDS).is_dir():
                 raise No(f"{directory}: nothing is recorded here", "state_dir in the settings says where")
+            Begun(directory / RECORDS, warn).take()
             self._index = Index(directory / INDEX, directory / RECORDS)
             caught = self._index.catch_up()
         except OSError as error:

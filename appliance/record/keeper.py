@@ -7,7 +7,7 @@ In this order, so that a kill at any moment leaves nothing that the next round d
     3. one checkpoint says how far the open ones are, and seals the closed ones
     4. the sealed ones are packed, each replaced in one step
 
-Workers cannot change what is sealed: it is the hub's file, in a directory where each may only remove its own.
+Workers cannot come to what is sealed: they begin segments elsewhere (begun.py).
 """
 
 import logging

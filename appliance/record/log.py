@@ -262,7 +262,8 @@ class Log:
             if os.fstat(self._fd).st_size > self._size:
                 os.ftruncate(self._fd, self._size)
             if self._size == 0:
-                self._path.unlink()
+                with contextlib.suppress(FileNotFoundError):  # the hub has moved it, and removes it when it is old
+                    self._path.unlink()
         except OSError:
             self._sequence += frames  # they may be read back, so their numbers are used
             self._new_chain()  # and what comes next cannot know what it follows

@@ -24,6 +24,7 @@ from appliance.record.parts import Parts
 from appliance.record.read import decode_header
 from appliance.record.seal import Head, Seal
 from appliance.record.tree import Tree
+from appliance.record.whose import is_foreign, own
 
 SESSIONS = 5_000  # of one segment that are summed up while it is open: some MB. With more, it is read again
 KEY_BYTES = 32
@@ -43,6 +44,7 @@ class Walk:
         self.sequence = 0  # of the last frame
         self.first = self.last = 0.0
         self.parts = Parts(SESSIONS)
+        self._own = ""  # letters in the ids of its sessions
         self._cuts: list[int] = []  # where blocks end
         self._cut = 0  # the last of them
         self._tree = Tree()
@@ -143,7 +145,7 @@ class Walk:
             self._sum.update(memoryview(data)[:at])
 
     def _top(self, top: Header) -> None:
-        self.header, self.sequence = top, top.sequence - 1
+        self.header, self.sequence, self._own = top, top.sequence - 1, own(self.path.name.partition(".")[0])
         self.first = self.last = top.begun
 
     def _frame(self, start: int, item: bytes, top: Header, parts: Parts) -> None:
@@ -151,7 +153,9 @@ class Walk:
         said: Boths | None = None
         try:
             said = cast(Boths, astuple(boths.decode(body)))
-            sequence, when, previous = said[0], said[1], said[5]
+            sequence, when, id, previous = said[0], said[1], said[2], said[5]
+            if is_foreign(id, self._own):
+                raise BadFrame(self.path, start, f"frame {sequence} is of session {id}, which is another worker's")
         except (msgspec.DecodeError, UnicodeDecodeError):
             link = self._link(start, body)
             sequence, when, previous = link.sequence, link.time, link.previous

@@ -138,6 +138,7 @@ class Chores:
             raise HostError("\n".join(map(str, found)))
 
     def _index(self) -> None:
+        self._hub.stores.take()
         bad = self._hub.index.catch_up().bad
         if bad:
             raise HostError(f"{len(bad)} segments cannot be read to their end: {bad[0]}")
@@ -148,6 +149,7 @@ class Chores:
             Counter(one.epoch, one.id, one.cgroup or "", one.sequence) for one in coverage.read(self._hub.fence)
         )
         runs = self._hub.ledger.runs()
+        self._hub.stores.take()
         self._hub.notary.round(self._hub.policy.revision, counted, [Lost(*key, run) for key, run in runs.items()])
         self._hub.ledger.told(runs)
 

@@ -23,9 +23,10 @@ from appliance.model import ConfigError, Flow, HostError, Note, Process
 from appliance.policy.patterns import Paths
 from appliance.policy.rule import Identity
 from appliance.record.log import Log
+from appliance.record.whose import HUB
 from appliance.relay.channel import Contain
 from appliance.service.ids import Ids
-from appliance.service.opened import HUB, NOWHERE
+from appliance.service.opened import NOWHERE
 
 if TYPE_CHECKING:
     from appliance.service.hub import Hub

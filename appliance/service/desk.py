@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,8 @@ class Desks:
     # -- in a thread -----------------------------------------------------------------------------------------
 
     def _sessions(self, wanted: Filter) -> Sequence[Session]:
+        with suppress(OSError):  # its chore says so; what was taken before can be read
+            self._hub.stores.take()
         self._hub.index.catch_up()
         return self._hub.index.sessions(wanted)
 
@@ -125,6 +128,8 @@ class Desks:
 
     def _export(self, asked: Export, by: str) -> Iterator[bytes]:
         hub = self._hub
+        with suppress(OSError):
+            hub.stores.take()
         hub.index.catch_up()
         keeper = hub.notary.keeper
         exports = Exports(hub.settings.state_dir, hub.index, keeper.signer, keeper.note, lambda: hub.policy.patterns)

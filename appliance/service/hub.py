@@ -118,13 +118,20 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _stores(self) -> AsyncIterator[None]:
         """Directories, owned as they must be; the index over the records."""
-        self.stores = Stores(self.settings.state_dir, self.who, self.settings.authority.names)
+        loop = asyncio.get_running_loop()
+
+        def tell(text: str) -> None:
+            loop.call_soon_threadsafe(self.incident, text)
+
+        self.stores = Stores(self.settings.state_dir, self.who, self.settings.authority.names, tell)
         self.index = Index(self.stores.index, self.stores.records)
         self.trail = Trail(self.settings.state_dir / TRAIL)
-        self.notary = Notary(self.settings.state_dir, self.settings.record)
+        self.notary = Notary(self.settings.state_dir, self.settings.record, tell)
         try:
             yield
         finally:
+            with contextlib.suppress(OSError):  # the next start takes it
+                self.stores.take()
             self.notary.close()
             self.index.close()
             self.stores.close()
@@ -334,7 +341,7 @@ class Hub:
     def _inherited(self, member: Member) -> launch.Inherited:
         numbers = tuple(sock.fileno() for sock in member.listeners)
         maps = tuple(getattr(self.fence, name) for name in fence.RELAYS)
-        return launch.Inherited(numbers, maps, self.stores.records_fd, self.frozen)
+        return launch.Inherited(numbers, maps, self.stores.place(f"worker{member.number}"), self.frozen)
 
     def _said(self, member: Member, message: ToHub) -> None:
         match message:

@@ -7,7 +7,7 @@ a thread, by chores.py.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from appliance.config import Anchor, Place, Record
@@ -31,8 +31,8 @@ AS_MANY = 100  # segments asked for at a time
 class Notary:
     """Of one hub. `round` and `prune` from a thread, one at a time; `run` on the loop."""
 
-    def __init__(self, state_dir: Path, record: Record) -> None:
-        """Open it all.
+    def __init__(self, state_dir: Path, record: Record, tell: Callable[[str], object] = log.error) -> None:
+        """Open it all; `tell` gets what no worker of ours wrote, once.
 
         Raises:
             HostError: the key or the checkpoints are not as they must be.
@@ -41,6 +41,7 @@ class Notary:
         self.keeper = Keeper(state_dir, signer(state_dir), record.checkpoint_s)
         self.troubles: dict[str, str] = {}
         self.anchored = 0  # number of the checkpoint that was last told outside
+        self._incident, self._bad = tell, frozenset[str]()
         self._latest: Written | None = None
         self._deeds: tuple[Deed, ...] = (Deed("start", BY),)  # for the next checkpoint
         self._sent_open = 0.0
@@ -72,6 +73,9 @@ class Notary:
             self._deeds = deeds
             raise
         self._latest = done.written or self._latest
+        for text in sorted(frozenset(done.bad) - self._bad):
+            self._incident(text)
+        self._bad = frozenset(done.bad)
         if done.bad:
             raise HostError(f"{len(done.bad)} segments are not whole: {done.bad[0]}", "`vendorgate verify` says more")
 

@@ -10,12 +10,12 @@ import msgspec
 
 from appliance.model import Address, Flow, Note
 from appliance.record.log import Log
+from appliance.record.whose import HUB
 from appliance.service.ids import Ids
 
 log = logging.getLogger("vendorgate.hub")
 
 MARK = "fence-open"  # in state_dir
-HUB = 0xFFFF  # in place of a worker's number, in the id of what the hub records
 NOWHERE = Address("0.0.0.0", 0)
 
 

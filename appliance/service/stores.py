@@ -1,8 +1,8 @@
 """What the service keeps on disk: the records (written by workers), their proof, the index over them, and keys.
 
     state_dir/            root's, 0700
-        records/          workers may make files here and remove their own (1770); handed to them by descriptor, so
-                          what is above may stay closed. What is sealed is root's
+        records/          segments: root's directory
+        begun/            a directory for each worker, where it begins them (record/begun.py)
         proof/            checkpoints and the public key (record/checkpoint.py)
         keys/record.key   what signs them (keys.py)
         catalog.sqlite    what is in each sealed segment, for retention; made again when it is lost
@@ -17,42 +17,65 @@
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from appliance.model import HostError
 from appliance.policy import Policy
+from appliance.record.begun import Begun
 from appliance.service.authority import Authority
 from appliance.service.launch import User
 from appliance.service.rulebook import KEPT, Files, keep
 
 log = logging.getLogger("vendorgate.hub")
 
-RECORDS_MODE = 0o1770  # sticky: a worker can neither replace nor remove what is not its own
 KEY_BYTES = 32  # of a keyed hash of 256 bits
 
 
 class Stores:
     """The directory of state, made fit for use."""
 
-    def __init__(self, state_dir: Path, who: User, names: tuple[str, ...] = ()) -> None:
-        """Make what is missing. `names` are what the authority is for; none: all.
+    def __init__(
+        self, state_dir: Path, who: User, names: tuple[str, ...] = (), tell: Callable[[str], object] = log.error
+    ) -> None:
+        """Make what is missing. `names` are what the authority is for; none: all. `tell` gets what workers are refused.
 
         Raises:
             HostError: it cannot be used.
         """
-        self._state_dir = state_dir
+        self._state_dir, self._who = state_dir, who
         self.records, self.index = state_dir / "records", state_dir / "index.sqlite"
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.key = _key(state_dir / "mask.key")
             self.records.mkdir(mode=0o700, exist_ok=True)
-            self.records_fd = os.open(self.records, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            os.fchown(self.records_fd, os.geteuid(), who.gid)
-            os.fchmod(self.records_fd, RECORDS_MODE)
+            os.chown(self.records, os.geteuid(), os.getegid(), follow_symlinks=False)
+            self.records.chmod(0o700)
+            self._begun = Begun(self.records, tell)
+            self._begun.take()
         except OSError as error:
             hint = "can the service write state_dir?"
             raise HostError(f"state_dir {state_dir}: {error.strerror}", hint) from error
         self.authority = Authority(state_dir, names)
+
+    def place(self, worker: str) -> int:
+        """Return a descriptor of the directory in which a worker that is about to start begins its segments.
+
+        Raises:
+            HostError: there is none.
+        """
+        try:
+            return self._begun.place(worker, self._who.uid, self._who.gid)
+        except OSError as error:
+            raise HostError(f"a directory for {worker} below {self._state_dir}: {error.strerror}") from error
+
+    def take(self) -> None:
+        """Take into the record what workers began: before it is read, or sealed.
+
+        Raises:
+            OSError: something could not be taken.
+        """
+        self._begun.take()
 
     def kept(self, policy: Policy, files: Files) -> Policy:
         """Keep the files of rules that are about to be in force; return the rules.
@@ -66,7 +89,7 @@ class Stores:
         return policy
 
     def close(self) -> None:
-        os.close(self.records_fd)
+        self._begun.close()
 
 
 def _key(path: Path) -> bytes:

@@ -11,9 +11,10 @@ from pathlib import Path
 from appliance.kernel.peers import Peer, Peers
 from appliance.model import Address, Flow, Note
 from appliance.record.log import Log
+from appliance.record.whose import HUB
 from appliance.service.arrivals import hidden
 from appliance.service.ids import Ids
-from appliance.service.opened import HUB, NOWHERE
+from appliance.service.opened import NOWHERE
 
 UNSERVED = "unserved: the client was gone, or the worker was, before it could be judged; nothing of it was passed on"
 

@@ -2,8 +2,6 @@
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -17,7 +15,6 @@ from appliance.record.checkpoint import FILE_BYTES, Checkpoints, Counter, Deed, 
 from appliance.record.frame import BadFrame
 from appliance.record.index import Index
 from appliance.record.keeper import CHECKPOINT_S, EMPTY_S, Keeper, seal_of
-from appliance.record.log import Log
 from appliance.record.packed import is_packed
 from appliance.record.retention import Keep, prune
 from appliance.record.seal import Head, Seal, is_open
@@ -442,51 +439,6 @@ def test_a_key_that_is_none_or_not_secret_is_refused(tmp_path: Path, data: bytes
     (tmp_path / "keys/record.key").chmod(mode)
     with pytest.raises(HostError, match=says):
         signer(tmp_path)
-
-
-WORKER = """
-import os, sys
-from pathlib import Path
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
-sealed, open_, own = map(Path, sys.argv[1:4])
-for what in (lambda: sealed.unlink(), lambda: sealed.write_bytes(b"x"), lambda: sealed.rename(own), lambda: sealed.read_bytes()):
-    try:
-        what()
-    except OSError:
-        continue
-    sys.exit("a worker could do it")
-open_.unlink()
-own.write_bytes(b"mine")
-"""
-
-
-def test_a_worker_cannot_touch_what_is_sealed(tmp_path: Path) -> None:
-    """It may remove its own open segment, which the checkpoints have by then; and make new ones."""
-    if os.geteuid() != 0:
-        pytest.skip("becoming another user needs root")
-    from appliance.service.launch import User
-    from appliance.service.stores import RECORDS_MODE, Stores
-
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    home = tmp_path / "state"
-    stores = Stores(home, User("nobody", 65534, 65534))
-    home.chmod(0o711)
-    assert stat.S_IMODE(stores.records.stat().st_mode) == RECORDS_MODE == 0o1770
-    log = Log(stores.records, "w0")
-    log.append(flow(), [opened(), closed()], T)
-    log.seal()
-    Keeper(home, signer(home)).round()
-    (sealed,) = stores.records.iterdir()
-    theirs = stores.records / "w1.1700000000000.record"
-    theirs.write_bytes(b"")
-    os.chown(theirs, 65534, 65534)
-    command = [sys.executable, "-c", WORKER, sealed, theirs, stores.records / "w2.1700000000000.record"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert sealed.exists()
-    stores.close()
 
 
 def test_what_a_round_looks_at_twice_is_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Ids of flows."""
 
-from appliance.service.ids import ALPHABET, CHANCE, TIME, WORKER, Ids
+from appliance.record.whose import ALPHABET, CHANCE, TIME, WORKER
+from appliance.service.ids import Ids
 
 
 def test_ids_sort_by_time_and_are_unique() -> None:

@@ -20,6 +20,7 @@ from appliance.record.index.words import MAX_TEXT, fit, of_process, of_tally, pi
 from appliance.record.packed import Packed, is_packed
 from appliance.record.read import OnTorn, decode_frame, torn
 from appliance.record.session import MASK, MAX_NAMES, Tally
+from appliance.record.whose import is_foreign, own
 
 STEP = 20_000  # frames in one transaction; some ten MB of memory, and what a killed rebuild has to do again
 TEXTS = 2_000  # put in at a time; some milliseconds in which compiled code lets no other thread run
@@ -180,6 +181,7 @@ class Batch:
     def __init__(self, db: sqlite3.Connection, path: Path, format: int, sequence: int, kept: Kept) -> None:
         """`sequence` is due next."""
         self._db, self._path, self._format, self._due, self._kept = db, path, format, sequence, kept
+        self._own = own(path.name.partition(".")[0])
         self._sessions: dict[str, One] = {}
         self._taken: set[int] = set()  # numbers given to sessions that are not saved yet
         self._end = self._last = 0  # of the last frame: where it ends, its number
@@ -214,6 +216,8 @@ class Batch:
                 raise BadFrame(self._path, start, f"frame {fields[0]} where {self._due} was due")
             one = self._sessions.get(fields[2])
             if one is None:
+                if is_foreign(frame.id, self._own):
+                    raise BadFrame(self._path, start, f"frame of session {frame.id}, which is another worker's")
                 one = self._meet(frame)
             one.add(start, fields, self._kept)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -17,11 +17,11 @@ from appliance.record.checkpoint import Checkpoints, Deed, Said
 from appliance.record.keeper import PROOF, RECORDS, Keeper
 from appliance.record.log import Log
 from appliance.record.signing import Signer
+from appliance.record.whose import IMPORTS
 from appliance.service.ids import Ids
 
 MAX_NAME = 200  # characters of the file's name that stay with each of its sessions
 MAX_TOLD = 1_000  # sessions named in the entry; of more, how many
-WORKERS = 512  # ids of flows of imports come from the upper half of the workers there may be
 
 
 def source(path: Path, digest: str) -> str:
@@ -52,7 +52,7 @@ class Imports:
         except OSError as error:
             hint = "only root imports: the record is the host's"
             raise HostError(f"{records}: {error.strerror}", hint) from None
-        self._ids = Ids(WORKERS + secrets.randbelow(WORKERS))
+        self._ids = Ids(IMPORTS + secrets.randbelow(IMPORTS))
         self.sessions: list[str] = []
         self.count = 0
 
