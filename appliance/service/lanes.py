@@ -40,7 +40,7 @@ log = logging.getLogger("vendorgate.worker")
 C, S = Side.CLIENT, Side.SERVER
 LOOK_S = 1.0  # between two looks at what waits too long
 OVER = 2  # times what all vendors may have of flows and of memory, that the tracker may: some are over, or not whole
-BACKLOGS = 2048  # of all such flows, an eighth of what the kernel keeps: others' packets are to find room there
+BACKLOGS = 2048  # of such flows by queue, so of one vendor: half of what the kernel keeps of it
 BACKLOG = 32  # packets of a flow that wait until it is known whose it is; a burst of a resolver has two
 
 
@@ -80,7 +80,7 @@ class Lanes:
         self._tracker = Tracker(Choices(inline=True, max_flows=most[0], max_memory=most[1]))
         self._lanes: dict[int, dict[int, Lane]] = {}  # by the tracker's number, then by the mark of the socket
         self._opening: dict[tuple[int, int], _Opening] = {}
-        self._behind_all = 0  # packets in these, without the first of each
+        self._behind_all = Counter[int]()  # packets in these by their queue, without the first of each
         self._refused: dict[int, tuple[float, str]] = {}  # flows of the tracker -> when they were, whose they are
         self._places = Room(limits.flows, limits.share)
         self._packets = Room(limits.packets, limits.share)
@@ -254,8 +254,9 @@ class Lanes:
             self._start(key, found, [held])
 
     def _behind(self, opening: _Opening, held: Held) -> None:
-        if len(opening.backlog) < BACKLOG and self._behind_all < BACKLOGS:
-            self._behind_all += 1
+        queue = held.queued.id >> 32
+        if len(opening.backlog) < BACKLOG and self._behind_all[queue] < BACKLOGS:
+            self._behind_all[queue] += 1
             opening.backlog.append(held)
         else:
             self._deny(held, "backlog")
@@ -269,7 +270,7 @@ class Lanes:
             self.counts.failed += 1
         finally:
             self._opening.pop(key, None)
-            self._behind_all -= len(opening.backlog) - 1
+            self._behind_all[opening.backlog[0].queued.id >> 32] -= len(opening.backlog) - 1
             self._start(key, flow, list(opening.backlog))
             self._flush()
 

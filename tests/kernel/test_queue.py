@@ -256,6 +256,53 @@ def test_a_batch_is_a_limit_of_one_read(wire: Wire) -> None:
         assert len(come(held, queue.BATCH)) == queue.BATCH == len(held.read()) + queue.BATCH - 3
 
 
+def test_since_when_a_packet_may_wait(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never later than it was sent. Where the queue was empty that is the time, else as many packets later as it holds."""
+    monkeypatch.setattr(queue, "MARK_NS", 0)
+    with opened(wire, length=4) as held:
+        bound, empty = queue.now(), 0
+        for _ in range(2):
+            assert held.read() == []
+            empty = queue.now()
+            wire.send(b"hello")
+            [packet] = come(held)
+            assert bound < packet.since <= empty
+            said(held, lambda: held.verdict(packet.id, True))  # noqa: B023
+        sent: list[int] = []
+        since: list[int] = []
+        for number in range(20):
+            sent.append(queue.now())
+            wire.send(b"hello")
+            if number:  # one always waits
+                [packet] = come(held)
+                since.append(packet.since)
+                said(held, lambda: held.verdict(packet.id, True))  # noqa: B023
+        assert all(before <= at for before, at in zip(since, sent, strict=False))
+        assert max(since[:4]) <= sent[0] < since[8] < since[-1], "it is known without the queue being empty"
+
+
+def test_marks_are_limited_and_packets_seem_older_then(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "MARK_NS", 0)
+    monkeypatch.setattr(queue, "MARKS", 3)
+    with opened(wire, length=4) as held:
+        begun = queue.now()
+        for _ in range(4):
+            wire.send(b"hello")
+        for _ in range(4):
+            [packet] = held.read(1)
+            assert len(held._marks) <= 3 and packet.since <= begun
+            held.verdict(packet.id, False)
+
+
+def test_marks_are_made_now_and_then(wire: Wire) -> None:
+    with opened(wire) as held:
+        for _ in range(3):
+            wire.send(b"hello")
+        begun = queue.now()
+        held.read(1), held.read(1)
+        assert len(held._marks) == 1 or queue.now() - begun > queue.MARK_NS
+
+
 def test_verdicts_that_fill_a_message_go_at_once(wire: Wire) -> None:
     with opened(wire) as held:
         for _ in range(3):
