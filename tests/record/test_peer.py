@@ -16,6 +16,7 @@ from appliance.model import Address, Flow, Note
 from appliance.record.index import Index
 from appliance.record.log import Log
 from appliance.record.session import Filter
+from tests.ports import free_port
 from tests.record.samples import PSQL, C, S, T, closed, opened
 from tests.record.test_pcapng import complaints, export, fields
 
@@ -25,12 +26,6 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed"),
 ]
 WIRE_PORT = 5432  # in the export; the server in the test has another
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from appliance.record.ship import Bucket, Credentials, Folder, ShipError, Sink, 
 from appliance.record.verify import describe, verify
 from appliance.service import notary as service
 from appliance.service.notary import Notary, sink
+from tests.ports import free_port
 from tests.record.samples import T, closed, flow, opened, rows
 from tests.record.store import Store
 
@@ -55,9 +56,7 @@ async def until(what: Callable[[], object]) -> None:
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    home = tmp_path_factory.mktemp("s3")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    home, port = tmp_path_factory.mktemp("s3"), free_port()
     env = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(UP)}
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with (home / "log").open("wb") as log:
@@ -143,9 +142,7 @@ async def test_a_signature_with_another_key_is_refused(s3: Place, thing: Path, t
 async def test_an_error_does_not_say_the_secret(tmp_path: Path, thing: Path) -> None:
     assert "geheim" not in repr(Credentials("id", "geheim"))
     (tmp_path / "key").write_text("id\ngeheim\n")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    async with opened_sink(Place(f"http://127.0.0.1:{port}/b/p", credentials=tmp_path / "key")) as store:
+    async with opened_sink(Place(f"http://127.0.0.1:{free_port()}/b/p", credentials=tmp_path / "key")) as store:
         with pytest.raises(ShipError) as caught:
             await store.put("x", thing)
         assert "geheim" not in str(caught.value)
