@@ -71,7 +71,13 @@ class Engines:
         self.crew = Crew(self._setup, self._launch, [()], self._ears)
         for member in self.crew.members:
             member.number, member.name = NUMBER, "the packet engine"
-        await self.crew.start(self._sent())
+        try:
+            await self.crew.start(self._sent())
+        except HostError:
+            crew, self.crew = self.crew, None
+            await crew.stop(0.0)
+            self._passage.shut()
+            raise
 
     def follow(self) -> None:
         """Other rules are in force."""
