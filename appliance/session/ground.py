@@ -91,7 +91,8 @@ class Ground:
 
     def unread(self, facts: Facts) -> Decision:
         """Judge TLS that is not opened by what is said before all is hidden."""
-        passed = self.trust.passes and self.trust.name in (*facts.values.get("sni", ()), "")
+        trust = self.trust
+        passed = trust.passes and (not trust.name or trust.name in facts.values.get("sni", NOBODY))
         return self.decide(facts) if passed else Decision("block", "", reason="the target no longer passes TLS")
 
     def through(self, where: str) -> str:

@@ -133,8 +133,9 @@ def test_a_place_passed_unread_rests_after_its_first_bytes() -> None:
     assert not raw.passing
 
 
-def test_new_rules_end_what_they_would_not_have_let_begin(talks: dict[ssl.TLSVersion, Flights]) -> None:
-    policies = [config.rules([("r.yaml", HEAD + rules)], lambda name: [name]) for rules in (NAME, NAME.replace("db.", "other."))]
+@pytest.mark.parametrize("then", [HEAD + NAME.replace("db.", "other."), HEAD.replace("]}", "], tls: {name: other.example}}") + NAME])
+def test_new_rules_end_what_they_would_not_have_let_begin(talks: dict[ssl.TLSVersion, Flights], then: str) -> None:
+    policies = [config.rules([("r.yaml", text)], lambda name: [name]) for text in (HEAD + NAME, then)]
     book = Playbook(Session(FLOW, lambda: policies[0], Shared()))
     book.take()
     with book as p:
