@@ -5,14 +5,16 @@ It is a map of the kernel only because that is memory which processes without ri
 written is there before the answer goes down to the client, so a connection that follows finds it, whoever takes that.
 
 A name holds for as long as its answer said, within limits, and for the process that asked only. An address has few
-names; the oldest goes. So does what nobody looked at for long, should the table be full: then a name is not known, and
-what was to be allowed by it is refused.
+names; the oldest goes. So do a vendor's oldest pairs when it has too many: it must not drive out what others were told.
+So does what was written long ago, should the table be full. Then a name is not known, and what was to be allowed by it
+is refused.
 """
 
 import ipaddress
 import os
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -22,6 +24,8 @@ from appliance.model import HostError, Process
 
 LRU_HASH = 9  # BPF_MAP_TYPE_LRU_HASH
 MAX_ENTRIES = 16_384  # pairs of process and address; ours: 9 MB of the kernel's memory
+SHARE = 2_048  # of these, a vendor's, as each process that writes counts what it wrote; ours: an eighth
+VENDORS = 256  # whose pairs are counted; those that wrote longest ago begin anew. Ours
 ROOM = 512  # bytes for the names of one address: two of the longest, or some twenty usual ones
 MAX_HOSTS = 64  # addresses kept of one answer; ours: large services give 8, and a client tries the first few
 KEY = struct.Struct("=IIQ16s")  # pid, nothing, when it started in nanoseconds since boot, address
@@ -47,6 +51,7 @@ class Names:
         """`clock` is one for all processes."""
         self._map = Map(fd) if fd >= 0 else None
         self._clock = clock
+        self._kept = OrderedDict[str, OrderedDict[bytes, None]]()  # pairs by vendor, what was written last at the end
 
     def learn(self, process: Process | None, name: str, hosts: Sequence[str], ttl_s: float) -> None:
         """Note that a process was told that `name` is at these addresses."""
@@ -59,6 +64,7 @@ class Names:
             key = _key(process, host)
             others = [one for one in _unpack(self._map.lookup(key), now) if one[1] != encoded]
             self._map.update(key, _pack([(until, encoded), *others]))
+            self._count(self._map, process.cgroup.partition("/")[0], key)
 
     def of(self, process: Process | None, host: str) -> tuple[str, ...]:
         """Return the names of an address, as DNS told the process, the newest first."""
@@ -66,6 +72,17 @@ class Names:
             return ()
         found = _unpack(self._map.lookup(_key(process, host)), self._clock())
         return tuple(name.decode("utf-8", "replace") for _, name in found)
+
+    def _count(self, table: Map, vendor: str, key: bytes) -> None:
+        """Note that a pair of a vendor was written; its oldest goes when there are too many."""
+        mine = self._kept.setdefault(vendor, OrderedDict())
+        self._kept.move_to_end(vendor)
+        mine[key] = None
+        mine.move_to_end(key)
+        if len(mine) > SHARE:
+            table.delete(mine.popitem(last=False)[0])
+        if len(self._kept) > VENDORS:
+            self._kept.popitem(last=False)
 
 
 def _key(process: Process, host: str) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from appliance.kernel import libbpf
+from appliance.kernel.libbpf import Map
 from appliance.kernel.names import KEY, LRU_HASH, MAX_HOSTS, ROOM, SECOND, Names, table
 from appliance.model import Process
 
@@ -74,6 +75,30 @@ def test_there_is_room_for_so_many_names_and_the_oldest_goes(fd: int) -> None:
     for name in told:
         names.learn(AGENT, name, HOSTS, 600)
     assert names.of(AGENT, HOSTS[0]) == tuple(reversed(told))[:4]
+
+
+def test_a_vendor_has_a_share_and_drives_out_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = libbpf.create(LRU_HASH, "vg_test", KEY.size, ROOM, 1024)
+    try:
+        monkeypatch.setattr("appliance.kernel.names.SHARE", 64)
+        names = Names(fd)
+        names.learn(AGENT, "db.internal", HOSTS, 60)
+        for number in range(2000):
+            greedy = Process(5000 + number, 1, "", (), f"greedy.service/{number}", 0)
+            names.learn(greedy, "a.example", ("198.51.100.1",), 60)
+        assert [names.of(AGENT, host) for host in HOSTS] == [("db.internal",)] * 2
+        assert names.of(greedy, "198.51.100.1") == ("a.example",)
+        assert len(set(Map(fd))) == len(HOSTS) + 64
+    finally:
+        os.close(fd)
+
+
+def test_so_many_vendors_are_counted(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.kernel.names.VENDORS", 3)
+    names = Names(fd)
+    for number in range(9):
+        names.learn(Process(5000 + number, 1, "", (), f"{number}.service", 0), "a.example", HOSTS, 60)
+        assert len(names._kept) <= 3
 
 
 def test_only_so_many_addresses_of_one_answer_are_kept(fd: int) -> None:
