@@ -94,5 +94,5 @@ def _whole(site: Site, ids: tuple[str, ...]) -> tuple[str, ...]:
 
 def _fit(reason: str) -> str:
     if len(reason) > MAX_REASON:
-        raise ConfigError("--reason", f"longer than {MAX_REASON} characters")
+        raise ConfigError("--reason", f"longer than {MAX_REASON} characters", "name the case, not all of it")
     return reason

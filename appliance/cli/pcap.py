@@ -16,7 +16,7 @@ from appliance.cli import screen
 from appliance.cli.hub import Hub
 from appliance.cli.identity import who as by_whom
 from appliance.cli.site import No, Site, pass_site
-from appliance.cli.whatif import rules_at
+from appliance.cli.texts import rules_at
 from appliance.model import ConfigError, Flow, HostError, Note
 from appliance.policy import Policy
 
@@ -74,7 +74,7 @@ def pcap(site: Site, file: Path, path: Path, who: str, imports: bool, reason: st
     vendorgate pcap incident.pcapng --rules ./rules.d --import --reason "case 2026-118"
     """
     if len(reason) > MAX_REASON:
-        raise ConfigError("--reason", f"longer than {MAX_REASON} characters")
+        raise ConfigError("--reason", f"longer than {MAX_REASON} characters", "name the case, not all of it")
     if imports and str(file) == "-":
         raise ConfigError("--import", "takes a file", "what is imported is named by its SHA-256: save it first")
     policy = _named(rules_at(path), who)
@@ -132,7 +132,7 @@ def _opened(file: Path) -> BinaryIO:
             raise ConfigError(str(file), "is not a file", "- reads stdin")
         return open(fd, "rb")
     except OSError as error:
-        raise ConfigError(str(file), f"cannot be read: {error.strerror}") from None
+        raise ConfigError(str(file), f"cannot be read: {error.strerror}", "name a pcap or pcapng file") from None
 
 
 class _Store:

@@ -10,15 +10,16 @@ import msgspec
 from appliance import config
 from appliance.cli import screen
 from appliance.cli.site import No, Site, pass_site
+from appliance.cli.texts import rules_at, text
 from appliance.facts import Facts
 from appliance.facts.readers import Shared
 from appliance.facts.readers import open as open_reader
+from appliance.facts.words import PROTOCOLS
 from appliance.model import Address, ConfigError, Decision, Message, Place, Process, Side
 from appliance.policy import Policy, Step, explain
 from appliance.policy.rule import TRANSPORTS
 from appliance.service import rulebook
 
-MAX_FILE = rulebook.MAX_TEXT
 COLOURS = {"match": "green", "unknown": "yellow"}
 PATH = click.argument("path", required=False, type=click.Path(path_type=Path))
 WHERE = click.option(
@@ -160,30 +161,13 @@ def schema(of: str) -> None:
 
 
 def _policy(site: Site, path: Path | None) -> Policy:
-    return config.rules(_texts(path or site.settings.rules), rulebook.Names().resolve)
-
-
-def _texts(path: Path) -> Sequence[tuple[str, str]]:
-    return rulebook.read(path).texts if path.is_dir() else [_text(path)]
+    return rules_at(path or site.settings.rules)
 
 
 def _tests(path: Path) -> Sequence[tuple[str, str]]:
     """Read the tests of a directory, or those beside one file: `10-db.test.yaml` for `10-db.yaml`."""
     found = path.glob(f"*{rulebook.TESTS}") if path.is_dir() else path.parent.glob(path.stem + rulebook.TESTS)
-    return [_text(file) for file in sorted(found)]
-
-
-def _text(path: Path) -> tuple[str, str]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise ConfigError(str(path), f"longer than {MAX_FILE} bytes")
-        return str(path), data.decode()
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"is not UTF-8 at byte {error.start}") from None
+    return [(str(file), text(file)) for file in sorted(found)]
 
 
 def _target(policy: Policy, to: str | None) -> tuple[Address, str]:
@@ -221,14 +205,14 @@ def _facts(protocol: str, statement: str, before: Sequence[str]) -> Facts:
     try:
         reader = open_reader(protocol, Shared(), needs_catalog=False)
     except (KeyError, ValueError):
-        raise ConfigError(f"--protocol {protocol}", "is not known") from None
-    for text in before:
-        earlier = Message(Side.CLIENT, "query", b"", text=text)
+        raise ConfigError(f"--protocol {protocol}", "is not known", f"one of {', '.join(PROTOCOLS)}") from None
+    for said in before:
+        earlier = Message(Side.CLIENT, "query", b"", text=said)
         reader.ask(earlier)
         reader.sent(earlier)
     facts = reader.ask(Message(Side.CLIENT, "query", b"", text=statement))
     if facts is None:
-        raise ConfigError("STATEMENT", "asks for nothing")
+        raise ConfigError("STATEMENT", "asks for nothing", "write one as a client would send it")
     return facts
 
 

@@ -74,13 +74,13 @@ class Site:
                 str(self.path), "no such file", "--config or VENDORGATE_CONFIG names it"
             ) from None
         except OSError as error:
-            raise ConfigError(str(self.path), f"cannot be read: {error.strerror}") from None
+            raise ConfigError(str(self.path), f"cannot be read: {error.strerror}", "sudo vendorgate ...") from None
         if len(data) > MAX_CONFIG:
-            raise ConfigError(str(self.path), f"longer than {MAX_CONFIG} bytes")
+            raise ConfigError(str(self.path), f"longer than {MAX_CONFIG} bytes", "rules are files of their own")
         try:
             return data.decode()
         except UnicodeDecodeError:
-            raise ConfigError(str(self.path), "is no UTF-8 text") from None
+            raise ConfigError(str(self.path), "is no UTF-8 text", "save it as UTF-8") from None
 
 
 def site_of(ctx: click.Context) -> Site:

@@ -14,6 +14,8 @@ from appliance.model import ConfigError, HostError
 if TYPE_CHECKING:
     from appliance.record.verify import Wanted
 
+WHERE = "state_dir in the settings says where"
+
 
 @click.command()
 @click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -71,7 +73,7 @@ def _check(root: Path, wanted: "Wanted", as_json: bool) -> int:
     try:
         report = verify(root, wanted, Screen())
     except OSError as error:
-        raise HostError(f"{error.filename or root}: {error.strerror}", "only root reads the record") from None
+        raise HostError(f"{error.filename or root}: {error.strerror}", _remedy(error)) from None
     if as_json:
         screen.json(summary(report))
     else:
@@ -88,9 +90,13 @@ def _look(root: Path) -> None:
         for name in names & {"proof", "records"}:
             next((root / name).iterdir(), None)
     except OSError as error:
-        raise HostError(f"{error.filename}: {error.strerror}", "only root reads the record") from None
+        raise HostError(f"{error.filename}: {error.strerror}", _remedy(error)) from None
     if not names & {"proof", "records", "manifest.json"}:
-        raise No(f"{root}: nothing is recorded here", "state_dir in the settings says where")
+        raise No(f"{root}: nothing is recorded here", WHERE)
+
+
+def _remedy(error: OSError) -> str:
+    return WHERE if isinstance(error, FileNotFoundError) else "only root reads the record"
 
 
 def _key(word: str | None) -> bytes:

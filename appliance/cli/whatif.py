@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from appliance import config
 from appliance.cli import screen
 from appliance.cli.filters import filters, wanted
 from appliance.cli.site import No, Site, Source, pass_site
 from appliance.cli.store import source
-from appliance.model import ConfigError, HostError
+from appliance.cli.texts import rules_at
+from appliance.model import HostError
 from appliance.policy import Policy
 from appliance.record.session import Session
-from appliance.service import rulebook
 
 if TYPE_CHECKING:
     from appliance.service.whatif import Change, Report
@@ -60,27 +59,6 @@ def whatif(site: Site, /, path: Path, limit: int, as_json: bool, **given: Any) -
     _print(report)
     if len(found) == limit:
         screen.warn(f"the newest {limit}; there may be more: --limit, --until")
-
-
-def rules_at(path: Path) -> Policy:
-    """Return the rules of a directory or a file.
-
-    Raises:
-        ConfigError: they are wrong.
-    """
-    names = rulebook.Names()
-    if path.is_dir():
-        return config.rules(rulebook.read(path).texts, names.resolve)
-    try:
-        with path.open("rb") as file:
-            data = file.read(rulebook.MAX_TEXT + 1)
-        if len(data) > rulebook.MAX_TEXT:
-            raise ConfigError(str(path), f"longer than {rulebook.MAX_TEXT} bytes")
-        return config.rules([(str(path), data.decode())], names.resolve)
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"is not UTF-8 at byte {error.start}") from None
 
 
 def _judged(policy: Policy, place: Source, found: Sequence[Session]) -> "Report":
