@@ -29,6 +29,7 @@ EFFECTS = ("read", "write", "delete")
 HOST = r"[^:]+|\[[^\]]*\]|.*\*.*"  # no port behind it
 PAIR = r".*[=*].*"
 HEADER = r"[^A-Z:*]*(?::? ?\*|: ).*"
+ASKED = r"(?:query|mutation|subscription)(?:\..+)?|.*\*.*"
 
 KEYS: Mapping[str, Key] = {
     "effect": Key("word", "what the method does", EFFECTS),
@@ -43,5 +44,10 @@ KEYS: Mapping[str, Key] = {
     "file": Key("text", "names of files in a multipart body"),
     "json": Key("leaves", "leaves of a JSON body, by their paths", cells="json"),
     "sql": Key("statements", "what statements in it would do: where they stand, their dialect, its conditions"),
-    "graphql": Key("text", "query, mutation or subscription, and with a dot what it asks for"),
+    "graphql": Key(
+        "text",
+        "query, mutation or subscription, and with a dot what it asks for",
+        form=ASKED,
+        example="mutation.deleteUser",
+    ),
 }
