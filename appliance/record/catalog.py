@@ -131,7 +131,7 @@ class Catalog:
             self.db.create_function(name, 1, function)
 
 
-def _imported(name: str) -> float:
+def imported(name: str) -> float:
     """Return when a segment was imported, by its name (unix seconds): how long it is kept counts from then."""
     found = NAME.fullmatch(name) if name.startswith(IMPORT) else None
     return int(found[2]) / 1000 if found else 0.0
@@ -155,7 +155,7 @@ def _end(db: sqlite3.Connection, name: str) -> None:
 
 
 def _flush(db: sqlite3.Connection, name: str, parts: Parts) -> None:
-    since = _imported(name)
+    since = imported(name)
     for id, part in parts.of.items():
         row = db.execute("SELECT identity, rules, epoch, scope, sequence FROM sessions WHERE id = ?", (id,)).fetchone()
         identity, rules, *flow = row or ("", "", 0, 0, 0)

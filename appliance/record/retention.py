@@ -11,6 +11,9 @@ A segment nothing is left of is removed; of one that keeps something, the frames
 (chain.gap), so that chain, tree and seal still hold. Either way a signed checkpoint says first how much goes,
 of whom, why, and which numbers of flows are now gone for good; `verify` takes nothing as deleted that it does not say.
 
+What is due is found by the catalog, which nobody signs, and looked up in the sealed segment before it is dropped
+(proven.py).
+
 A segment is written anew only for WORTH of its bytes, or when something in it is LATE_S past its time.
 """
 
@@ -19,16 +22,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from appliance.record import packed
+from appliance.record import packed, read
 from appliance.record.catalog import brief
 from appliance.record.chain import HASH, MAX_GAP, Item, leaf
 from appliance.record.checkpoint import Deleted, Lost, Said
+from appliance.record.frame import BadFrame
 from appliance.record.keeper import Keeper
 from appliance.record.packed import Packed
+from appliance.record.parts import Part
+from appliance.record.proven import Proven, proven
 
 WORTH = 1 / 8  # of a segment's bytes; a smaller part is not worth writing the rest anew
 LATE_S = 86_400.0  # nothing is kept longer past its time than a day, the age of a segment
@@ -61,6 +67,7 @@ class Pruned(msgspec.Struct, frozen=True, gc=False):
     frames: int = 0
     left: int = 0  # bytes, open segments included
     over: str = ""  # why it is still more than it may be
+    bad: str = ""  # a segment, or the catalog, is not what it was
 
 
 def prune(keeper: Keeper, keep: Keep, now: float | None = None) -> Pruned:
@@ -77,6 +84,7 @@ class _Prune:
         self._keeper, self._catalog, self._keep, self._now = keeper, keeper.catalog, keep, now
         self._ids, self._identities = keeper.checkpoints.held
         self._done = Pruned()
+        self._bad = ""
 
     def run(self) -> Pruned:
         with self._keeper.lock:
@@ -89,7 +97,7 @@ class _Prune:
                 self._drop(name, why)
             left = self._size()
             over = self._over() if left > self._keep.max_bytes else ""
-            return msgspec.structs.replace(self._done, left=left, over=over)
+            return msgspec.structs.replace(self._done, left=left, over=over, bad=self._bad)
 
     # -- what is due ---------------------------------------------------------------------------------------------
 
@@ -186,12 +194,10 @@ class _Prune:
         self._keeper.checkpoints.refresh()
         if self._keeper.checkpoints.held != (self._ids, self._identities):
             return  # somebody holds or releases at this moment: the next round knows
-        rows = self._catalog.rows("SELECT session FROM temp.doomed WHERE segment = ?", name)
-        ids = frozenset(str(row[0]) for row in rows)
-        stay = self._catalog.rows(
-            "SELECT count(*) FROM parts WHERE segment = ? AND session NOT IN "
-            "(SELECT session FROM temp.doomed WHERE segment = ?)", name, name,
-        )[0][0]  # fmt: skip
+        found = self._found(path)
+        if found is None or not found.parts:
+            return
+        ids, stay = frozenset(found.parts), found.others
         stone = self._stone(name, why)
         if stay:
             self._thin(path, ids, stone)
@@ -201,6 +207,36 @@ class _Prune:
             self._catalog.dropped(name)
         done = self._done
         self._done = Pruned(done.segments + (not stay), done.thinned + bool(stay), done.frames + stone.frames)
+
+    def _found(self, path: Path) -> Proven | None:
+        """Return what of a segment may go, by its own frames; None where the catalog does not say the same of them.
+
+        Then the catalog is made anew, and the next round decides by that.
+        """
+        name, rows = path.name, self._catalog.rows
+        wanted = {str(row[0]): row[1:] for row in rows(_WANTED, name)}
+        try:
+            found = proven(path, self._keeper.signer.public, wanted.keys())
+        except BadFrame as error:
+            self._bad = str(error)
+            return None
+        sizes = [(path.stat().st_size, rows(_LIVE, name)[0][0])]
+        fits = wanted.keys() == found.parts.keys() and rows(_OTHERS, name, name) == [(found.others,)]
+        if not fits or rows(_SIZES, name) != sizes or not all(_fits(found.parts[id], wanted[id]) for id in wanted):
+            self._bad = f"{path}: the catalog said other than the segment does, so nothing was dropped; it is made anew"
+            self._catalog.put(name, path.stat().st_size, read.items(path))
+            return None
+        return self._named(name, found)
+
+    def _named(self, name: str, found: Proven) -> Proven:
+        """Leave out whoever does not say here whose it is, while an identity is held: it could be that."""
+        spared = [id for id, part in found.parts.items() if self._identities and not part.identity]
+        with self._catalog as db:
+            db.executemany(
+                "DELETE FROM temp.doomed WHERE segment = ? AND session = ?", [(name, id) for id in spared]
+            )
+        left = {id: part for id, part in found.parts.items() if id not in spared}
+        return Proven(left, found.others + len(spared))
 
     def _thin(self, path: Path, ids: frozenset[str], stone: Deleted) -> None:
         old = Packed(path)
@@ -254,7 +290,29 @@ _FREE = (
     f"{_ALL} WHERE (? = 0 OR g.shipped) AND p.session NOT IN (SELECT word FROM temp.held WHERE kind = 'id') "
     "AND s.identity NOT IN (SELECT word FROM temp.held WHERE kind = 'identity')"
 )
+_WANTED = (
+    "SELECT d.session, p.frames, p.bytes, p.first, p.last, s.identity, s.rules, s.epoch, s.scope, s.sequence "
+    "FROM temp.doomed d LEFT JOIN parts p USING (segment, session) LEFT JOIN sessions s ON s.id = d.session "
+    "WHERE d.segment = ?"
+)
+_OTHERS = (
+    "SELECT count(*) FROM parts WHERE segment = ? AND session NOT IN "
+    "(SELECT session FROM temp.doomed WHERE segment = ?)"
+)
+_LIVE = "SELECT coalesce(sum(bytes), 0) FROM parts WHERE segment = ?"
+_SIZES = "SELECT bytes, live FROM segments WHERE name = ?"
 _DISK = "p.bytes * 1.0 * g.bytes / max(g.live, 1)"
+
+
+def _fits(part: Part, said: tuple[Any, ...]) -> bool:
+    """Tell whether what the catalog says of a session has all that a segment says."""
+    *sums, identity, rules, epoch, scope, sequence = said
+    return (
+        sums == [part.frames, part.bytes, part.first, part.last]
+        and part.identity in ("", identity)
+        and set(" ".join(part.rules).split()) <= set((rules or "").split())
+        and (not part.sequence or (part.epoch, part.scope, part.sequence) == (epoch, scope, sequence))
+    )
 
 
 def runs(numbers: Iterable[int]) -> tuple[int, ...]:

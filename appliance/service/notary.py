@@ -83,15 +83,15 @@ class Notary:
         """Drop what is due; `keeps` has the rules that say how long.
 
         Raises:
-            HostError: the store is over its size, and nothing more may go.
+            HostError: the store is over its size, and nothing more may go; or it is not what it was.
         """
         record = self._record
         keep = Keep(record.retention_s, record.max_bytes, keeps, record.ship is not None)
         done = prune(self.keeper, keep)
         if done.frames:
             log.info("retention: %d segments dropped, %d thinned, %d frames", done.segments, done.thinned, done.frames)
-        if done.over:
-            raise HostError(done.over)
+        if done.bad or done.over:
+            raise HostError(done.bad or done.over)
 
     def note(self, deed: Deed) -> None:
         """Put on record what somebody did with the record."""
