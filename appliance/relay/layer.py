@@ -67,6 +67,14 @@ class Layer:
             if self.stepped is not None:
                 self.stepped(None)
 
+    def leave(self) -> None:
+        """Nobody waits for the handshake any more: its turn need not come."""
+        if self.waits:
+            self.waits = False
+            self.fail(ssl.SSLError("the handshake was given up"))
+            if self.stepped is not None:
+                self.stepped(None)
+
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the peer; return what is inside, once released.
 
@@ -166,7 +174,7 @@ class Layer:
     def fail(self, error: Exception) -> None:
         """Give the handshake up, if it is not done."""
         if not self.done.done():
-            self._broken, self.waits = True, False
+            self._broken = True
             self._before.clear()
             self.done.set_exception(error)
             self.done.exception()  # it may be that nobody waits for it

@@ -10,7 +10,7 @@ from appliance.relay.limits import Limits
 from appliance.relay.pipes import Pipes
 from appliance.relay.tally import Counts
 from appliance.relay.tls import Contexts
-from appliance.relay.turns import Shaking
+from appliance.relay.turns import Turns
 
 if TYPE_CHECKING:
     from appliance.relay.pipe import Pipe
@@ -24,6 +24,7 @@ class Outside(Protocol):
     contexts: Contexts
     pipes: Pipes
     gather: Gather
+    turns: Turns
 
     @property
     def gate(self) -> Gate | None:
@@ -46,9 +47,6 @@ class Outside(Protocol):
 
     def incident(self, flow: Flow | None, text: str) -> None:
         """Tell the operators."""
-
-    def turn(self, flow: Flow, one: Shaking) -> None:
-        """Have something of the flow step when it is its vendor's turn, or now."""
 
     def weigh(self, flow: Flow, more: int) -> bool:
         """So many bytes more wait in the flow; False if its vendor may not have more."""

@@ -21,11 +21,11 @@ from appliance.relay.gather import Entry, Gather
 from appliance.relay.limits import Limits
 from appliance.relay.pipe import NO_ROOM, Pipe
 from appliance.relay.pipes import Pipes
-from appliance.relay.room import Room, vendor
+from appliance.relay.room import Room, vendor_of
 from appliance.relay.session_type import Session
 from appliance.relay.tally import Account, Accounts, Counts
 from appliance.relay.tls import Contexts, Mint
-from appliance.relay.turns import Shaking, Turns
+from appliance.relay.turns import Turns
 
 log = logging.getLogger(__name__)
 TCP_CONGESTION = 13  # linux/tcp.h
@@ -65,7 +65,7 @@ class Relay:
         self.contexts = Contexts(duties.mint or _no_authority)
         self.gather = Gather(duties.record_all or self._each, self.limits.gathered)
         self.pipes = Pipes(self.limits.pipes, self.limits.splices)
-        self._turns = Turns(self.limits, self._shakes)
+        self.turns = Turns(self.limits, self._shakes)
         self._accounts = Accounts()
         self._duties = duties
         self._loop = asyncio.get_running_loop()
@@ -228,7 +228,7 @@ class Relay:
         sock.close()
 
     def _has_room(self, flow: Flow) -> bool:
-        whose = _vendor(flow)
+        whose = vendor_of(flow)
         if self._places.allows(whose):
             return True
         if self.counts.full == 0:
@@ -240,7 +240,7 @@ class Relay:
     def _start(self, pipe: Pipe) -> None:
         self._pipes.add(pipe)
         self._accounts.begun(pipe.flow)
-        self._places.take(_vendor(pipe.flow), 1)
+        self._places.take(vendor_of(pipe.flow), 1)
         self._empty.clear()
         task = self._loop.create_task(pipe.open())
         self._opening.add(task)
@@ -271,15 +271,12 @@ class Relay:
     def cancel(self, effect: Cancel) -> None:
         self._duties.cancel(effect)
 
-    def turn(self, flow: Flow, one: Shaking) -> None:
-        self._turns.wait(_vendor(flow), one)
-
     def _shakes(self, vendor: str, waiting: int) -> None:
         self.incident(None, f"TLS handshakes of {vendor} wait: {waiting} steps, of which others have their turn too")
 
     def weigh(self, flow: Flow, more: int) -> bool:
-        self._memory.take(_vendor(flow), more)
-        return self._memory.allows(_vendor(flow))
+        self._memory.take(vendor_of(flow), more)
+        return self._memory.allows(vendor_of(flow))
 
     def crowded(self, pipe: Pipe, weight: int) -> None:
         self._crowded[pipe] = weight
@@ -289,7 +286,7 @@ class Relay:
         self._look, waiting, self._crowded = None, self._crowded, {}
         given_up = Counter[str]()
         for pipe, weight in waiting.items():
-            whose = _vendor(pipe.flow)
+            whose = vendor_of(pipe.flow)
             if self._memory.bursts(whose, given_up[whose]):
                 given_up[whose] += weight
                 self.incident(pipe.flow, NO_ROOM)
@@ -308,7 +305,7 @@ class Relay:
         self._pipes.discard(pipe)
         self._accounts.ended(pipe.flow, pipe.client.received)
         self._crowded.pop(pipe, None)
-        self._places.take(_vendor(pipe.flow), -1)
+        self._places.take(vendor_of(pipe.flow), -1)
         if not self._pipes:
             self._empty.set()
         self._duties.over(pipe.flow)
@@ -316,7 +313,3 @@ class Relay:
 
 async def _no_authority(names: tuple[str, ...]) -> str:
     raise ValueError("there is no authority here that certifies names")
-
-
-def _vendor(flow: Flow) -> str:
-    return vendor(flow.process.cgroup) if flow.process else ""

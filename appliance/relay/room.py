@@ -13,6 +13,8 @@ A vendor is the first part of a cgroup's path below the slice: what is below tha
 
 from collections import Counter
 
+from appliance.model import Flow
+
 LEAST = 1 / 16  # of all: a vendor that has less gives up nothing, it is not the one that takes too much
 
 
@@ -44,6 +46,11 @@ class Room:
         self._taken[vendor] += amount
         if not self._taken[vendor]:
             del self._taken[vendor]
+
+
+def vendor_of(flow: Flow) -> str:
+    """Return whose flow it is; "" if that is not known."""
+    return vendor(flow.process.cgroup) if flow.process else ""
 
 
 def vendor(cgroup: str) -> str:

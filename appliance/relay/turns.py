@@ -7,7 +7,7 @@ other flows are served. While nobody waits, a step is taken at once.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,8 +16,6 @@ from appliance.relay.limits import Limits
 
 class Shaking(Protocol):
     """What shakes hands."""
-
-    waits: bool  # False: it has nothing to do any more
 
     def step(self) -> None:
         """Do what is to be done. Nothing is raised."""
@@ -29,7 +27,7 @@ class Turns:
     def __init__(self, limits: Limits, told: Callable[[str, int], None]) -> None:
         self._limits, self._told = limits, told
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[str, deque[Shaking]] = {}  # by vendor; the first one is next
+        self._waiting: OrderedDict[str, OrderedDict[Shaking, None]] = OrderedDict()  # by vendor; the first is next
         self._quiet: dict[str, float] = {}  # vendors that were told of, and until when they are not again
         self._left = limits.steps  # in this turn of the loop
         self._due = False  # there is an end of this turn to look after
@@ -43,11 +41,19 @@ class Turns:
             self._left -= 1
             one.step()
             return
-        waiting = self._waiting.setdefault(vendor, deque())
-        waiting.append(one)
+        waiting = self._waiting.setdefault(vendor, OrderedDict())
+        waiting[one] = None
         if len(waiting) > self._limits.shaking and self._loop.time() >= self._quiet.get(vendor, 0.0):
             self._quiet[vendor] = self._loop.time() + self._limits.quiet_s
             self._told(vendor, len(waiting))
+
+    def leave(self, vendor: str, one: Shaking) -> None:
+        """It has nothing to do any more."""
+        waiting = self._waiting.get(vendor)
+        if waiting is not None:
+            waiting.pop(one, None)
+            if not waiting:
+                del self._waiting[vendor]
 
     def _next(self) -> None:
         """Another turn of the loop has begun."""
@@ -56,19 +62,14 @@ class Turns:
             self._due = False
             return
         self._loop.call_soon(self._next)
-        while self._left > 0 and (one := self._first()):
+        while self._left > 0 and self._waiting:
             self._left -= 1
-            one.step()
+            self._first().step()
 
-    def _first(self) -> Shaking | None:
+    def _first(self) -> Shaking:
         """Return what is next; its vendor is the last then."""
-        while self._waiting:
-            vendor = next(iter(self._waiting))
-            waiting = self._waiting.pop(vendor)
-            while waiting:
-                one = waiting.popleft()
-                if one.waits:
-                    if waiting:
-                        self._waiting[vendor] = waiting
-                    return one
-        return None
+        vendor, waiting = self._waiting.popitem(last=False)
+        one, _ = waiting.popitem(last=False)
+        if waiting:
+            self._waiting[vendor] = waiting
+        return one

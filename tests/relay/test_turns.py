@@ -14,10 +14,9 @@ class Step:
     """One step of a handshake, that notes that it is done."""
 
     def __init__(self, done: list[str], name: str) -> None:
-        self.waits, self._done, self._name = True, done, name
+        self._done, self._name = done, name
 
     def step(self) -> None:
-        self.waits = False
         self._done.append(self._name)
 
 
@@ -83,11 +82,12 @@ async def test_one_that_comes_last_waits_for_as_many_as_there_are_vendors() -> N
 async def test_what_has_ended_meanwhile_takes_no_turn() -> None:
     place = Place()
     for step in place.wait(*["a"] * 500)[:-1]:
-        step.waits = False
+        place.turns.leave("a", step)
+    place.turns.leave("b", step)
     place.wait("b")
     for _ in range(4):
         await place.turn()
-    assert Counter(place.done) == {"a": 2, "b": 1}
+    assert Counter(place.done) == {"a": 2, "b": 1} and not place.turns._waiting
 
 
 @looped

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -360,7 +361,7 @@ def reached(port: int) -> socket.socket:
 
 def test_a_handshake_that_has_to_wait_for_its_vendors_turn(web: Gate, ours: Pair) -> None:
     """Its request, which comes with its end, is answered all the same, and operators are told of so many."""
-    turns = web._relay._turns
+    turns = web._relay.turns
     turns._limits, turns._left = Limits(shaking=0), 0
     with joined(web) as raw:
         client = Loose(raw, ours)
@@ -372,3 +373,36 @@ def test_a_handshake_that_has_to_wait_for_its_vendors_turn(web: Gate, ours: Pair
         raw.shutdown(socket.SHUT_WR)
         assert client.all().endswith(b"yes")
     assert web.incidents == ["TLS handshakes of acme.service wait: 1 steps, of which others have their turn too"]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_a_flow_that_ends_while_its_handshake_waits_leaves_nothing(web: Gate, ours: Pair, taken: int) -> None:
+    relay, waits = web._relay, list[Layer]()
+    relay.limits, wait = Limits(linger_s=600, linger_max_s=600), relay.turns.wait
+
+    def none_comes(vendor: str, one: Layer) -> None:
+        waits.append(one)
+        if len(waits) <= taken:
+            wait(vendor, one)
+        else:
+            relay.turns._waiting.setdefault(vendor, OrderedDict())[one] = None
+
+    relay.turns.wait = none_comes  # type: ignore[assignment, method-assign]
+    with joined(web) as raw:
+        client = Loose(raw, ours)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+        raw.sendall(client.goes.read())
+        eventually(lambda: len(waits) > taken)
+        web._loop.call_soon_threadsafe(relay.fail, "a reason")
+        while raw.recv(65536):
+            pass
+    eventually(lambda: relay.flows == 0)
+    assert not relay.turns._waiting
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)
