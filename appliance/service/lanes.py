@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from appliance.kernel.queue import OUTPUT, Queued
+from appliance.kernel.queue import BATCH, OUTPUT, Queued
 from appliance.model import (
     Address,
     Answered,
@@ -38,6 +38,7 @@ from appliance.service.streams import Stream
 
 log = logging.getLogger("vendorgate.worker")
 C, S = Side.CLIENT, Side.SERVER
+TURN_S = 0.02  # for packets of one turn: where they take longer the next has half as many, so others need not wait
 LOOK_S = 1.0  # between two looks at what waits too long
 OVER = 2  # times what all vendors may have of flows and of memory, that the tracker may: some are over, or not whole
 BACKLOGS = 2048  # of such flows by queue, so of one vendor: half of what the kernel keeps of it
@@ -86,6 +87,7 @@ class Lanes:
         self._packets = Room(limits.packets, limits.share)
         self._memory = Room(limits.memory, limits.share)
         self._asked = Asked(duties.ask, duties.withdraw, self._flush)
+        self._turn = BATCH  # packets
         self.outlet: Outlet
         self.taking = self._stopped = False
         self._empty = asyncio.Event()
@@ -155,7 +157,8 @@ class Lanes:
     # -- packets ---------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        for queued in self.outlet.queue.read():
+        begun = self._loop.time()
+        for queued in self.outlet.queue.read(self._turn):
             try:
                 self._take(queued)
             except Exception as error:
@@ -163,6 +166,8 @@ class Lanes:
                 self.counts.failed += 1
                 self.outlet.drop(queued.id)
         self._flush()
+        slow = self._loop.time() - begun > TURN_S
+        self._turn = max(1, self._turn // 2) if slow else min(BATCH, self._turn * 2)
 
     def _take(self, queued: Queued) -> None:
         if queued.truncated:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from appliance.kernel.networks import inside
+from appliance.kernel.queue import BATCH
 from appliance.lab.hosts import NAMESPACES, Lab
 from appliance.model import Address, Close, Effect, Ended, Event, Flow, Note, Received, Send, Shut
 from appliance.relay.session_type import Session
@@ -264,6 +265,18 @@ def test_backlogs(lab: Lab, name: str, most: int, monkeypatch: pytest.MonkeyPatc
         assert gate.lanes.figures["backlog"] == 1
         gate.process = AGENT
         gate.until(lambda: len(gate.of("message")) == 2)
+
+
+def test_a_turn_is_short_where_packets_take_long(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = (lab.target_ip, 7)
+    with Gate(lab, UDP.format(address=Address(*address))) as gate, made(lab, "host", socket.SOCK_DGRAM) as sock:
+        for limit, turn in ((0.0, 1), (60.0, BATCH)):
+            monkeypatch.setattr(lanes, "TURN_S", limit)
+            for number in range(6):
+                before = len(gate.of("message"))
+                sock.sendto(b"%d" % number, address)
+                gate.until(lambda before=before: len(gate.of("message")) > before)
+            gate.until(lambda turn=turn: gate.lanes._turn == turn)
 
 
 def again(lab: Lab, packets: list[bytes]) -> None:

@@ -120,13 +120,14 @@ class DNS(Datagrams):
         beside = [r for r in found.records if r.section == 0 and not (id(r) in mine and messages.hosts(r))]
         # There are clients that take any address in an answer (musl), or what comes with it, whatever name it is of.
         others = [host for r in found.records if id(r) not in mine for host in messages.hosts(r)]
-        shown = [f"{type_name(r.type)} {messages.shown(data, r)}" for r in found.records if r.section == 0]
+        first = [record for record in found.records if record.section == 0][:MAX_SHOWN]
+        shown = [f"{type_name(record.type)} {messages.shown(data, record)}" for record in first]
         opens = rewrite.hides(found)
         message = Message(
             Side.SERVER,
             "answer",
             self._outer(rewrite.opened(data, found)) if opens else raw,
-            text=" ".join([code_name(found.code), type_name(asked.type), names.text(asked.name), *shown[:MAX_SHOWN]]),
+            text=" ".join([code_name(found.code), type_name(asked.type), names.text(asked.name), *shown]),
             name=names.text(asked.name),
             cursor=str(ttl),
             values=(

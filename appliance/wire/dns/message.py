@@ -243,18 +243,32 @@ def chain(message: bytes, found: Parsed) -> tuple[list[Record], int]:
         ProtocolError: there are more aliases than anybody follows, or an alias that cannot be read.
     """
     assert found.question is not None
-    here = [record for record in found.records if record.section == 0 and record.class_ == found.question.class_]
-    name, out, seen = found.question.name, [], set[str]()
+    here: dict[Labels, list[Record]] = {}  # by name: there may be thousands, and as many steps as aliases
+    branches: dict[Labels, tuple[int, Record]] = {}  # the first alias of all below a name, and its place
+    for place, record in enumerate(found.records):
+        if record.section == 0 and record.class_ == found.question.class_:
+            key = names.key(record.name)
+            here.setdefault(key, []).append(record)
+            if record.type == DNAME:
+                branches.setdefault(key, (place, record))
+    name, out, seen = found.question.name, list[Record](), set[Labels]()
     for _ in range(MAX_ALIASES + 1):
-        seen.add(names.text(name))
-        mine = [record for record in here if names.same(record.name, name)]
+        key = names.key(name)
+        seen.add(key)
+        mine = here.get(key, [])
         alias = next((record for record in mine if record.type == CNAME), None)
-        over = next((record for record in here if record.type == DNAME and names.below(name, record.name)), None)
         out += mine
         if alias is not None:
             name = target(message, alias)
-        elif over is not None and not mine:
-            name = name[: len(name) - len(over.name)] + target(message, over)
-        if names.text(name) in seen:  # the end, or a circle
+        elif not mine:
+            above = [branches[key[at:]] for at in range(1, len(key) + 1) if key[at:] in branches]
+            if above:
+                over = min(above, key=_place)[1]
+                name = name[: len(name) - len(over.name)] + target(message, over)
+        if names.key(name) in seen:  # the end, or a circle
             return out, min((record.ttl & 0x7FFFFFFF for record in out), default=0)
     raise ProtocolError(f"an answer with more than {MAX_ALIASES} aliases, one after the other")
+
+
+def _place(found: tuple[int, Record]) -> int:
+    return found[0]

@@ -63,6 +63,11 @@ def _label(label: bytes) -> str:
     return "".join(chr(c) if 0x21 <= c <= 0x7E and c not in b".\\" else f"\\{c:03}" for c in label)
 
 
+def key(labels: Labels) -> Labels:
+    """Return what two names have in common if they are the `same`."""
+    return tuple(label.lower() for label in labels)
+
+
 def same(one: Labels, other: Labels) -> bool:
     """Compare as DNS does: letters of ASCII in either case are one."""
     return len(one) == len(other) and all(a.lower() == b.lower() for a, b in zip(one, other, strict=True))

@@ -1,6 +1,7 @@
 """Whole messages, read strictly; answers written anew without ECH."""
 
 import itertools
+import time
 
 import pytest
 
@@ -95,6 +96,34 @@ def test_max_aliases() -> None:
     assert _chained(led(MAX_ALIASES))[0] == ["192.0.2.1"]
     with pytest.raises(ProtocolError, match="more than 32 aliases"):
         _chained(led(MAX_ALIASES + 1))
+
+
+@pytest.mark.parametrize("kind", ["TXT", "DNAME"])
+def test_many_records_and_aliases_take_no_longer_than_many_records(kind: str) -> None:
+    """Names that differ in their last letters only, and each alias looked through all records."""
+    owners = [names.write((*[b"a"] * 124, b"%02d" % number)) for number in range(33)]
+    aliases = [record(owner, "CNAME", to) for owner, to in itertools.pairwise(owners)]
+    data = answer(".".join("a" * 124) + ".00", *aliases, record(owners[0][2:-3] + b"zz\0", kind, b"\0"))
+    last = (data.index(owners[0][2:-3] + b"zz\0") | 0xC000).to_bytes(2, "big")
+    more = record(last, kind, b"\0")
+    many = (65_000 - len(data)) // len(more)
+    count = int.from_bytes(data[6:8], "big") + many
+    whole = data[:6] + count.to_bytes(2, "big") + data[8:] + more * many
+    began = time.process_time()
+    for _ in range(8):
+        assert _chained(whole) == ([], 300)
+    assert time.process_time() - began < 8, "as many times as long as there are aliases"
+
+
+def test_the_first_of_several_branches_is_the_alias() -> None:
+    data = answer(
+        "www.old.example",
+        record(name("example"), "DNAME", name("one.test"), 100),
+        record(name("old.example"), "DNAME", name("two.test"), 100),
+        address("192.0.2.9", name("www.old.one.test"), 200),
+        address("192.0.2.8", name("www.two.test"), 200),
+    )
+    assert _chained(data) == (["192.0.2.9"], 200)
 
 
 def test_a_whole_branch_can_be_an_alias() -> None:
