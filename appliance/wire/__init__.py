@@ -44,6 +44,8 @@ class Wire(Protocol):
     where the connection becomes one to the place in its `name`, whose first bytes are its value; "error", "notice",
     "complete" and "suspended" end a run of answers in the record; "row" and "copy-data" are counted there; "injected"
     and "injected-done" answer `inject`.
+
+    A wire that reads other messages while one has begun says in `kept` how many bytes of that it has.
     """
 
     name: str

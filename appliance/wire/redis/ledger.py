@@ -22,7 +22,7 @@ from appliance.wire.redis.frames import MAX_FEED, MAX_FEEDS, MAX_PIPELINE
 from appliance.wire.redis.layouts import META
 from appliance.wire.redis.owed import Request
 
-PUSHED = Column("", place=META)  # where in its plan what is pushed belongs
+ASIDE = Column("", place=META)  # where in its plan what is pushed belongs
 
 
 class _Both:
@@ -84,7 +84,7 @@ class Link:
     def follow(self, sort: str, name: bytes, plan: Plan | None) -> None:
         """Note that a subscription has begun, and what of its messages is masked."""
         self.leave(sort, name)
-        cells = plan((PUSHED,)) if plan is not None else None
+        cells = plan((ASIDE,)) if plan is not None else None
         if plan is None or cells is None or cells[0] is None:
             return
         self._names += len(name)
