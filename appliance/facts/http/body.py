@@ -30,7 +30,7 @@ def _spelled(name: str) -> str:
     return "".join([rf"(?:{c}|\\u00(?:{ord(c):02x}|{ord(c.upper()):02x}))" for c in name])
 
 
-# What follows of a long body is watched for them by the wire.
+# Where JSON is not read here. In what is too long the wire looks for them.
 NAMED: Final = re.compile(f'"(?:{"|".join(map(_spelled, sorted(OVERRIDE)))})"'.encode(), re.IGNORECASE)
 
 CUT = re.compile(r"[;,\s]")  # PHP ends a type at any of these
@@ -82,11 +82,11 @@ def held(type: Type, body: bytes, packed: bytes, asked: list[tuple[str, str]]) -
     )
 
 
-def closed(type: Type, begins: bytes | None) -> Held:
-    """Return what is said by a body that is not known but for what it `begins` with, if that can be read."""
+def closed(type: Type, status: str) -> Held:
+    """Return what is said by a body that is not known, which is a "long" one if the wire finds no override in it."""
     asks = type.form or type.parts or not type.media or type.media.endswith(("/json", "+json", "/graphql"))
     unknown = {"text", *IN_BODY}
-    if type.posts and (begins is None or _may_override(type, begins, unknown, None)):
+    if type.posts and status != "long":
         unknown |= METHOD
     return Held(unknown=frozenset(unknown), renamed=UNKNOWN if asks else NONE)
 

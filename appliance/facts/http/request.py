@@ -14,7 +14,8 @@ READS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 OVERRIDES: Final = frozenset(("x-http-method-override", "x-http-method", "x-method-override"))
 REWRITES: Final = frozenset(("x-original-url", "x-rewrite-url"))  # for IIS and some frameworks the real path
 CREDENTIALS: Final = frozenset(("authorization", "proxy-authorization", "cookie"))
-WHY: Final = {"oversize": "the body is too long to be judged whole", "encoded": "the body cannot be opened"}
+LONG: Final = "the body is too long to be judged whole"
+WHY: Final = {"oversize": LONG, "long": LONG, "encoded": "the body cannot be opened"}
 MORE: Final = "the path, or a part of the body, can be read in more ways than one"
 SHOWN = 4096  # characters of a body that a reviewer is shown
 
@@ -52,7 +53,6 @@ class Lines:
         self.shown: list[str] = []  # for rules and detectors, without the client's credentials
         self.reviewed: list[str] = []  # for a reviewer
         self.content = self.host = ""
-        self.coded = False
         self.methods: list[str] = []  # that they say is the real one
         self.paths: list[str] = []  # likewise
         for line in text.split("\n"):
@@ -74,8 +74,6 @@ class Lines:
                 self.content = value
             elif name == "host":
                 self.host = value
-            elif name == "content-encoding":
-                self.coded = True
             elif name == "upgrade":
                 if "websocket" in value.lower():
                     self.methods.append("WEBSOCKET")
@@ -93,8 +91,7 @@ def facts(target: Target, host: str, lines: Lines, body: bytes, status: str, *, 
     place = target.authority or host
     _, colon, port = place.rpartition(":")
     type = Type(lines.content, target.method.upper() == "POST")
-    begins = body if status == "oversize" and not lines.coded else None
-    said = held(type, body, packed, target.asked) if not status else closed(type, begins)
+    said = held(type, body, packed, target.asked) if not status else closed(type, status)
     methods = frozenset((target.method.upper(), *lines.methods, *target.overrides, *said.methods))
     fields = [f"{k}={v}" for k, v in said.fields]
     asked = [pair for pair in (*target.query, *fields) if pair[:1] != "$"]  # a name like that would pass for a leaf

@@ -5,11 +5,11 @@ Not handled: what CONNECT opens (it is judged, and refused), switching to anythi
 with an error), HTTP/2.
 
 Messages of the client: request (whole, up to MAX_BODY of it: `text` method and target, `name` the host, `values` the
-header lines and the body as it reads when opened, and as it came if that differs, `status` "oversize" or "encoded"
-where that is not all of it) and body (what follows of an oversize one). Of the server: interim, response (a head),
-event (a server-sent one), body (pieces of what follows), complete (the last one), error (our own word). In a
-WebSocket: ws-text, ws-binary and ws-control of both sides (of a client that is judged with `values` as of a request),
-ws-part (of a server's message).
+header lines and the body as it reads when opened, and as it came if that differs; where that is not all of it `status`
+is "encoded", "oversize", or "long" if what follows is kept from naming another method) and body (what follows). Of the
+server: interim, response (a head), event (a server-sent one), body (pieces of what follows), complete (the last one),
+error (our own word). In a WebSocket: ws-text, ws-binary and ws-control of both sides (of a client that is judged with
+`values` as of a request), ws-part (of a server's message).
 """
 
 from appliance.wire import Opening

@@ -2,8 +2,8 @@
 
 Theory of operation. A request is gathered whole, head and body, before the session sees it: nothing of it goes up
 before its verdict, and what rules say of bodies can be said. A body over MAX_BODY is judged by its head and what has
-come so far, as oversize; the rest follows piece by piece. A client that waits for 100 Continue gets it from us, since
-the body is wanted here first.
+come so far, as oversize; the rest follows piece by piece, as long as it names no other method (overrides.py). A client
+that waits for 100 Continue gets it from us, since the body is wanted here first.
 
 Requests sent and requests refused stand in one queue: the answer to a refused one goes down when all before it have
 been answered. How an answer goes down is told in reply.py.
@@ -19,9 +19,10 @@ from appliance.wire.http.body import Body
 from appliance.wire.http.coding import Unreadable, opened
 from appliance.wire.http.content import Masker
 from appliance.wire.http.head import MAX_HEAD, request, response
+from appliance.wire.http.overrides import Watch, watch
 from appliance.wire.http.reply import Reply, reply
 from appliance.wire.http.said import Request
-from appliance.wire.http.upward import MAX_NAME, Upward
+from appliance.wire.http.upward import Upward
 from appliance.wire.http.websocket import WebSocket
 
 MAX_BODY = 1 << 20  # bytes of a request judged whole; nginx takes 1 MiB unless told otherwise
@@ -71,7 +72,7 @@ class Http:
         self._refused: set[str] = set()  # those among them whose body goes nowhere
         self._request: _Read | None = None  # whose body comes
         self._gathered, self._content = bytearray(), bytearray()
-        self._tail = b""  # of what came of an oversize body
+        self._watch: Watch | None = None  # of what follows of a long body
         self._over = self._owes_continue = False
         self._request_body: Body | None = None
         self._last = False  # what went up says that nothing follows it
@@ -146,7 +147,8 @@ class Http:
         if body.done:
             self._request = None
         if self._over:
-            self._tail = read.upward.rest(self._tail + content)
+            if self._watch is not None and self._watch.finds(content):
+                raise ProtocolError("what follows of a long body may name another method than was judged")
             last = "last" if body.done else ""
             return Message(Side.CLIENT, "body", raw, cursor=str(self._number), status=last) if raw else None
         self._gathered += raw
@@ -155,7 +157,7 @@ class Http:
         if not self._over and not body.done:
             return None
         gathered, whole = bytes(self._gathered), bytes(self._content)
-        self._tail = whole[1 - MAX_NAME :] if self._over else b""
+        self._watch = watch(read.head, whole) if self._over else None
         self._gathered.clear()  # a connection that is idle from now on keeps nothing of it
         self._content.clear()
         return self._whole(read, gathered, whole, bytes(body.aside))
@@ -164,7 +166,7 @@ class Http:
         """Return a request. What is said beside a body goes up with it, and is judged as header lines are."""
         if len(self._asked) + len(self._heads) >= MAX_WAITING:
             raise ProtocolError(f"more than {MAX_WAITING} requests without an answer")
-        status, packed = "oversize" if self._over else "", content
+        status, packed = ("" if not self._over else "oversize" if self._watch is None else "long"), content
         if read.codings and not status:
             try:
                 content = opened(content, read.codings, MAX_BODY, alike=True)

@@ -8,15 +8,11 @@ connection: what a server reads after an answer it closes behind is nothing.
 So is a HEAD where answers are masked: some servers send a body with its answer, or what looks like the next answer
 in it, and masks go by the place of an answer.
 
-A long body of JSON is judged by its beginning. Some frameworks take the method of a request out of what is posted, so
-what follows may not name another.
-
 Source: RFC 9110 section 10.1.1, RFC 9112 sections 9.3 and 9.6.
 """
 
 import re
 
-from appliance.model import ProtocolError
 from appliance.wire.http import upgrade
 from appliance.wire.http.head import without
 from appliance.wire.http.said import Request
@@ -32,17 +28,6 @@ METHODS = b"""
     UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF VERSION-CONTROL
 """.split()
 PARTS = frozenset(method[:size] for method in METHODS for size in range(1, len(method) + 1))
-# What Laravel takes for JSON, and the names it and others look for there, whatever of them is escaped.
-JSON = re.compile(r"[/+]json", re.IGNORECASE)
-NAMES = ("_method", "_httpmethod")
-MAX_NAME = 2 + 6 * 11  # bytes of one in quotes, with each of its letters escaped
-
-
-def _spelled(name: str) -> str:
-    return "".join([rf"(?:{c}|\\u00(?:{ord(c):02x}|{ord(c.upper()):02x}))" for c in name])
-
-
-OVERRIDE = re.compile(f'"(?:{"|".join(map(_spelled, NAMES))})"'.encode(), re.IGNORECASE)
 
 
 class Upward:
@@ -53,8 +38,6 @@ class Upward:
         if "expect" in head.named:
             drop |= {"expect"}
         self._drop = frozenset(name.encode() for name in drop)
-        posted = head.method.upper() == "POST"
-        self._named = posted and JSON.search(head.named.get("content-type", "")) is not None
         self._sized, self._head = head.framing == "length", head.method == "HEAD"
 
     def sendable(self, raw: bytes, masked: bool) -> tuple[bytes, bool]:
@@ -70,18 +53,6 @@ class Upward:
         drop = self._drop | {b"connection"} if last else self._drop
         more = [b"Connection: close"] if last else self._more
         return b"\r\n".join([first, *without(lines, drop), *more]) + end + body, last
-
-    def rest(self, content: bytes) -> bytes:
-        """Look at what follows of a body that was judged by its beginning; return what to put before the next of it.
-
-        Raises:
-            ProtocolError: it names another method.
-        """
-        if not self._named:
-            return b""
-        if OVERRIDE.search(content):
-            raise ProtocolError("what follows of a long body may name another method than was judged")
-        return content[1 - MAX_NAME :]
 
 
 def _begins_request(raw: bytes) -> bool:

@@ -194,7 +194,7 @@ def test_a_picture_is_no_document() -> None:
     assert not asked("PUT /", lines="content-type: image/svg+xml\n", body=b"<svg/>").unknown
 
 
-@pytest.mark.parametrize(("status", "why"), [("oversize", "too long"), ("encoded", "cannot be opened")])
+@pytest.mark.parametrize(("status", "why"), [("oversize", "too long"), ("long", "too long"), ("encoded", "cannot be opened")])
 def test_a_body_that_is_not_known(status: str, why: str) -> None:
     facts = asked("POST /", lines="content-type: image/png\n", status=status)
     assert facts.unknown == {"text", "field", "file", "json", "graphql", "sql"}
@@ -202,31 +202,29 @@ def test_a_body_that_is_not_known(status: str, why: str) -> None:
 
 
 JSON = "content-type: application/json\n"
-# header lines, status, the beginning of the body -> whether the method of a POST is unknown
+# header lines, status -> whether the method of a POST is unknown
 POSTED = {
-    "a form": (FORM, "oversize", b"a=1&b=", True),
-    "a form of parts": ("content-type: multipart/form-data; boundary=x\n", "oversize", b"--x", True),
-    "no type": ("", "oversize", b"a=1&b=", True),
-    "parts that are packed": ("content-type: multipart/form-data; boundary=x\n", "encoded", b"\x1f", True),
-    "JSON that names a method": (JSON, "oversize", b'{"_method": "DELETE", "a": "', True),
-    "JSON that names one in escapes": (JSON, "oversize", rb'{"\u005f\u004dET\u0068OD": "DELETE", "a": "', True),
-    "JSON of another type": ("content-type: application/problem+JSON; charset=utf-8\n", "oversize", b'{"_method": "DELETE', True),
-    "JSON as Laravel knows it": ("content-type: text/plain; of=application/json\n", "oversize", b'{"_HttpMethod": "DELETE"', True),
-    "JSON in another charset": (JSON[:-1] + "; charset=utf-7\n", "oversize", b'{"+AF8-method": "DELETE"', True),
-    "JSON that is packed": (JSON + "content-encoding: gzip\n", "oversize", b"\x1f", True),
-    "JSON that cannot be opened": (JSON, "encoded", b"\x1f", True),
-    "JSON that names none": (JSON, "oversize", b'{"payment_method": "method", "a": "\\"_method\\": 1', False),
-    "lines of JSON": ("content-type: application/x-ndjson\n", "oversize", b'{"_method": "DELETE"}\n', False),
-    "bytes": ("content-type: application/octet-stream\n", "oversize", b"_method", False),
-    "a push of git": ("content-type: application/x-git-receive-pack-request\n", "oversize", b"0000PACK", False),
+    "a form": (FORM, "oversize", True),
+    "a form of parts": ("content-type: multipart/form-data; boundary=x\n", "oversize", True),
+    "no type": ("", "oversize", True),
+    "parts that are packed": ("content-type: multipart/form-data; boundary=x\n", "encoded", True),
+    "JSON": (JSON, "oversize", True),
+    "JSON of another type": ("content-type: application/problem+JSON; charset=utf-8\n", "oversize", True),
+    "JSON as Laravel knows it": ("content-type: text/plain; of=application/json\n", "oversize", True),
+    "JSON that cannot be opened": (JSON, "encoded", True),
+    "JSON that names none": (JSON, "long", False),
+    "a form that names none": (FORM, "long", False),
+    "lines of JSON": ("content-type: application/x-ndjson\n", "oversize", False),
+    "bytes": ("content-type: application/octet-stream\n", "oversize", False),
+    "a push of git": ("content-type: application/x-git-receive-pack-request\n", "oversize", False),
 }
 
 
 @pytest.mark.parametrize("case", POSTED)
 def test_what_is_posted_and_not_known_may_say_that_another_method_is_meant(case: str) -> None:
-    lines, status, body, unknown = POSTED[case]
-    assert (asked("POST /", lines=lines, body=body, status=status).unknown >= METHOD) is unknown
-    assert not METHOD & asked("PUT /", lines=lines, body=body, status=status).unknown
+    lines, status, unknown = POSTED[case]
+    assert (asked("POST /", lines=lines, body=b"{", status=status).unknown >= METHOD) is unknown
+    assert not METHOD & asked("PUT /", lines=lines, body=b"{", status=status).unknown
 
 
 def test_a_query_that_is_not_known_may_say_that_another_method_is_meant() -> None:
