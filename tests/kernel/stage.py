@@ -183,7 +183,7 @@ class Stage:
 
     def arrived(self, number: int = 1) -> list[Accepted]:
         """Return what the relay saw, once it saw so many: a client may be gone before accept()."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 20
         while len(self.accepted) < number and time.monotonic() < until:
             time.sleep(0.005)
         return self.accepted

@@ -109,7 +109,7 @@ def test_cgroups_and_processes_below_the_slice() -> None:
         lab.cgroup("a/b/c")
         assert set(cgroups.governed(lab.slice_path).values()) == {"", "a", "a/b", "a/b/c"}
         process = lab.popen(["sleep", "60"], cgroup="a/b")
-        until = time.monotonic() + 5
+        until = time.monotonic() + 20
         while process.pid not in cgroups.processes(lab.slice_path) and time.monotonic() < until:
             time.sleep(0.01)
         assert cgroups.processes(lab.slice_path) == [process.pid]

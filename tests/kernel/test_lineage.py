@@ -207,9 +207,9 @@ def test_what_the_kernel_starts_descends_from_the_kernel(stage: Stage, tmp_path:
         code = "import os, resource as r; r.setrlimit(r.RLIMIT_CORE, (1 << 20,) * 2); os.abort()"
         crashes = subprocess.Popen([PYTHON, "-SEc", code], stderr=subprocess.DEVNULL)
         until = time.monotonic() + 20
-        while not (report.exists() and report.read_text()) and time.monotonic() < until:
+        while not (said := report.exists() and report.read_text()) and time.monotonic() < until:
             time.sleep(0.05)
-        who = entry(stage, int(report.read_text()))
+        who = entry(stage, int(said))
         assert who and who.parents == ("kernel:",)
     finally:
         setting.write_text(before)
