@@ -58,7 +58,7 @@ serve(7, echo)
 HELLO = """
 import socket, sys
 try:
-    with socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])) as sock:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as sock:
         sock.sendall(b"hello")
         print(sock.recv(100).decode())
 except OSError as error:
@@ -102,8 +102,8 @@ class Scene:
         process.stdout.readline()
         return process
 
-    def hello(self, cgroup: str = "acme.service", port: int = ECHO, host: str | None = None, patience: float = 5) -> str:
-        return self.run(HELLO, host or self.lab.target_ip, str(port), str(patience), cgroup=cgroup)
+    def hello(self, cgroup: str = "acme.service", port: int = ECHO, host: str | None = None, patience: int = 5) -> str:
+        return self.run(HELLO.replace("5) as", f"{patience}) as"), host or self.lab.target_ip, str(port), cgroup=cgroup)
 
 
 @contextmanager
