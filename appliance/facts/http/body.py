@@ -8,8 +8,11 @@ Sources"; Rack, `Request#form_data?`, which reads what is posted without a type 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qsl
+
+from msgspec.structs import replace
 
 from appliance.facts.http import documents
 from appliance.facts.http.found import UNKNOWN, Form, Found, Held, Pairs
@@ -37,6 +40,7 @@ CUT = re.compile(r"[;,\s]")  # PHP ends a type at any of these
 APART, WORD = re.compile(r"[,()]"), re.compile(r"\w+")
 SUMS: Final = frozenset(("count", "sum", "avg", "min", "max"))
 QUOTED = re.compile(r'"[^"]*"')
+BRACKETS = re.compile(r"\[[^\[\]]*\]")
 # Documents that say what JSON could say, to servers that take both; a picture in XML is none.
 OTHER = re.compile(r"\b(?:x-)?(?:yaml|xml|cbor|msgpack|messagepack|protobuf|proto|bson|avro|thrift)\b")
 PICTURE = re.compile(r"image/|xhtml")
@@ -138,7 +142,8 @@ def _form(type: Type, body: bytes, meant: bool) -> Form:
         posted, whole = pairs(body.decode("utf-8", "replace"))
         return Form(tuple(posted), texts=tuple(word for pair in posted for word in pair), whole=whole)
     if type.parts and body and (meant or b"content-disposition" in body.lower()):
-        return documents.multipart(body, type.header)
+        form = documents.multipart(body, type.header)
+        return replace(form, fields=(*form.fields, *_otherwise(form.fields)))
     return Form()
 
 
@@ -166,7 +171,7 @@ def _is_charset_read(type: Type, body: bytes) -> bool:
 def pairs(text: str) -> tuple[list[tuple[str, str]], bool]:
     """Return names and values of a query or a form, and whether that is all of it. Both `&` and `;` part them.
 
-    A name that PHP reads as another is there by both.
+    A name that PHP or qs reads as another is there by all.
     """
     if not text:
         return [], True
@@ -176,7 +181,20 @@ def pairs(text: str) -> tuple[list[tuple[str, str]], bool]:
     found = parse_qsl(text, keep_blank_values=True, separator="&")
     if ";" in text:
         found += parse_qsl(text.replace("&", ";"), keep_blank_values=True, separator=";")
-    return found + [(other, value) for name, value in found if (other := _mangled(name)) != name], True
+    return found + _otherwise(found), True
+
+
+def _otherwise(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs of a form whose names some servers read otherwise, by those."""
+    return [(other, value) for name, value in pairs for other in (_mangled(name), _unwrapped(name)) if other != name]
+
+
+def _unwrapped(name: str) -> str:
+    """Return a name of a form as qs reads it, which Express does by: `[a][b]` is `a[b]`."""
+    if not BRACKETS.match(name):
+        return name
+    parts: list[str] = BRACKETS.findall(name)
+    return parts[0][1:-1] + "".join(parts[1:])
 
 
 def _mangled(name: str) -> str:

@@ -13,6 +13,11 @@ from appliance.facts.shared import Shared
 from appliance.model import Message, Side, Value
 
 FORM = "content-type: application/x-www-form-urlencoded\n"
+PARTS = "content-type: multipart/form-data; boundary=x\n"
+
+
+def part(name: str, value: str) -> bytes:
+    return f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
 
 
 def asked(text: str = "GET /", host: str = "api.example", lines: str = "", body: bytes = b"", *, status: str = "", packed: bytes = b"") -> Facts:
@@ -47,6 +52,9 @@ REQUESTS = {
     "form as PHP cuts its type": (asked("POST /", lines=FORM[:-1] + " x\n", body=b"a=1"), {"field": {"a=1"}, "content": {FORM[14:-1], FORM[14:-1] + " x"}}),
     "names as PHP reads them": (asked("GET /?%20a=1&b.c=2&d[e=3&f%00g=4&h[i.j]=5"), {"query": {" a=1", "a=1", "b.c=2", "b_c=2", "d[e=3", "d_e=3", "f\0g=4", "f=4", "h[i.j]=5"}}),
     "override by a name as PHP reads it": (asked("POST /?.method=put", lines=FORM, body=b"+_method=DELETE"), {"method": {"POST", "PUT", "DELETE"}}),
+    "override by a name as Express reads it": (asked("POST /?[_method]=put", lines=FORM, body=b"%5B_method%5Dx=DELETE"), {"method": {"POST", "PUT", "DELETE"}}),
+    "names as Express reads them": (asked("POST /", lines=FORM, body=b"z=0&[role]=admin&[a][b]=1&[]=2&a[b]=3&[[c]]=4"), {"field": {"z=0", "[role]=admin", "role=admin", "[a][b]=1", "a[b]=1", "[]=2", "=2", "a[b]=3", "[[c]]=4"}}),
+    "parts by names as PHP and Express read them": (asked("POST /", lines=PARTS, body=part(".method", "put") + part("[_method]", "delete") + b"--x--\r\n"), {"method": {"POST", "PUT", "DELETE"}, "field": {".method=put", "_method=put", "[_method]=delete", "_method=delete"}}),
     "override in JSON": (asked("POST /a", body=b'{"_method": "put"}'), {"method": {"POST", "PUT"}}),
     "override in a query of Salesforce": (asked("POST /a?_HttpMethod=PATCH"), {"method": {"POST", "PATCH"}}),
     "override in a header of CGI": (asked("POST /a", lines="x_http_method_override: put\n"), {"method": {"POST", "PUT"}}),
