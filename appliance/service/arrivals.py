@@ -15,6 +15,7 @@ import msgspec
 from appliance.kernel.original import original
 from appliance.kernel.peers import Peer, Peers, netns_of
 from appliance.model import Address, Decision, Flow, Note, Process
+from appliance.relay.room import Room, vendor
 from appliance.relay.tally import Counts
 from appliance.service.ids import Ids
 from appliance.service.reaction import EXEC
@@ -24,6 +25,7 @@ FIND_S = 2.0  # to hash the largest executables there are (1 GB) on a quiet mach
 LOOK_S = 0.002  # between two looks; doubled each time, up to
 LOOK_MAX_S = 0.05
 MAX_WAITING = 1024  # connections; the rest does not wait. A cgroup may open 1,000 a second (VG_RATE)
+SHARE = 0.5  # of these that one vendor may have alone: one that runs large files again and again is not to have all
 # Connections of which the kernel said that their process became another program, and that are not taken yet, or by
 # another worker: as many as one takes (relay/limits.py). It keeps 1,024 such programs (VG_CARRIED).
 MAX_UNMET = 16384
@@ -51,7 +53,7 @@ class Arrivals:
         self._flows: dict[int, Flow] = {}  # by cookie
         self._unmet: dict[int, None] = {}  # cookies of such
         self._denied: dict[Address, Flow] = {}  # until the relay asks for them, at once
-        self._waiting = 0
+        self._waiting = Room(MAX_WAITING, SHARE)
 
     def identify(self, sock: socket.socket) -> Flow | Awaitable[Flow | None] | None:
         """Return whose connection this is; None when no governed process opened it, or it is aimed at us."""
@@ -125,15 +127,15 @@ class Arrivals:
 
     async def _later(self, client: Address, peer: Peer) -> Flow | None:
         loop = asyncio.get_running_loop()
-        until, pause = loop.time() + FIND_S, LOOK_S
-        self._waiting += 1
+        until, pause, whose = loop.time() + FIND_S, LOOK_S, _vendor(peer)
+        self._waiting.take(whose, 1)
         try:
             while peer.image and loop.time() < until:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LOOK_MAX_S)
                 peer = self._peers.again(peer)
         finally:
-            self._waiting -= 1
+            self._waiting.take(whose, -1)
         return self._flow(client, peer)
 
     def _flow(self, client: Address, peer: Peer) -> Flow | None:
@@ -152,7 +154,7 @@ class Arrivals:
 
     def _known(self, client: Address, peer: Peer) -> Flow | Awaitable[Flow | None] | None:
         """Return the flow of a peer, later if what it runs is being found out."""
-        if peer.image and self._waiting < MAX_WAITING:
+        if peer.image and self._waiting.allows(_vendor(peer)):
             return self._later(client, peer)
         return self._flow(client, peer)
 
@@ -170,6 +172,10 @@ class Arrivals:
         self._record(flow, (Note("opened", text), denied, Note("closed", NOBODY, message="abort")))
         self._denied[flow.client] = flow
         self._incident(flow, f"{text}: {NOBODY}: refused")
+
+
+def _vendor(peer: Peer) -> str:
+    return vendor(peer.process.cgroup) if peer.process else ""
 
 
 def hidden(process: Process) -> Process:

@@ -1,12 +1,18 @@
 """Whose a connection is when its process becomes another program, and the kernel keeps no more of that than it can."""
 
+import asyncio
+from collections.abc import Awaitable
+
 import msgspec
+import pytest
 
 from appliance.kernel.peers import Peer, Peers
 from appliance.model import Address, Flow, Note, Process
 from appliance.relay.tally import Counts
+from appliance.service import arrivals
 from appliance.service.arrivals import MAX_UNMET, UNTOLD, Arrivals
 from appliance.service.ids import Ids
+from tests.relay.sessions import looped
 
 CLIENT, SERVER = Address("10.0.0.2", 40000), Address("10.0.0.9", 5432)
 PSQL = Process(7, 1, "/usr/bin/psql", ("psql",), "acme.service", 1000)
@@ -18,6 +24,9 @@ class Kernel(Peers):
 
     def __init__(self) -> None:
         self.known: dict[int, Process] = {}
+
+    def again(self, peer: Peer) -> Peer:
+        return peer
 
     def became(self, cookie: int, cgroup: str) -> Process | None:
         return self.known.get(cookie)
@@ -71,6 +80,31 @@ def test_a_connection_that_is_taken_later_is_not_its_programs_either() -> None:
     flow = place.come(2)
     assert flow and flow.process and flow.process.became == OTHER
     assert place.come(3)
+
+
+@looped
+async def test_one_vendor_has_a_share_of_max_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait until it is known what they run; the rest is told at once that it is not."""
+    monkeypatch.setattr(arrivals, "MAX_WAITING", 8)
+    place = Place()
+
+    async def waits(cgroup: str) -> int:
+        count = 0
+        for cookie in range(20):
+            peer = Peer(msgspec.structs.replace(PSQL, cgroup=cgroup), SERVER, cookie, 0, image=b"unknown")
+            found = place.arrivals._known(CLIENT, peer)
+            if isinstance(found, Awaitable):
+                count += 1
+                tasks.append(asyncio.ensure_future(found))
+                await asyncio.sleep(0)
+        return count
+
+    tasks: list[asyncio.Future[Flow | None]] = []
+    assert [await waits(cgroup) for cgroup in ("acme.service/child", "acme.service", "other.service")] == [4, 0, 2]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert place.arrivals._waiting.total == 0
 
 
 def test_limit_max_unmet() -> None:
