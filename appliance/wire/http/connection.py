@@ -149,6 +149,8 @@ class Http:
         if self._over:
             if self._watch is not None and self._watch.finds(content):
                 raise ProtocolError("what follows of a long body may name another method than was judged")
+            if body.aside:
+                raise ProtocolError("trailers, or extensions of chunks, behind what was judged of a long body")
             last = "last" if body.done else ""
             return Message(Side.CLIENT, "body", raw, cursor=str(self._number), status=last) if raw else None
         self._gathered += raw
@@ -160,7 +162,9 @@ class Http:
         self._watch = watch(read.head, whole) if self._over else None
         self._gathered.clear()  # a connection that is idle from now on keeps nothing of it
         self._content.clear()
-        return self._whole(read, gathered, whole, bytes(body.aside))
+        aside = bytes(body.aside)
+        body.aside.clear()
+        return self._whole(read, gathered, whole, aside)
 
     def _whole(self, read: _Read, raw: bytes, content: bytes, aside: bytes = b"") -> Message:
         """Return a request. What is said beside a body goes up with it, and is judged as header lines are."""

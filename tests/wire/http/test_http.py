@@ -179,6 +179,19 @@ def test_max_body(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [wire.allow(m) for m in (first, *more)] == [[Send(S, first.raw)], [Send(S, b"yyyy")]]
 
 
+@pytest.mark.parametrize("rest", [b"1;a=b\r\nx\r\n", b"1\r\nx\r\n0\r\nX-HTTP-Method: DELETE\r\n\r\n"])
+def test_what_is_said_beside_the_rest_of_a_long_body_does_not_go_up(monkeypatch: pytest.MonkeyPatch, rest: bytes) -> None:
+    """What is said beside the beginning was judged as header lines are."""
+    monkeypatch.setattr(connection, "MAX_BODY", 10)
+    head = ask("PUT / HTTP/1.1", CHUNKED)
+    wire = Http()
+    (first,) = wire.feed(C, head + b"b;c=d\r\n" + b"=" * 11 + b"\r\n")
+    assert b"chunk-extension: ;c=d\n" in (first.values[0].data or b"")
+    wire.allow(first)
+    with pytest.raises(ProtocolError, match="behind what was judged"):
+        list(wire.feed(C, rest))
+
+
 def test_the_rest_of_a_refused_body_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MAX_BODY", 10)
     wire = Http()
