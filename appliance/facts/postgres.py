@@ -41,6 +41,7 @@ from appliance.facts.settings import Settings
 from appliance.facts.shapes import Shape, Shapes
 from appliance.facts.shared import Shared
 from appliance.facts.sql import ALL, Reading, Step, World
+from appliance.facts.sql.denoted import denoted  # noqa: F401  found by readers.denoted
 from appliance.facts.sql.lineage import origin
 from appliance.facts.sql.reading import joined, unread
 from appliance.facts.sql.settings import RESOLVING, ROLE

@@ -1,13 +1,15 @@
 """Opens the reader of a protocol: `open` of the module here that has its name."""
 
 import importlib
+from functools import cache
+from types import ModuleType
 
 from appliance.facts import Reader
 from appliance.facts.shared import Shared
 from appliance.facts.words import PROTOCOLS
 from appliance.model import Process
 
-__all__ = ["Shared", "open"]
+__all__ = ["Shared", "denoted", "open"]
 
 
 def open(
@@ -24,7 +26,18 @@ def open(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"no reader for protocol {protocol!r}")
-    module = importlib.import_module(f"appliance.facts.{protocol}")
+    module = _module(protocol)
     follows = hasattr(module, "follow")  # a protocol without a catalogue, whose rules count what a process moves
     reader: Reader = module.follow(shared, process) if follows else module.open(shared, server, needs_catalog)
     return reader
+
+
+def denoted(protocol: str, text: str) -> str:
+    """Return what constants of a text stand for that is written otherwise there, a line each; "" for none."""
+    tell = getattr(_module(protocol), "denoted", None) if protocol in PROTOCOLS else None
+    return str(tell(text)) if tell is not None else ""
+
+
+@cache
+def _module(protocol: str) -> ModuleType:
+    return importlib.import_module(f"appliance.facts.{protocol}")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from appliance.facts import Facts, letters
+from appliance.facts.readers import denoted
 from appliance.facts.words import CELLS, PROTOCOLS, protocols_of
 from appliance.model import Address, Decision, Process
 from appliance.policy.anchors import NAMES, Anchors
@@ -209,6 +210,7 @@ class Policy:
     def detects(self, rule: Rule, facts: Facts) -> bool | None:
         """Return whether a detector of the rule finds something in what the message says."""
         texts = {*facts.values.get("text", ()), facts.subject}
+        texts |= {denoted(facts.protocol, text) for text in texts}
         found = {name for text in texts for name, _ in self._detectors.find(text)}
         if not found.isdisjoint(rule.detect):
             return True

@@ -180,6 +180,18 @@ def test_detect_in_a_statement() -> None:
     assert rules.decide((), DB, facts(protocol="", text=card)).rule == "d"
 
 
+@pytest.mark.parametrize(("protocol", "text"), [
+    ("postgres", r"select E'\x34\x31111111 1111 1111'"),
+    ("postgres", "select '4111' || '1111' || '1111' || '1111'"),
+    ("mysql", "select '4111' '1111' '1111' '1111'"),
+    ("mysql", "select 0x34313131313131313131313131313131"),
+])  # fmt: skip
+def test_detect_what_constants_denote(protocol: str, text: str) -> None:
+    rules = policy("rules: [{id: d, when: {detect: credit_card}, do: block}, {id: a, do: allow}]")
+    assert rules.decide((), DB, facts(protocol=protocol, text=text)).rule == "d"
+    assert rules.decide((), DB, facts(protocol=protocol, text=text.replace("1", "2"))).rule == "a"
+
+
 def test_count() -> None:
     rules = policy("rules: [{id: one, when: {count: {gt: 1}}, do: block}, {id: a, do: allow}]")
     assert rules.decide((), DB, facts(count="1")).rule == "a"

@@ -29,10 +29,11 @@ Not seen without the catalogue: views, triggers, foreign keys, generated columns
 not see of these; expressions of indexes, defaults and checks that are there; what other connections change meanwhile.
 """
 
+from appliance.facts.mysql.denoted import denoted
 from appliance.facts.mysql.reader import MySQL
 from appliance.facts.shared import Shared
 
-__all__ = ["MySQL", "open"]
+__all__ = ["MySQL", "denoted", "open"]
 
 
 def open(shared: Shared, server: str = "", needs_catalog: bool = True) -> MySQL:
