@@ -48,7 +48,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
 
     flows: int = 16384  # at a time; a resolver of one agent has some hundred in two minutes
     share: float = 0.5  # of `flows`, `packets` and `memory` that one vendor may take when it is alone (room.py)
-    packets: int = 4096  # that wait in all flows: half of the queue's room, so that others still come
+    packets: int = 4096  # that wait in all flows; what one vendor may have is half of its queue's room, so others come
     memory: int = 64 * 1024 * 1024  # bytes of those, and of connections what was seen and is not acknowledged
     behind: int = 64  # datagrams of one flow that wait for the one before them
     held_s: float = 120.0  # a packet waits for a reviewer, whatever `within` says: the kernel keeps it all the while
