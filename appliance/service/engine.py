@@ -1,6 +1,6 @@
 """The packet engine: judges what is not terminated, packet by packet, before the kernel lets it go.
 
-    python -m appliance.service.engine UID GID CHANNEL RECORDS NAMES SPEAKERS IMAGES CARRIED
+    python -m appliance.service.engine UID GID CHANNEL RECORDS NAMES CELLS SPEAKERS IMAGES CARRIED
 
 All but the first two are descriptors, inherited. It parses hostile bytes, so it becomes an ordinary user and keeps one
 right, CAP_NET_ADMIN: the kernel's queue asks for it. Its raw sockets are made before, and can only send.
@@ -10,6 +10,7 @@ With it gone nobody listens to the queue, and the kernel drops what is sent ther
 
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -20,6 +21,8 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from appliance.facts.shared import Changes
+from appliance.kernel import cells
 from appliance.kernel.names import Names
 from appliance.kernel.peers import Peers
 from appliance.kernel.queues import Queues
@@ -51,11 +54,13 @@ class Engine(Serving):
         records: int,
         maps: Sequence[int],
         raw: tuple[socket.socket, socket.socket | None],
+        *,
         names: int = -1,
+        changes: Changes | None = None,
     ) -> None:
         """`maps` are those of speakers, images and carried sockets; `raw` are voice.sockets(); `names` is the table of
-        what DNS told."""
-        super().__init__(hub, records)
+        what DNS told, `changes` what tells of changes of catalogues."""
+        super().__init__(hub, records, changes)
         self._maps, self._raw, self._names = maps, raw, Names(names)
 
     def _begun(self) -> Lanes:
@@ -110,7 +115,7 @@ class Engine(Serving):
 
 def main(words: Sequence[str]) -> int:
     """Become the user named, but for one right; then run the engine on inherited descriptors."""
-    uid, gid, hub, records, names, *maps = map(int, words)
+    uid, gid, hub, records, names, common, *maps = map(int, words)
     raw = voice.sockets()
     bare.become(uid, gid, keep=CAP_NET_ADMIN)
     journal.begin(f"engine[{os.getpid()}]")
@@ -119,7 +124,8 @@ def main(words: Sequence[str]) -> int:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)  # stopped when its hub dies, it would never see it
 
     async def live() -> int:
-        return await Engine(socket.socket(fileno=hub), records, maps, raw, names).run()
+        changes = Changes(cells.opened(common), secrets.randbits(62))
+        return await Engine(socket.socket(fileno=hub), records, maps, raw, names=names, changes=changes).run()
 
     return uvloop.run(live())
 

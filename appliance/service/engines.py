@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance.kernel import names
+from appliance.kernel import cells, names
 from appliance.kernel.fence import ENGINE
 from appliance.kernel.layout import QUEUES
 from appliance.kernel.passage import Passage
@@ -176,7 +176,7 @@ def launched(who: launch.User, records: int, maps: tuple[int, ...]) -> launch.Ru
     """
     ours, theirs = socket.socketpair()
     table = names.table()
-    numbers = (theirs.fileno(), records, table, *maps)
+    numbers = (theirs.fileno(), records, table, cells.memory(), *maps)
     try:
         process = subprocess.Popen(
             launch.command("appliance.service.engine", who, [*map(str, numbers)]),

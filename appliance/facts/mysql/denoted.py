@@ -1,9 +1,9 @@
 """What the constants of a text stand for, where that is written otherwise: for detectors, which look at texts.
 
 Source: MySQL 8.4 manual, "String Literals", "Hexadecimal Literals", "Bit-Value Literals". Constants that stand beside
-each other are one, and those joined by ||, as that is with PIPES_AS_CONCAT; what a function makes of them is not looked at.
-A text is taken as it is by default. One that means another thing under other settings, or to another version, is judged
-by what is known of it (lexer.py).
+each other are one, and those joined by ||, as that is with PIPES_AS_CONCAT; what a function makes of them is not looked
+at. A text is taken as it is by default. One that means another thing under other settings, or to another version, is
+judged by what is known of it (lexer.py).
 """
 
 import re
