@@ -1,7 +1,10 @@
 """Names of another method in bodies too long to be judged whole: what is taken for one, and that none goes up later."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from appliance.facts.http.body import Type, held
 from appliance.model import ProtocolError, Send
 from appliance.wire.http import Http, connection
 from appliance.wire.http.overrides import MAX_BLANKS
@@ -99,3 +102,27 @@ def test_a_name_in_what_was_judged_may_come_again(content: str) -> None:
     wire, status = begun(content, name, "post")
     assert status == "oversize"
     assert goes(wire, name)
+
+
+WORDS = {
+    JSON: ['"_method"', "_", "ethod", "\\u006D", "\\u005f", '"', "\\", "http", ":", ",", '"a"', "}"],
+    FORM: ["_method", "_", "method", "%6d", "ethod", "%5F", "[", "]", ".", "+", "%20", "%00", "&", "=", "http", "a"],
+    PARTS: ['\r\n--x\r\nContent-Disposition: form-data; name="', '"\r\n\r\nPUT\r\n--x--\r\n', "_method", "_", "method", "[", "]", ".", " ", "http"],
+}  # fmt: skip
+BEGINS = {JSON: '{"a": 1, ', FORM: "a=1&", PARTS: '--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb'}
+ENDS = {JSON: ': "PUT"}', FORM: "=PUT", PARTS: ""}
+
+
+@pytest.mark.parametrize("content", WORDS)
+@given(st.data())
+def test_what_is_read_of_a_whole_body_names_no_method_that_a_long_one_does_not(content: str, data: st.DataObject) -> None:
+    words = data.draw(st.lists(st.sampled_from(WORDS[content]), max_size=8))
+    whole = (BEGINS[content] + "".join(words) + ENDS[content]).encode()
+    first, *rest = data.draw(st.lists(st.integers(1, 20), min_size=1))
+    wire, status = begun(content, whole[: 4 + first])
+    pieces, at = [], 4 + first
+    for size in [*rest, len(whole)]:
+        pieces.append(whole[at : at + size])
+        at += size
+    if status == "long" and goes(wire, *filter(None, pieces)):
+        assert held(Type(content, posted=True), whole, b"", []).methods == ()
