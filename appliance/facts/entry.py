@@ -18,8 +18,9 @@ C = TypeVar("C")
 class Entry(Generic[C]):
     """Mutable; one for all flows of a worker that read by it."""
 
-    def __init__(self, shared: Shared, *names: str) -> None:
-        """`names` are of the server, and of its database where it has a catalogue for each."""
+    def __init__(self, shared: Shared, *names: str, alias: str = "") -> None:
+        """`names` are of the server, and of its database where it has a catalogue for each. What another changes that
+        has the same `alias` may be this one, at another address."""
         self.catalog: C | None = None
         self.stale = True  # it is to be read again
         self.altered = False  # and is surely another than is known here
@@ -29,7 +30,7 @@ class Entry(Generic[C]):
         self._shared, changes = shared, shared.changes
         self._cells = changes.cells
         self._may, self._surely = changes.cell("may", *names), changes.cell("surely", *names)
-        self._alias = changes.cell("alias", *names[1:])  # a database by that name, at whatever address
+        self._alias = changes.cell("alias", alias)
         self._last, self._last_alias = self._cells[self._may], self._cells[self._alias]
         self._last_surely = self._cells[self._surely]
 

@@ -27,7 +27,7 @@ class Store:
             return Entry(shared)
         found = self._entries.get((server, database))
         if found is None:
-            found = self._entries[server, database] = Entry(shared, server, database)
+            found = self._entries[server, database] = Entry(shared, server, database, alias=database)
         return found
 
     def world(self, world: World) -> World:

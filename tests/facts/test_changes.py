@@ -83,6 +83,15 @@ def test_by_a_flow_that_has_the_server_at_another_address() -> None:
     assert judge(talk) == (CATALOGUE, False)
 
 
+def test_mysql_by_a_flow_that_has_the_server_at_another_address() -> None:
+    shared = Shared()
+    talk, other = mysql.Talk(True, shared), mysql.Talk(True, shared, server="[::1]:3306")
+    talk.query(SSN)
+    other.query("create view v as select 1")
+    talk.query(SSN)
+    assert talk.asked == [CATALOGUE_MYSQL] * 2
+
+
 @pytest.mark.parametrize("text", ["create temporary table t (a int)", "create index i on orders (id)", "select 1", "set search_path = a"])
 def test_not_by_what_others_do_not_see(text: str) -> None:
     workers = Workers()

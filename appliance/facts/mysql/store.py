@@ -41,7 +41,7 @@ class Store:
         if found is None:
             if len(self._entries) >= MAX_ENTRIES:
                 del self._entries[next(iter(self._entries))]
-            found = self._entries[server, user] = Entry(shared, server)
+            found = self._entries[server, user] = Entry(shared, server, alias=user)
         return found
 
     def world(self, world: World) -> World:

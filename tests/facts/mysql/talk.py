@@ -40,8 +40,8 @@ SHOP = [*columns("shop", "users", "id name ssn"), *columns("shop", "orders", "id
 class Talk:
     """Drives one reader as a session does, every request being let through."""
 
-    def __init__(self, needs_catalog: bool = False, shared: Shared | None = None, mode: str = DEFAULT, literals: str = "utf8mb4") -> None:
-        self.reader = MySQL(shared or Shared(), "db:3306", needs_catalog)
+    def __init__(self, needs_catalog: bool = False, shared: Shared | None = None, mode: str = DEFAULT, literals: str = "utf8mb4", server: str = "db:3306") -> None:
+        self.reader = MySQL(shared or Shared(), server, needs_catalog)
         self.mode, self.literals = mode, literals
         self.asked: list[str] = []  # statements of our own
         self.rows = SHOP
