@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from appliance.record.brief import Brief, briefs
 from appliance.record.chain import Item
-from appliance.record.frame import NAME
+from appliance.record.frame import NAME, UNREADABLE
 from appliance.record.parts import Parts
 
 FORMAT = 1  # in PRAGMA user_version
@@ -40,7 +38,7 @@ def brief(item: Item) -> Brief | None:
     """Return it of a frame; None for what only a worker that was taken over would write."""
     try:
         return briefs.decode(item.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 

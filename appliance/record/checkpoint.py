@@ -25,7 +25,7 @@ import msgspec
 
 from appliance.model import HostError
 from appliance.record.chain import HASH, leaf, plain
-from appliance.record.frame import HEAD, BadFrame
+from appliance.record.frame import HEAD, UNREADABLE, BadFrame
 from appliance.record.packed import Signed
 from appliance.record.seal import Head
 from appliance.record.signing import CHECKPOINT, KEY_BYTES, Signer
@@ -320,7 +320,7 @@ def entries(path: Path, start: int = 0) -> Iterator[Written]:
         for item in plain(path, file, start):
             try:
                 entry = _entries.decode(_signed.decode(item.body).body)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 raise BadFrame(path, item.start, f"not a checkpoint: {error}") from None
             yield Written(entry, leaf(item.data), item.data)
 

@@ -18,6 +18,7 @@ import msgspec
 from appliance.record import read
 from appliance.record.chain import HASH, MAX_GAP, Item, gap, leaf
 from appliance.record.checkpoint import KEY, entries, files
+from appliance.record.frame import UNREADABLE
 from appliance.record.packed import written
 from appliance.record.seal import Seal
 from appliance.record.standalone import source
@@ -62,7 +63,7 @@ def thinned(items: Iterable[Item], keep: frozenset[str]) -> Iterator[bytes]:
     """Yield the header and the frames of the sessions named, and gaps for the others."""
     hashes, size = bytearray(), 0
     for number, item in enumerate(items):
-        if number == 0 or (not item.gap and _whose.decode(item.body).id in keep):
+        if number == 0 or (not item.gap and _id(item.body) in keep):
             if hashes:
                 yield gap(size, bytes(hashes))
                 hashes, size = bytearray(), 0
@@ -75,6 +76,14 @@ def thinned(items: Iterable[Item], keep: frozenset[str]) -> Iterator[bytes]:
             hashes, size = bytearray(), 0
     if hashes:
         yield gap(size, bytes(hashes))
+
+
+def _id(body: bytes) -> str | None:
+    """Return whose a frame is; None of what only a worker that was taken over would write."""
+    try:
+        return _whose.decode(body).id
+    except UNREADABLE:
+        return None
 
 
 def _about(proof: Path, records: Path, names: list[str]) -> list[Path]:

@@ -62,7 +62,6 @@ def pcapng(frames: Iterable[Frame], out: BinaryIO) -> int:
     """Write a capture of the sessions; return its size in bytes.
 
     Raises:
-        ValueError: the first frame of a session does not say whose it is.
         OSError: `out` cannot take it.
     """
     return _put(capture.blocks(frames), out)

@@ -32,6 +32,8 @@ from appliance.model import Flow, HostError, Note
 FORMAT = 2
 OLDEST = 1  # format that can still be read (migrate.py)
 MAX_FRAME = 72 << 20  # bytes; a message of 64 MiB, the most a wire lets through, with its text
+MAX_TIME = float(1 << 33)  # unix seconds, the year 2242: in microseconds, as the index counts, well within 64 bits
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what bytes lead to that nobody of ours wrote
 MARK = 0xC6
 HEAD = 5  # bytes before each map: the mark and the length
 NAME = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{13,20})\.record")
@@ -67,6 +69,16 @@ class Frame(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def size(self) -> int:
         """Bytes of the message, kept or not, or passed unread."""
         return len(self.note.raw) + self.note.size + self.dropped
+
+
+def is_time(when: float) -> bool:
+    """Tell whether a frame can be of this time; a worker that was taken over may say any, and "not a number"."""
+    return 0.0 <= when <= MAX_TIME
+
+
+def is_length(seconds: float) -> bool:
+    """Tell whether something can have taken so long; below zero where a clock was set back."""
+    return -MAX_TIME <= seconds <= MAX_TIME
 
 
 class BadFrame(HostError):

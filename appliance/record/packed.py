@@ -22,7 +22,7 @@ import msgspec
 import zstandard
 
 from appliance.record.chain import HASH, Item, gap, parse
-from appliance.record.frame import FORMAT, MAX_FRAME, BadFrame
+from appliance.record.frame import FORMAT, MAX_FRAME, UNREADABLE, BadFrame
 
 MAGIC = b"\x28\xb5\x2f\xfd"  # of a zstd frame; no item begins with it
 SKIPPABLE = b"\x5e\x2a\x4d\x18"
@@ -237,7 +237,7 @@ def _footer(path: Path, file: BinaryIO) -> Footer:
         raise BadFrame(path, place, "the footer of a packed segment was changed")
     try:
         found = _footers.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadFrame(path, place, f"not a footer: {error}") from None
     if found.format != FORMAT or sum(block.length for block in found.blocks) != place - len(SKIPPABLE) - 4:
         raise BadFrame(path, place, "a footer of another file or format")

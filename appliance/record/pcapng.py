@@ -12,8 +12,9 @@ bytes. No protocol is known here: what a port is spoken is for the reader to tel
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 
-from appliance.model import Decision, Flow, Note, Process, Side
+from appliance.model import Address, Decision, Flow, Note, Process, Side
 from appliance.record.datagrams import Datagrams
 from appliance.record.frame import Frame
 from appliance.record.tcp import Connection, Packet
@@ -25,6 +26,7 @@ COMMENT, APPLICATION, INTERFACE, DESCRIPTION = 1, 4, 2, 3  # options
 MAX_INTERFACES = 1_000  # then OTHERS is one for all further; rules name a few, but cgroups are made by vendors
 MAX_NAMES = 10_000  # addresses called by a name; each is remembered, so that it is said once
 TLS = "tls"  # kind of the messages that turn a connection to TLS: what was inside is shown, as if it had not
+NOWHERE = Address("0.0.0.0", 0)  # of a session that does not tell
 SHORT = 8  # bytes; PostgreSQL's SSLRequest. A first message this short is written when the next note is known
 MAX_OVER = 65_536  # ended sessions remembered, as something may still be said of them
 UNKNOWN, OTHERS = "not identified", "others"
@@ -36,11 +38,7 @@ ABOUT = (
 
 
 def blocks(frames: Iterable[Frame]) -> Iterator[bytes]:
-    """Yield the file, piece by piece. Frames of several sessions may come mixed, each session's in order.
-
-    Raises:
-        ValueError: the first frame of a session does not say whose it is.
-    """
+    """Yield the file, piece by piece. Frames of several sessions may come mixed, each session's in order."""
     about = _option(COMMENT, ABOUT) + _option(APPLICATION, "vendorgate")
     yield _block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + about + _END)
     interfaces: dict[str, int] = {}
@@ -73,10 +71,9 @@ def packets(frames: Iterable[Frame]) -> Iterator[Packet]:
             continue
         talk = talks.get(frame.id)
         if talk is None:
-            if frame.flow is None:
-                raise ValueError(f"the frames of {frame.id} do not begin with its flow")
-            make = _Talk if frame.flow.transport == "tcp" else _Datagrams
-            talk = talks[frame.id] = make(frame.flow)
+            flow = _placed(frame)
+            make = _Talk if flow.transport == "tcp" else _Datagrams
+            talk = talks[frame.id] = make(flow)
         for packet in talk.packets(frame):
             if held:
                 yield held
@@ -92,6 +89,18 @@ def packets(frames: Iterable[Frame]) -> Iterator[Packet]:
         yield held
     for talk in talks.values():
         yield from talk.rest()
+
+
+def _placed(frame: Frame) -> Flow:
+    """Return whose a session is; one between no addresses where its first frame does not tell any."""
+    flow = frame.flow
+    try:
+        ends = (flow.client, flow.server) if flow else ()
+        if flow and all(ip_address(end.host) and 0 <= end.port < 1 << 16 for end in ends):
+            return flow
+    except ValueError:
+        pass  # only a worker that was taken over writes such: it must not keep other sessions from being handed over
+    return Flow(frame.id, frame.time, NOWHERE, NOWHERE, None)
 
 
 class _Talk:

@@ -22,7 +22,7 @@ import msgspec
 
 from appliance.record import migrate
 from appliance.record.chain import Item, parse, plain
-from appliance.record.frame import FORMAT, HEAD, MAX_FRAME, OLDEST, BadFrame, Frame, Header, segments
+from appliance.record.frame import FORMAT, HEAD, MAX_FRAME, OLDEST, UNREADABLE, BadFrame, Frame, Header, segments
 from appliance.record.packed import Packed, is_packed
 
 OPEN_PACKED = 32  # packed segments kept open by `at`, each with one block of some 100 KiB
@@ -164,7 +164,7 @@ def decode_header(path: Path, item: Item) -> Header:
         raise BadFrame(path, item.start, "a segment without its header")
     try:
         found = _headers.decode(item.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadFrame(path, item.start, f"not a header: {error}") from None
     if not OLDEST <= found.format <= FORMAT:
         what = f"format {found.format}, and this version reads formats {OLDEST} to {FORMAT}"
@@ -176,7 +176,7 @@ def decode_frame(path: Path, item: Item, format: int) -> Frame:
     """Return the frame that an item of a segment of `format` is, in the shape of today."""
     try:
         return migrate.frame(_frames.decode(item.body), format)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadFrame(path, item.start, f"not a frame: {error}") from None
 
 

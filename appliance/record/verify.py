@@ -9,6 +9,7 @@ from appliance.record.audit.check import Fault, Progress, Report, check
 from appliance.record.audit.ledger import Wanted
 from appliance.record.audit.primitives import Tools
 from appliance.record.audit.program import describe, summary
+from appliance.record.frame import UNREADABLE
 from appliance.record.packed import inflated
 from appliance.record.signing import checks
 
@@ -25,7 +26,7 @@ def _inflate(data: bytes) -> bytes:
 def _unpack(data: bytes) -> object:
     try:
         return msgspec.msgpack.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+    except (*UNREADABLE, TypeError) as error:
         raise ValueError(str(error)) from None
 
 

@@ -12,13 +12,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
-import msgspec
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 from msgspec.structs import astuple
 
 from appliance.record.brief import Boths, Link, boths, links
 from appliance.record.chain import Item, runs
-from appliance.record.frame import HEAD, BadFrame, Header
+from appliance.record.frame import HEAD, UNREADABLE, BadFrame, Header, is_time
 from appliance.record.packed import BLOCK
 from appliance.record.parts import Parts
 from appliance.record.read import decode_header
@@ -156,11 +155,13 @@ class Walk:
             sequence, when, id, previous = said[0], said[1], said[2], said[5]
             if is_foreign(id, self._own):
                 raise BadFrame(self.path, start, f"frame {sequence} is of session {id}, which is another worker's")
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             link = self._link(start, body)
             sequence, when, previous = link.sequence, link.time, link.previous
         if sequence != self.sequence + 1:
             raise BadFrame(self.path, start, f"frame {sequence} where {self.sequence + 1} was due")
+        if not is_time(when):
+            raise BadFrame(self.path, start, f"frame {sequence} is of no time there is: {when:g}")
         if top.format > 1 and previous != self.head:
             raise BadFrame(self.path, start, f"frame {sequence} does not follow what is before it")
         self.sequence = sequence
@@ -174,7 +175,7 @@ class Walk:
         """Return of a frame that only a worker that was taken over would write what ties it."""
         try:
             return links.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise BadFrame(self.path, start, f"not a frame: {error}") from None
 
     def _end(self, start: int, left: int) -> None:

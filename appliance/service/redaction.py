@@ -145,7 +145,10 @@ class _Talk:
         note, flow = frame.note, frame.flow
         self._blind = note.kind != "opened" or note.protocol not in ("", *wires.PROTOCOLS)
         if not self._blind:
-            self._wire = wires.open(note.protocol, *((flow.transport, flow.server.port) if flow else ()))
+            try:
+                self._wire = wires.open(note.protocol, *((flow.transport, flow.server.port) if flow else ()))
+            except KeyError:
+                self._blind = True  # it is not spoken in this transport
 
     # -- the client ----------------------------------------------------------------------------------------------
 

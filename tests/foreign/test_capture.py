@@ -73,6 +73,14 @@ def test_the_offset_of_an_interface() -> None:
     assert read(data)[0].time == 101.0
 
 
+@pytest.mark.parametrize(("unit", "ticks", "offset"), [(0, 2**64 - 1, 0), (0x80, 2**33 + 1, 0), (6, 0, -1), (6, 0, 2**63 - 1)])
+def test_a_packet_of_no_time_is_none(unit: int, ticks: int, offset: int) -> None:
+    """In the index it would have been a number that SQLite does not take, and nothing after it would have been found."""
+    data = section() + interface(options=option(9, bytes([unit])) + option(14, struct.pack("<q", offset)))
+    with pytest.raises(ConfigError, match="which is no time"):
+        read(data + enhanced(ticks, b"x"))
+
+
 def test_simple_and_obsolete_packets() -> None:
     simple = block(3, struct.pack("<I", 8) + b"abcdefgh")
     obsolete = block(2, struct.pack("<HHIIII", 0, 0, 0, 2_000_000, 3, 3) + b"xyz")

@@ -253,9 +253,16 @@ def test_a_session_that_begins_in_the_middle_says_so() -> None:
     assert b"the beginning of this session is no longer in the record" in out.getvalue()
 
 
-def test_frames_without_a_flow_are_refused() -> None:
-    with pytest.raises(ValueError, match="f1 do not begin with its flow"):
-        pcapng([Frame(1, T, "f1", rows(b"x"))], io.BytesIO())
+ODD = [None, *(msgspec.structs.replace(flow(), client=Address(*end)) for end in (("x", 1), ("10.0.0.1", -1), ("::1", 1 << 16)))]
+
+
+@pytest.mark.parametrize("of", ODD)
+def test_frames_that_say_no_addresses_are_between_none(of: Flow | None) -> None:
+    """Only a worker that was taken over writes them; what others wrote is in the same export."""
+    out = io.BytesIO()
+    pcapng([Frame(1, T, "f1", rows(b"said"), flow=of), *frames([opened(), closed()])], out)
+    assert bytes(4) + bytes(4) in out.getvalue()
+    assert b"said" in out.getvalue()
 
 
 def test_what_is_said_after_the_end_is_no_packet() -> None:

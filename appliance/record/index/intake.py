@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 
 from appliance.model import Flow, Side, Spent
 from appliance.record.chain import Item, runs
-from appliance.record.frame import FORMAT, HEAD, BadFrame
+from appliance.record.frame import FORMAT, HEAD, MAX_FRAME, UNREADABLE, BadFrame, is_length, is_time
 from appliance.record.index.kept import Kept
 from appliance.record.index.schema import MICROS
 from appliance.record.index.seen import Frames, Notes, Ruled, Seen, seen
@@ -66,6 +66,8 @@ class One:
         names = kept.names(facts) if facts and facts not in self.facts else ()
         if columns:
             kept.check(columns)
+        if spent is not None and not is_length(spent.parse + spent.policy + spent.hold + spent.upstream):
+            raise msgspec.DecodeError("times that nobody spends")
         self.last = max(self.last, when)
         if flow is not None:
             self._meet(flow)
@@ -214,13 +216,17 @@ class Batch:
             fields = cast(Frames, astuple(frame))
             if fields[0] != self._due:
                 raise BadFrame(self._path, start, f"frame {fields[0]} where {self._due} was due")
+            if not is_time(fields[1]) or (fields[5] is not None and not is_time(fields[5].opened)):
+                raise BadFrame(self._path, start, f"frame {fields[0]} is of no time there is")
+            if not 0 <= fields[4] <= MAX_FRAME:
+                raise BadFrame(self._path, start, f"frame {fields[0]} says that {fields[4]} bytes were not kept of it")
             one = self._sessions.get(fields[2])
             if one is None:
                 if is_foreign(frame.id, self._own):
                     raise BadFrame(self._path, start, f"frame of session {frame.id}, which is another worker's")
                 one = self._meet(frame)
             one.add(start, fields, self._kept)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise BadFrame(self._path, start, f"not a frame: {error}") from None
         self._sessions[frame.id] = one
         self._last = self._due

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from appliance.model import ConfigError
+from appliance.record.frame import is_time
 
 MAX_FRAME = 262_144  # bytes of a packet; MAXIMUM_SNAPLEN of libpcap
 MAX_BLOCK = 16 << 20  # bytes of a pcapng block; what libpcap takes
@@ -208,8 +209,10 @@ class Capture:
         if kind == SIMPLE and of.snaplen:
             length = min(length, of.snaplen)
         self.count += 1
-        data = body[at : at + length]
-        return Caught(self.count, when * of.unit + of.offset, of.linktype, data, max(size, length))
+        data, moment = body[at : at + length], when * of.unit + of.offset
+        if not is_time(moment):
+            raise self._bad(f"a packet of {moment:g} s after 1970, which is no time")
+        return Caught(self.count, moment, of.linktype, data, max(size, length))
 
     # -- bytes ---------------------------------------------------------------------------------------------------
 
