@@ -131,6 +131,26 @@ def test_what_is_generated_from_what_is_generated(shop: MariaDB) -> None:
     shop.admin("drop table made", "shop")
 
 
+OWN = """
+rules:
+  - {id: hide-ssn, when: {user: acme, column: [shop.users.ssn]}, do: mask, with: redact}
+  - {id: all, do: allow}
+"""
+
+
+def test_a_view_that_another_connection_has_changed_since_it_was_prepared(shop: MariaDB) -> None:
+    """The other may see the column, and lends it to whoever reads its view."""
+    shop.admin("create view lent as select id, name as a from users", "shop")
+    with Gate(address(shop), OWN, protocol="mysql") as gate, Line(gate.port) as line, Line(gate.port, user="tester") as other:
+        line.run("prepare s from 'select a from lent where id = 1'")
+        for column, shown in (("ssn", "[redacted]"), ("name", "Ada")):
+            other.run(f"create or replace view lent as select id, {column} as a from users")
+            line.binary("select a from lent")
+            assert line.run("execute s") == line.run("select a from lent where id = 1") == [[(shown,)]]
+        assert not secret(line.seen)
+    shop.admin("drop view lent", "shop")
+
+
 FAILING = [
     "prepare s from 'select 1' using @a", "signal sqlstate '45000'; prepare s from 'select 1'", "select 1; select (select id from users); prepare s from 'select 1'",
 ]  # fmt: skip
