@@ -11,6 +11,7 @@ import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from multipart import MultipartError, MultipartParser, MultipartPart
 
@@ -30,6 +31,8 @@ BOUNDARY = re.compile(
     re.IGNORECASE,
 )
 STEP = re.compile(r'\.[^.\[]+|\[[0-9]+\]|\["(?:[^"\\]|\\.)*"\]')  # of paths as `leaves` writes them
+CODED_FILE = re.compile(r""";\s*filename\*\s*=\s*utf-8'[\w-]*'([^\s;"'*]*)(?=\s*(?:;|$))""", re.IGNORECASE)  # RFC 8187
+LOOSE = re.compile(r'=\s*[^\s;]+\s+[^\s;]|[^\s;=]""|""[^\s;]')  # what has more behind its end, or a quote within
 PLAIN = re.compile(r"[^\W\d][\w-]*")
 DOCUMENT, PERSISTED = "documentid", "persistedquery"  # GraphQL over HTTP, appendix on persisted documents; Apollo's
 NOTHING = Found()
@@ -225,23 +228,39 @@ def multipart(body: bytes, header: str) -> Form:
         parts = parser.parts()
     except (MultipartError, ValueError, LookupError):
         return Form(whole=False)
-    fields = tuple((part.name, part.raw.decode("utf-8", "replace")) for part in parts if part.filename is None)
-    files = tuple(part.filename for part in parts if part.filename is not None)
+    # One without a name of a file is no file to Go and to aiohttp; browsers send an empty one for none chosen.
+    said = (part for part in parts if part.filename is None or (not part.filename and part.raw))
+    fields = tuple((part.name, part.raw.decode("utf-8", "replace")) for part in said)
+    files = tuple(name for part in parts for name in _files(part))
     texts = tuple(part.raw.decode("utf-8", "replace") for part in parts if part.filename is not None)
     return Form(fields, files, texts, whole=not any(map(_is_coded, parts)))
+
+
+def _files(part: MultipartPart) -> list[str]:
+    """Return the names of its file; many clients say it twice, and servers differ in which they take."""
+    plain = [] if part.filename is None else [part.filename]
+    return plain + [unquote(name) for name in CODED_FILE.findall(re.sub(r'"[^"]*"', '""', _disposition(part)))]
+
+
+def _disposition(part: MultipartPart) -> str:
+    return next((value for name, value in part.headerlist if name.lower() == "content-disposition"), "")
 
 
 def _is_coded(part: MultipartPart) -> bool:
     """Return True if a server may read name or value otherwise: coded, or said twice. RFC 7578 section 4.6."""
     said = {name.lower(): value.lower() for name, value in part.headerlist}
-    names = re.sub(r'"[^"]*"', "", said.get("content-disposition", ""))
+    place = said.get("content-disposition", "")
+    names = CODED_FILE.sub("", re.sub(r'"[^"]*"', '""', place), count=1)
     words = re.findall(r";\s*([^\s=;]+)\s*=", names)
     return (
         "*" in names
+        or "'" in names  # a quote for PHP
+        or "=?" in place  # of a coded word, which Tomcat opens: RFC 2047
+        or LOOSE.search(names) is not None
         or len(said) != len(part.headerlist)
         or len(words) != len(set(words))
         or part.name == "_charset_"
-        or "\\" in said.get("content-disposition", "")  # a part of the name for some, for others a quote
+        or "\\" in place  # a part of the name for some, for others a quote
         or said.get("content-type", "").startswith("multipart/")  # whose parts are files of this one for some
         or "charset" in re.sub(r'charset="?(utf-8|us-ascii)"?', "", said.get("content-type", ""))
         or said.get("content-transfer-encoding", "binary") not in ("7bit", "8bit", "binary")

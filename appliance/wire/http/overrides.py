@@ -29,12 +29,12 @@ def _pattern(text: str) -> re.Pattern[bytes]:
     return re.compile(text.encode())
 
 
-# They are looked for in small letters, and begin in a way that is found quickly.
+# They are looked for in small letters, and begin in a way that is found quickly. In parts what is coded counts as one.
 IN_JSON = _pattern(r'"(?:_|\\u005f)' + _spelled(r"\\u00") + '"')
 IN_FORM = _pattern(r"[_.\[%](?:(?<![a-z0-9].)|(?<=%20.))(?:(?<=[^%])|5f|2e|5b)" + _spelled("%") + "(?![a-z0-9_])")
 IN_PARTS = _pattern(
-    rf"""(?:name(?<!filename)|content-id)(?:[\s*]{{{MAX_BLANKS}}}|[\s*]*+[=:](?:[\s"']{{{MAX_BLANKS}}}|[\s"']*+"""
-    r"""(?:[\w-]{1,16}'[\w-]{0,16}')?\\?(?:_|%5f|\.|%2e|\[|%5b)""" + _spelled("%", r"\\?") + "(?![a-z0-9_])))"
+    rf"""(?:name(?<!filename)|content-id)(?:\s{{{MAX_BLANKS}}}|\s*+(?:\*[\s\d*]{{0,{MAX_BLANKS}}}=|[=:](?:[\s"']{{{MAX_BLANKS}}}|[\s"']*+"""
+    r"""(?:=\?|\\?(?:_|%5f|\.|%2e|\[|%5b)""" + _spelled("%", r"\\?") + "(?![a-z0-9_])))))"
 )
 
 

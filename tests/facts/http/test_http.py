@@ -16,8 +16,8 @@ FORM = "content-type: application/x-www-form-urlencoded\n"
 PARTS = "content-type: multipart/form-data; boundary=x\n"
 
 
-def part(name: str, value: str) -> bytes:
-    return f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+def part(name: str, value: str, more: str = "") -> bytes:
+    return f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n{value}\r\n'.encode()
 
 
 def asked(text: str = "GET /", host: str = "api.example", lines: str = "", body: bytes = b"", *, status: str = "", packed: bytes = b"") -> Facts:
@@ -55,6 +55,9 @@ REQUESTS = {
     "override by a name as Express reads it": (asked("POST /?[_method]=put", lines=FORM, body=b"%5B_method%5Dx=DELETE"), {"method": {"POST", "PUT", "DELETE"}}),
     "names as Express reads them": (asked("POST /", lines=FORM, body=b"z=0&[role]=admin&[a][b]=1&[]=2&a[b]=3&[[c]]=4"), {"field": {"z=0", "[role]=admin", "role=admin", "[a][b]=1", "a[b]=1", "[]=2", "=2", "a[b]=3", "[[c]]=4"}}),
     "parts by names as PHP and Express read them": (asked("POST /", lines=PARTS, body=part(".method", "put") + part("[_method]", "delete") + b"--x--\r\n"), {"method": {"POST", "PUT", "DELETE"}, "field": {".method=put", "_method=put", "[_method]=delete", "_method=delete"}}),
+    "a file by two names": (asked("POST /", lines=PARTS, body=part("f", "1", "; filename=a.md; filename*=UTF-8'en'%C3%A9.sh") + b"--x--\r\n"), {"file": {"a.md", "é.sh"}, "field": set()}),
+    "a file by its coded name": (asked("POST /", lines=PARTS, body=part("f", "1", "; filename*=utf-8''a.sh") + b"--x--\r\n"), {"file": {"a.sh"}, "field": {"f=1"}}),
+    "a file without a name": (asked("POST /", lines=PARTS, body=part("role", "admin", '; filename=""') + part("g", "", '; filename=""') + b"--x--\r\n"), {"file": {""}, "field": {"role=admin"}}),
     "override in JSON": (asked("POST /a", body=b'{"_method": "put"}'), {"method": {"POST", "PUT"}}),
     "override in a query of Salesforce": (asked("POST /a?_HttpMethod=PATCH"), {"method": {"POST", "PATCH"}}),
     "override in a header of CGI": (asked("POST /a", lines="x_http_method_override: put\n"), {"method": {"POST", "PUT"}}),
@@ -196,6 +199,18 @@ DOUBTFUL = {
 def test_what_is_read_otherwise_is_not_known(name: str) -> None:
     facts, unknown = DOUBTFUL[name]
     assert unknown <= facts.unknown
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'name="=?utf-8?B?X21ldGhvZA==?="', 'name="a"; filename="=?utf-8?B?eC5zaA==?="', "name='_method'", "name=_method x", "name*=utf-8''_method",
+        "name=a; x='; name=_method'", 'name="a"_method', 'name=_"method"', "name=a; filename*=utf-16''%c3", "name=a; filename*=utf-8''a; filename*=utf-8''b",
+    ],
+)  # fmt: skip
+def test_a_part_whose_name_is_read_in_more_ways_than_one(said: str) -> None:
+    body = f"--x\r\nContent-Disposition: form-data; {said}\r\n\r\n1\r\n--x--\r\n".encode()
+    assert asked("POST /", lines=PARTS, body=body).unknown >= {"field", "file", *METHOD}
 
 
 def test_a_picture_is_no_document() -> None:

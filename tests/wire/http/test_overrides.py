@@ -22,15 +22,15 @@ NAMES = {
         "&[method=", "&%5Bmethod=", "&_httpMethod=", "&_method%00a=", ";_method=", "&[_method]=PUT", "\r\n_method=",
     ],
     PARTS: [
-        '; name="_method"', "; name=_method\r\n", "; NAME='_Method'", '; name=" _method"', '; name\t=\r\n "_httpMethod"', "; name*=utf-8''%5Fmethod",
+        '; name="_method"', "; name=_method\r\n", "; NAME='_Method'", '; name=" _method"', '; name\t=\r\n "_httpMethod"', "; name*=utf-8''%5Fmethod", "; name *0* = utf-16''%5F",
         '; name="\\_method"', '; name="_m\\ethod"', '; name=".method"', '; name="[method"', "Content-ID: _method", '; name="%5fmeth%6fd"',
-        f'; name{BLANKS}="_method"', f'; name="{BLANKS} _method"',
+        '; name="=?utf-8?B?X21ldGhvZA==?="', f'; name{BLANKS}="_method"', f'; name="{BLANKS} _method"',
     ],
 }  # fmt: skip
 OTHERS = {
     JSON: ['"payment_method": "method"', r'"a": "say \"_method\": 1"', "'_method'", '"_methods"'],
     FORM: ["&payment_method=a", "&method=a", "&_methods=a", "&a%5fmethod=b", "&_methodology="],
-    PARTS: ['; name="payment_method"', '; name="method"', '; filename="_method"', "_method", "self._method()", 'a.name = "x"', '<form name="a" method="post">'],
+    PARTS: ['; name="payment_method"', '; name="method"', '; filename="_method"', "_method", "self._method()", 'a.name = "x"', "; filename*=utf-8''%5Fmethod", "*name* is", '<form name="a" method="post">'],
 }  # fmt: skip
 
 
