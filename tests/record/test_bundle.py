@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ from appliance.record.verify import Wanted, verify
 from appliance.service import exports, rulebook
 from appliance.service.exports import Exports
 from tests.record import dialogue as d
-from tests.record.samples import NO_DROP, S, T, asked, closed, flow, opened
+from tests.record.samples import NO_DROP, S, T, asked, closed, flow, opened, write
 from tests.record.store import SECRET, Store
 from tests.record.test_cast import validate
 
@@ -179,6 +180,54 @@ def bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.close()
     assert verify(root).whole
     return root
+
+
+def elsewhere(root: Path) -> None:
+    """The segments are behind a link, and beside them one of now that nobody sealed."""
+    (root / "records").rename(root.parent / "elsewhere")
+    (root / "records").symlink_to(root.parent / "elsewhere")
+    write(root.parent / "elsewhere", flow("forged", time.time()), [opened(), *asked("drop table x"), closed()], time.time())
+
+
+def piped(root: Path) -> None:
+    (root / "sessions.json").unlink()
+    os.mkfifo(root / "sessions.json")
+
+
+def cached(root: Path) -> None:
+    (root / "records/__pycache__").mkdir()
+    (root / "records/__pycache__/x").touch()
+
+
+ADDED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a link to a directory": (elsewhere, "records: byte 0: the manifest does not list this file"),
+    "a link to nothing": (lambda root: (root / "x").symlink_to("nothing"), "x: byte 0: the manifest does not list this file"),
+    "a link in place of a file": (
+        lambda root: (root / "README.txt").rename(root.parent / "r") and (root / "README.txt").symlink_to("../r"),
+        "README.txt: byte 0: it is no file",
+    ),
+    "a pipe in place of a file": (piped, "sessions.json: byte 0: it is no file"),
+    "a manifest elsewhere": (lambda root: (root / "rules/manifest.json").touch(), "rules/manifest.json: byte 0: the manifest"),
+    "what looks like a cache": (cached, "records/__pycache__/x: byte 0: the manifest does not list this file"),
+}
+
+
+@pytest.mark.parametrize("what", ADDED)
+def test_nothing_is_beside_what_the_manifest_lists(place: Place, tmp_path: Path, what: str) -> None:
+    """A segment that nobody sealed passed as one of just now, where a link hid it from the list."""
+    root = place.unpacked(tmp_path / "out", "a")
+    add, says = ADDED[what]
+    add(root)
+    report = verify(root, Wanted(key=Signer(SECRET).public))
+    assert [text for text in map(str, report.faults) if says in text], report.faults
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sig", "proof/key.pub"])
+def test_a_pipe_does_not_keep_the_verifier_waiting(place: Place, tmp_path: Path, name: str) -> None:
+    root = place.unpacked(tmp_path / "out", "a")
+    (root / name).unlink()
+    os.mkfifo(root / name)
+    assert "it is no file" in str([fault.what for fault in verify(root).faults])
 
 
 def test_names_in_a_manifest_lead_nowhere_else(place: Place, tmp_path: Path) -> None:

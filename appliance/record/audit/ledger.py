@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from appliance.record.audit.primitives import Tools, leaf
-from appliance.record.audit.stream import BAD_VALUES, NAME, Bad, Item, field, items
+from appliance.record.audit.stream import BAD_VALUES, NAME, Bad, Item, field, items, regular
 
 GRACE_S = 120.0  # a flow that was counted may wait this long until its session is recorded
 CHECKPOINT, SEAL = b"vendorgate checkpoint 1\0", b"vendorgate seal 2\0"
@@ -85,8 +85,8 @@ class Ledger:
     def beside(self) -> bytes:
         """Return the public key that is beside the checkpoints; empty if there is none."""
         try:
-            return bytes.fromhex((self._directory / "key.pub").read_text())
-        except (OSError, ValueError):
+            return bytes.fromhex(_text(self._directory / "key.pub"))
+        except (Bad, ValueError):
             return b""
 
     def read(self) -> None:
@@ -252,6 +252,8 @@ def _flows(said: Any, name: str) -> list[tuple[int, int, list[int]]]:
 
 def _text(path: Path) -> str:
     try:
+        if not regular(path):
+            raise ValueError("it is no file")
         return path.read_text()
     except (OSError, ValueError) as error:
         raise Bad(0, f"there is no proof here: {error}", None, str(path)) from None

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from appliance.record.audit.primitives import Tools
-from appliance.record.audit.stream import Bad
+from appliance.record.audit.stream import Bad, regular
 
 BUNDLE = b"vendorgate bundle 1\0"  # context of the signature
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-OWN = (MANIFEST, SIGNATURE, "__pycache__")
+OWN = (MANIFEST, SIGNATURE)  # what is not listed
 PART = 1 << 20  # bytes read at a time
 
 
@@ -36,8 +36,13 @@ class Manifest:
 
     def faults(self, key: bytes, tools: Tools) -> Iterator[tuple[str, Bad]]:
         """Yield the files that are not as the manifest says, or the manifest if it is not what was signed."""
-        path, data = self.path, self.path.read_bytes()
+        path = self.path
         try:
+            for own in (path, self._root / SIGNATURE):
+                if not regular(own):
+                    yield str(own), Bad(0, "it is no file")
+                    return
+            data = path.read_bytes()
             signed = tools.unpack((self._root / SIGNATURE).read_bytes())
             body, signature = signed["body"], signed["signature"]
             vouched = tools.unpack(body)["sha256"]
@@ -46,7 +51,7 @@ class Manifest:
         except FileNotFoundError:
             yield str(path), Bad(0, "the signature of the manifest is missing")
             return
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             yield str(path), Bad(0, f"not a manifest with its signature: {error!r}")
             return
         if not tools.signed(key, BUNDLE + body, signature):
@@ -65,6 +70,8 @@ class Manifest:
             return "no name for a file in an export"
         digest, size = hashlib.sha256(), 0
         try:
+            if not regular(self._root / name):
+                return "it is no file"
             with (self._root / name).open("rb") as file:
                 while part := file.read(PART):
                     digest.update(part)
@@ -76,8 +83,9 @@ class Manifest:
         return "" if digest.hexdigest() == one.get("sha256") else "the file is not what the manifest says"
 
     def _names(self) -> set[str]:
+        """Return all there is but directories; a link to one is no directory, what is behind it would not be seen."""
         found = set()
         for directory, folders, names in os.walk(self._root):
-            folders[:] = [name for name in folders if name not in OWN]
-            found |= {str((Path(directory) / name).relative_to(self._root)) for name in names if name not in OWN}
-        return found
+            links = [name for name in folders if (Path(directory) / name).is_symlink()]
+            found |= {str((Path(directory) / name).relative_to(self._root)) for name in (*names, *links)}
+        return found.difference(OWN)

@@ -27,6 +27,11 @@ class Bad(Exception):
 BAD_VALUES = (ValueError, KeyError, TypeError, OverflowError)  # what a map that is not ours leads to
 
 
+def regular(path: Path) -> bool:
+    """Tell whether a path is that of a file: a pipe would never end, a link leads elsewhere."""
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
 def field(said: Any, name: str, kind: type, *default: Any) -> Any:
     """Return a field of a map of type `kind`; what was written by no one of ours may have any.
 
@@ -55,8 +60,8 @@ def items(path: Path, tools: Tools, torn: Callable[[int, int], object], start: i
 
     `start` is the end of an item, and only for a file that is not packed.
     """
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise Bad(0, "it is no file")  # a pipe would never end
+    if not regular(path):
+        raise Bad(0, "it is no file")
     with path.open("rb") as file:
         magic = file.read(4)
         file.seek(0)
