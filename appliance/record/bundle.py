@@ -47,7 +47,8 @@ manifest.json     every file here with its SHA-256, signed in manifest.sig
 PROVEN = """proof/, records/  the record itself with its seals: of other sessions only hashes
 
 Check it on any machine with Python 3.9 or later:  python3 verify.py .
-Compare the key it names with that of the host, given to you another way."""
+Compare the key it names with that of the host, given to you another way; so take verify.py too, if others had this in
+their hands: any host writes it by `vendorgate verify --standalone verify.py`."""
 REDACTED = """This bundle is redacted: {what}.
 So it has no proof in it: the sealed record has what was taken out. The manifest is signed all the same."""
 
