@@ -25,7 +25,7 @@ MESSAGES = st.builds(
     st.sampled_from(LINES),
     st.sampled_from(HEADERS),
     st.sampled_from(BODIES),
-    st.sampled_from(["", "oversize", "encoded"]),
+    st.sampled_from(["", "oversize", "long", "encoded"]),
     st.sampled_from(["request", "request", "ws-text"]),
 )
 
