@@ -31,8 +31,8 @@ MODULES = [
     *(
         f"appliance.relay.{name}"
         for name in (
-            "alarm", "end", "gate", "gather", "joined", "layer", "linger", "pipe", "room", "securing", "turns",
-            "upstream", "valve",
+            "alarm", "end", "gate", "gather", "joined", "layer", "linger", "pipe", "room", "securing", "upstream",
+            "valve",
         )
     ),
     "appliance.service.book",
