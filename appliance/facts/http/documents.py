@@ -32,7 +32,7 @@ BOUNDARY = re.compile(
 )
 STEP = re.compile(r'\.[^.\[]+|\[[0-9]+\]|\["(?:[^"\\]|\\.)*"\]')  # of paths as `leaves` writes them
 CODED_FILE = re.compile(r""";\s*filename\*\s*=\s*utf-8'[\w-]*'([^\s;"'*]*)(?=\s*(?:;|$))""", re.IGNORECASE)  # RFC 8187
-LOOSE = re.compile(r'=\s*[^\s;]+\s+[^\s;]|[^\s;=]""|""[^\s;]')  # what has more behind its end, or a quote within
+LOOSE = re.compile(r'[^\s;=]\s+[^\s;=]|[^\s;=]""|""[^\s;]')  # a value with more behind its end, or a quote within
 PLAIN = re.compile(r"[^\W\d][\w-]*")
 DOCUMENT, PERSISTED = "documentid", "persistedquery"  # GraphQL over HTTP, appendix on persisted documents; Apollo's
 NOTHING = Found()
