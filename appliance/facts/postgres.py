@@ -23,8 +23,8 @@ types that are not built in; statements made at run time; names of statements ne
 catalogue is needed, relations it does not have.
 
 Not seen without the catalogue: views, triggers, rules, a user's overloads of built-ins. Not seen at all:
-functions in policies, column defaults, checks of tables and index expressions; what other connections change
-meanwhile.
+functions in policies, column defaults, checks of tables and index expressions; what is changed past us, until
+the catalogue is read again (entry.py), and while a statement is on its way.
 """
 
 from collections.abc import Iterable

@@ -14,6 +14,7 @@ from tests.gate import Gate
 
 pytestmark = pytest.mark.peer
 
+OWN = "rules:\n  - {id: hide-code, when: {application: agent, column: [public.lent.code]}, do: mask, with: redact}\n  - {id: all, do: allow}\n"
 NO_ORDERS = "rules:\n  - {id: no-orders, when: {table: [public.orders]}, do: block}\n  - {id: all, do: allow}\n"
 
 
@@ -105,6 +106,23 @@ class TestShadows:
             assert not shown(line.seen)
             assert talk.rows(line.ask(talk.query("select a from fresh"))) == [[b"new"]]
             corner.admin("drop view sneaky; drop table fresh", "corner")
+
+
+    @pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+    def test_while_a_transaction_has_a_catalogue_of_its_own(self, corner: Postgres, isolation: str) -> None:
+        """What it reads of the catalogue may be what was, but its names mean what others have made of them since."""
+        corner.admin("set role acme; create table lent (code varchar); insert into lent values ('123-45-6789')", "corner")
+        with Gate(address(corner.port), OWN) as gate, Talk(gate.port, database="corner", application_name="agent") as line:
+            for text in (f"begin isolation level {isolation}", "create temp table t (a int)", "select a from t"):
+                assert not talk.codes(line.ask(talk.query(text)))
+            assert talk.rows(line.ask(talk.query("select lower(code) from lent"))) == [[b"[redacted]"]]
+            with Talk(gate.port, database="corner") as other:  # it fits better than the built-in one, so it is called
+                assert not talk.codes(other.ask(talk.query("create function lower(varchar) returns text language sql return 'x'")))
+            assert talk.codes(line.ask(talk.query("select lower(code) from lent"))) == ["42501"]
+            line.ask(talk.query("rollback"))
+            assert talk.codes(line.ask(talk.query("select lower(code) from lent"))) == ["42501"]
+            assert not shown(line.seen)
+        corner.admin("drop table lent; drop function public.lower(varchar)", "corner")
 
 
 class TestSpelling:

@@ -26,7 +26,8 @@ not built in, procedures, routines and triggers; statements made at run time; nu
 the catalogue is needed, relations it does not have.
 
 Not seen without the catalogue: views, triggers, foreign keys, generated columns. Not seen at all: what the user may
-not see of these; expressions of indexes, defaults and checks that are there; what other connections change meanwhile.
+not see of these; expressions of indexes, defaults and checks that are there; what is changed past us, until the
+catalogue is read again (entry.py), and while a statement is on its way.
 """
 
 from appliance.facts.mysql.denoted import denoted
