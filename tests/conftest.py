@@ -1,5 +1,6 @@
 """A real PostgreSQL and a real MariaDB, and the schema the cases of peer/ and evasion/ speak of."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from appliance.model import Address
 from appliance.record import read
 from tests.ports import free_port
 
+os.umask(0o022)  # a careful root's would keep servers, workers and vendors, who are other users, out of all that is made
 SCHEMA = (Path(__file__).parent / "data/shop.sql").read_text()
 SHOP_MARIADB = (Path(__file__).parent / "data/shop_mariadb.sql").read_text()
 
