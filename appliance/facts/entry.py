@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 from appliance.facts.shared import Shared
 
-MAX_AGE_S = 30.0  # of a catalogue, for what is changed past us; reading a large one takes a server a second
+MAX_AGE_S = 30.0  # of a catalogue, for what is changed past us
+REST = 100  # times what reading it took: a large one takes a server a second, and is read by each worker
 RETRY_S = 5.0  # between two flows that read it again for its age alone: the others go on by what there is
 
 C = TypeVar("C")
@@ -27,6 +28,7 @@ class Entry(Generic[C]):
         self.version = self.alterations = 0  # counts what may have changed it, and what surely did
         self._digest = b""
         self._read_at = self._asked_at = 0.0
+        self._lasts = MAX_AGE_S
         self._shared, changes = shared, shared.changes
         self._cells = changes.cells
         self._may, self._surely = changes.cell("may", *names), changes.cell("surely", *names)
@@ -70,7 +72,7 @@ class Entry(Generic[C]):
     def aged(self) -> bool:
         """True if it is time to read it again, whether something is known to have changed or not."""
         now = self._shared.now
-        return now - self._read_at > MAX_AGE_S and now - self._asked_at > RETRY_S
+        return now - self._read_at > self._lasts and now - self._asked_at > RETRY_S
 
     def asking(self) -> None:
         """Note that a flow asks for it."""
@@ -83,6 +85,8 @@ class Entry(Generic[C]):
     def put(self, catalog: C | None, version: int, digest: bytes) -> None:
         """Take what was read while it was of a version; what has changed since is not in it."""
         self.look()
-        self.catalog, self._digest, self._read_at = catalog, digest, self._shared.now
+        now = self._shared.now
+        self.catalog, self._digest, self._read_at = catalog, digest, now
+        self._lasts = max(MAX_AGE_S, REST * (now - self._asked_at))
         self.stale = catalog is None or version != self.version
         self.altered = self.altered and self.stale

@@ -6,7 +6,7 @@ import pytest
 
 from appliance.facts import Facts, names, parameters, store
 from appliance.facts.catalog import CATALOGUE_IN_TRANSACTION
-from appliance.facts.entry import MAX_AGE_S, RETRY_S
+from appliance.facts.entry import MAX_AGE_S, REST, RETRY_S
 from appliance.facts.readers import open as open_reader
 from appliance.facts.shared import Shared
 from appliance.facts.sql import ALL
@@ -489,6 +489,19 @@ class TestCatalogue:
         other.query("select 1")
         assert other.reader.wanted(other.look("query", text="select 1")) == ""
         assert shared.of(store.Store)._readings == before, "it is the same, so what was read by it stays"
+
+    def test_one_that_takes_long_to_read_is_asked_for_seldom(self) -> None:
+        shared = Shared()
+        talk = self.loaded(shared)
+        shared.now += MAX_AGE_S + 1
+        assert talk.reader.wanted(talk.look("query", text="select 1")) == CATALOGUE
+        shared.now += 2
+        talk.answer([STATE_ROW, SCHEMA, USERS])
+        talk.query("select 1")
+        shared.now += 2 * REST
+        assert talk.reader.wanted(talk.look("query", text="select 1")) == ""
+        shared.now += 1
+        assert talk.reader.wanted(talk.look("query", text="select 1")) == CATALOGUE
 
     def test_shared_by_flows_of_one_database(self) -> None:
         shared = Shared()
