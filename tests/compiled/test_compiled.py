@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 def run(tree: Path, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """Run Python in a tree."""
     path = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(tree), "PYTHONPATH": str(tree)}
-    return subprocess.run([sys.executable, *words], cwd=tree, env={**path, **env}, capture_output=True, text=True, timeout=280)
+    return subprocess.run([sys.executable, *words], cwd=tree, env={**path, **env}, capture_output=True, text=True, timeout=600)
 
 
 def where(tree: Path, **env: str) -> str:
