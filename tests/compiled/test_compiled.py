@@ -25,7 +25,7 @@ TESTS = [  # of each part that is compiled, those that see the most of it; all t
     "tests/relay/test_limits.py",
 ]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 def run(tree: Path, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
