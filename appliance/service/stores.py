@@ -51,6 +51,9 @@ class Stores:
             self.records.mkdir(mode=0o700, exist_ok=True)
             os.chown(self.records, os.geteuid(), os.getegid(), follow_symlinks=False)
             self.records.chmod(0o700)
+            if self.records.stat().st_dev != state_dir.stat().st_dev:
+                hint = "mount state_dir as a whole: segments are begun elsewhere in it, and moved there"
+                raise HostError(f"{self.records}: a file system of its own", hint)
             self._begun = Begun(self.records, tell)
             self._begun.take()
         except OSError as error:

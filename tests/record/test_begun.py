@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config.settings import MAX_WORKERS
+from appliance.model import HostError
 from appliance.record import begun, whose
 from appliance.record.begun import BEGUN, Begun
 from appliance.record.frame import BadFrame, segments
@@ -76,6 +77,16 @@ def test_what_a_hub_that_was_killed_had_not_taken_in_the_next_one_has(tmp_path: 
     second.place("worker0")
     (now,) = (tmp_path / BEGUN).iterdir()
     assert before != now, "a directory nobody writes to any more goes when the next is made"
+
+
+def test_records_on_a_file_system_of_their_own_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path / "records"], check=True)
+    try:
+        with pytest.raises(HostError, match="a file system of its own\nhint: mount state_dir"):
+            Stores(tmp_path, ME)
+    finally:
+        subprocess.run(["umount", tmp_path / "records"], check=True)
 
 
 def test_a_move_that_was_cut_off_is_gone_on_with(stores: Stores, told: list[str]) -> None:
