@@ -43,8 +43,10 @@ class Turns:
             return
         waiting = self._waiting.setdefault(vendor, OrderedDict())
         waiting[one] = None
-        if len(waiting) > self._limits.shaking and self._loop.time() >= self._quiet.get(vendor, 0.0):
-            self._quiet[vendor] = self._loop.time() + self._limits.quiet_s
+        now = self._loop.time()
+        if len(waiting) > self._limits.shaking and now >= self._quiet.get(vendor, 0.0):
+            self._quiet = {other: until for other, until in self._quiet.items() if until > now}
+            self._quiet[vendor] = now + self._limits.quiet_s
             self._told(vendor, len(waiting))
 
     def leave(self, vendor: str, one: Shaking) -> None:
