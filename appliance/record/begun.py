@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from appliance.record.disk import sync_names
 from appliance.record.frame import NAME
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Begun:
             names = os.listdir(place)[:MAX_LOOKED]
             taken = [name for name in names if self._linked(worker, place, name)]
             if taken:
-                _sync(self._records)  # before the name that is on the disk goes
+                sync_names(self._records)  # before the name that is on the disk goes
             for name in taken:
                 os.unlink(name, dir_fd=place)
         finally:
@@ -116,11 +117,3 @@ class Begun:
         if what not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(what)
             self._tell(what)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -25,6 +25,7 @@ import msgspec
 
 from appliance.model import HostError
 from appliance.record.chain import HASH, leaf, plain
+from appliance.record.disk import sync_names
 from appliance.record.frame import HEAD, UNREADABLE, BadFrame
 from appliance.record.packed import Signed
 from appliance.record.seal import Head
@@ -205,7 +206,7 @@ class Checkpoints:
         path = self._directory / LATEST
         if not path.exists() and self._number == 0:
             _latest(self._directory, 0, bytes(HASH))
-            _sync(self._directory)
+            sync_names(self._directory)
         number = path.read_text().partition(" ")[0] if path.exists() else "none"
         if not number.isdecimal() or int(number) > self._number:
             what = f"the checkpoints in {self._directory} end with {self._number}, and `{LATEST}` says {number}"
@@ -274,7 +275,7 @@ class Checkpoints:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fdatasync(fd)
             if fresh:
-                _sync(self._directory)
+                sync_names(self._directory)
         except OSError:
             os.ftruncate(fd, size)
             raise
@@ -341,7 +342,7 @@ def _claim(path: Path, signer: Signer) -> None:
     if not found:
         assert len(signer.public) == KEY_BYTES
         path.write_text(signer.public.hex() + "\n")
-        _sync(path.parent)
+        sync_names(path.parent)
 
 
 def _latest(directory: Path, number: int, hash: bytes) -> None:
@@ -352,12 +353,4 @@ def _latest(directory: Path, number: int, hash: bytes) -> None:
         file.flush()
         os.fdatasync(file.fileno())
     new.rename(directory / LATEST)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 

@@ -23,6 +23,7 @@ import msgspec
 
 from appliance.model import Flow, Note, Side
 from appliance.record.chain import leaf
+from appliance.record.disk import sync_names
 from appliance.record.frame import FORMAT, NAME, Frame, Header, Segment, pack, segments
 
 Level = Literal["full", "requests", "metadata"]
@@ -313,8 +314,4 @@ def sync(directory: Path, since: float) -> int:
 def _sync_names(directory: Path) -> None:
     """Bring the names of new segments to the disk; where the directory cannot be opened, others must."""
     with contextlib.suppress(PermissionError):
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_names(directory)

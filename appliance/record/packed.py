@@ -22,6 +22,7 @@ import msgspec
 import zstandard
 
 from appliance.record.chain import HASH, Item, gap, parse
+from appliance.record.disk import sync_names
 from appliance.record.frame import FORMAT, MAX_FRAME, UNREADABLE, BadFrame
 
 MAGIC = b"\x28\xb5\x2f\xfd"  # of a zstd frame; no item begins with it
@@ -192,7 +193,7 @@ def write(path: Path, items: Iterable[Item], seal: Signed, before: Callable[[], 
     except BaseException:
         new.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_names(path.parent)
 
 
 def _joined(items: Iterable[Item]) -> Iterator[tuple[bytes, int]]:
@@ -209,14 +210,6 @@ def _joined(items: Iterable[Item]) -> Iterator[tuple[bytes, int]]:
             parts, length, size = [], 0, 0
     if parts:
         yield zstd.compress(b"".join(parts)), size
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 _footers = msgspec.msgpack.Decoder(Footer)

@@ -21,6 +21,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from appliance.record.disk import sync_names
+
 CHUNK = 1 << 20  # bytes read at a time
 CONNECT_S, SILENT_S = 10.0, 60.0  # for a connection; without a byte of progress
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -82,11 +84,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
             new.rename(target)
-            fd = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_names(target.parent)
         except OSError as error:
             raise ShipError(f"{target}: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 
 from appliance.model import HostError
+from appliance.record.disk import sync_names
 from appliance.record.signing import KEY_BYTES, Signer
 
 KEYS, RECORD_KEY = "keys", "record.key"  # in state_dir
@@ -43,8 +44,4 @@ def _make(path: Path) -> None:
         file.flush()
         os.fsync(fd)
     new.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_names(path.parent)
