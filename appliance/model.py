@@ -84,6 +84,11 @@ class Process(msgspec.Struct, frozen=True, gc=False):
     resolved: bool = False  # package and script were looked up: empty means that there is none
     became: "Process | None" = None  # by exec, while it held the flow: another image than the one that connected
 
+    @property
+    def vendor(self) -> str:
+        """The first part of its cgroup's path: what is below that a vendor makes at will."""
+        return self.cgroup.partition("/")[0]
+
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
     """One connection. `server` is where the process meant to go, not the relay."""

@@ -284,7 +284,7 @@ def _size(question: Question) -> int:
 def _identity(question: Question) -> str:
     """Return whose a question is. A process nobody named is of its unit: below that a vendor may make cgroups."""
     process = question.flow.process
-    return question.identity or (process.cgroup.partition("/")[0] if process else "")
+    return question.identity or (process.vendor if process else "")
 
 
 def _process(question: Question) -> tuple[int, int] | str:

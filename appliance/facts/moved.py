@@ -91,5 +91,5 @@ def _keys(process: Process | None) -> tuple[Key, Key]:
     """Return what a process and its unit are counted by. A process nobody knows shares the count of all such."""
     if process is None:
         return ("", 0, 0), ("?", 0, 0)
-    unit = process.unit or process.cgroup.partition("/")[0] or "/"
+    unit = process.unit or process.vendor or "/"
     return ("", process.pid, process.started_ns), (unit, 0, 0)

@@ -64,7 +64,7 @@ class Names:
             key = _key(process, host)
             others = [one for one in _unpack(self._map.lookup(key), now) if one[1] != encoded]
             self._map.update(key, _pack([(until, encoded), *others]))
-            self._count(self._map, process.cgroup.partition("/")[0], key)
+            self._count(self._map, process.vendor, key)
 
     def of(self, process: Process | None, host: str) -> tuple[str, ...]:
         """Return the names of an address, as DNS told the process, the newest first."""

@@ -228,7 +228,7 @@ class Relay:
         sock.close()
 
     def _has_room(self, flow: Flow) -> bool:
-        whose = vendor_of(flow)
+        whose = vendor_of(flow.process)
         if self._places.allows(whose):
             return True
         if self.counts.full == 0:
@@ -240,7 +240,7 @@ class Relay:
     def _start(self, pipe: Pipe) -> None:
         self._pipes.add(pipe)
         self._accounts.begun(pipe.flow)
-        self._places.take(vendor_of(pipe.flow), 1)
+        self._places.take(vendor_of(pipe.flow.process), 1)
         self._empty.clear()
         task = self._loop.create_task(pipe.open())
         self._opening.add(task)
@@ -275,8 +275,8 @@ class Relay:
         self.incident(None, f"TLS handshakes of {vendor} wait: {waiting} steps, of which others have their turn too")
 
     def weigh(self, flow: Flow, more: int) -> bool:
-        self._memory.take(vendor_of(flow), more)
-        return self._memory.allows(vendor_of(flow))
+        self._memory.take(vendor_of(flow.process), more)
+        return self._memory.allows(vendor_of(flow.process))
 
     def crowded(self, pipe: Pipe, weight: int) -> None:
         self._crowded[pipe] = weight
@@ -286,7 +286,7 @@ class Relay:
         self._look, waiting, self._crowded = None, self._crowded, {}
         given_up = Counter[str]()
         for pipe, weight in waiting.items():
-            whose = vendor_of(pipe.flow)
+            whose = vendor_of(pipe.flow.process)
             if self._memory.bursts(whose, given_up[whose]):
                 given_up[whose] += weight
                 self.incident(pipe.flow, NO_ROOM)
@@ -305,7 +305,7 @@ class Relay:
         self._pipes.discard(pipe)
         self._accounts.ended(pipe.flow, pipe.client.received)
         self._crowded.pop(pipe, None)
-        self._places.take(vendor_of(pipe.flow), -1)
+        self._places.take(vendor_of(pipe.flow.process), -1)
         if not self._pipes:
             self._empty.set()
         self._duties.over(pipe.flow)

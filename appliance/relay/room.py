@@ -13,7 +13,7 @@ A vendor is the first part of a cgroup's path below the slice: what is below tha
 
 from collections import Counter
 
-from appliance.model import Flow
+from appliance.model import Process
 
 LEAST = 1 / 16  # of all: a vendor that has less gives up nothing, it is not the one that takes too much
 
@@ -48,11 +48,6 @@ class Room:
             del self._taken[vendor]
 
 
-def vendor_of(flow: Flow) -> str:
-    """Return whose flow it is; "" if that is not known."""
-    return vendor(flow.process.cgroup) if flow.process else ""
-
-
-def vendor(cgroup: str) -> str:
-    """Return whose cgroup it is."""
-    return cgroup.partition("/")[0]
+def vendor_of(process: Process | None) -> str:
+    """Return whose process it is; "" if that is not known."""
+    return process.vendor if process else ""

@@ -45,7 +45,7 @@ class Securing:
         if self._task and not self._task.done():
             self._task.cancel()
             for layer in self._layers.values():
-                self._outside.turns.leave(vendor_of(self._flow), layer)
+                self._outside.turns.leave(vendor_of(self._flow.process), layer)
             asyncio.get_running_loop().call_soon(self._leave)
 
     def doubts(self) -> str:
@@ -74,7 +74,7 @@ class Securing:
             end.release()
 
     def _turn(self, layer: Layer) -> None:
-        self._outside.turns.wait(vendor_of(self._flow), layer)
+        self._outside.turns.wait(vendor_of(self._flow.process), layer)
 
     def _flush(self) -> None:
         for end in self._ends.values():

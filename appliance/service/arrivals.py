@@ -15,7 +15,7 @@ import msgspec
 from appliance.kernel.original import original
 from appliance.kernel.peers import Peer, Peers, netns_of
 from appliance.model import Address, Decision, Flow, Note, Process
-from appliance.relay.room import Room, vendor
+from appliance.relay.room import Room, vendor_of
 from appliance.relay.tally import Counts
 from appliance.service.ids import Ids
 from appliance.service.reaction import EXEC
@@ -127,7 +127,7 @@ class Arrivals:
 
     async def _later(self, client: Address, peer: Peer) -> Flow | None:
         loop = asyncio.get_running_loop()
-        until, pause, whose = loop.time() + FIND_S, LOOK_S, _vendor(peer)
+        until, pause, whose = loop.time() + FIND_S, LOOK_S, vendor_of(peer.process)
         self._waiting.take(whose, 1)
         try:
             while peer.image and loop.time() < until:
@@ -154,7 +154,7 @@ class Arrivals:
 
     def _known(self, client: Address, peer: Peer) -> Flow | Awaitable[Flow | None] | None:
         """Return the flow of a peer, later if what it runs is being found out."""
-        if peer.image and self._waiting.allows(_vendor(peer)):
+        if peer.image and self._waiting.allows(vendor_of(peer.process)):
             return self._later(client, peer)
         return self._flow(client, peer)
 
@@ -172,10 +172,6 @@ class Arrivals:
         self._record(flow, (Note("opened", text), denied, Note("closed", NOBODY, message="abort")))
         self._denied[flow.client] = flow
         self._incident(flow, f"{text}: {NOBODY}: refused")
-
-
-def _vendor(peer: Peer) -> str:
-    return vendor(peer.process.cgroup) if peer.process else ""
 
 
 def hidden(process: Process) -> Process:

@@ -28,7 +28,7 @@ from appliance.packet.decode import Packet, decode
 from appliance.packet.events import Choices, Happening, Odd, Over, Taken
 from appliance.packet.tracker import Tracker
 from appliance.relay.asked import Asked
-from appliance.relay.room import Room, vendor
+from appliance.relay.room import Room, vendor_of
 from appliance.relay.session_type import Session
 from appliance.relay.tally import Account, Counts
 from appliance.service.datagrams import Datagrams
@@ -293,7 +293,7 @@ class Lanes:
         kind = Stream if flow.transport == "tcp" else Datagrams
         lane = kind(number, flow, self._duties.session(flow), self)
         self._lanes.setdefault(number, {})[mark] = lane
-        self._places.take(_vendor(flow), 1)
+        self._places.take(vendor_of(flow.process), 1)
         lane.open()
         for held in backlog:
             if lane.over:
@@ -302,7 +302,7 @@ class Lanes:
                 lane.take(held)
 
     def _has_room(self, flow: Flow) -> bool:
-        whose = _vendor(flow)
+        whose = vendor_of(flow.process)
         if self._places.allows(whose):
             return True
         if self.counts.full == 0:
@@ -375,7 +375,7 @@ class Lanes:
         return self._tracker.kept(number)
 
     def weigh(self, flow: Flow, packets: int, size: int) -> bool:
-        whose = _vendor(flow)
+        whose = vendor_of(flow.process)
         self._packets.take(whose, packets)
         self._memory.take(whose, size)
         return self._packets.allows(whose) and self._memory.allows(whose)
@@ -384,14 +384,10 @@ class Lanes:
         lanes = self._lanes.get(lane.number, {})
         for mark in [mark for mark, one in lanes.items() if one is lane]:
             del lanes[mark]
-            self._places.take(_vendor(lane.flow), -1)
+            self._places.take(vendor_of(lane.flow.process), -1)
         if not lanes:
             self._lanes.pop(lane.number, None)
             if not lane.forgotten:
-                self._refuse_all(lane.number, _vendor(lane.flow))
+                self._refuse_all(lane.number, vendor_of(lane.flow.process))
         self._rest()
         self._duties.over(lane.flow)
-
-
-def _vendor(flow: Flow) -> str:
-    return vendor(flow.process.cgroup) if flow.process else ""

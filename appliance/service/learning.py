@@ -194,7 +194,7 @@ class _Names:
 
 
 def _who(process: Process) -> Who:
-    cgroup = process.cgroup.partition("/")[0] or process.cgroup
+    cgroup = process.vendor or process.cgroup
     script = process.script if process.script.startswith("/") else ""
     return Who(re.sub(r"exec-\d+-\d+", "*", cgroup), process.exe, script)
 
